@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The functions behind the words of include/lockstep that every room may call: status texts, errors,
- * trace rendering, the assert hook, the version. Never allocates.
+ * The functions behind the words of include/lockstep that every room may call: status texts,
+ * errors, trace rendering, the assert hook, the version. Never allocates.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -96,14 +96,18 @@ enum ls_status ls_error_wrap(struct ls_error *error, enum ls_status status, cons
     if (error == NULL) {
         return status;
     }
-    char inner[LS_ERROR_TEXT_BYTES];
-    (void)memcpy(inner, error->text, sizeof inner);
+    char prefix[LS_ERROR_TEXT_BYTES];
     va_list arguments;
     va_start(arguments, format);
-    int prefix = vsnprintf(error->text, sizeof error->text, format, arguments);
+    int printed = vsnprintf(prefix, sizeof prefix, format, arguments);
     va_end(arguments);
-    if (prefix >= 0 && (size_t)prefix < sizeof error->text) {
-        (void)snprintf(error->text + prefix, sizeof error->text - (size_t)prefix, ": %s", inner);
+    size_t before = printed < 0 ? 0 : strlen(prefix);
+    size_t room = sizeof error->text - before;
+    if (before > 0 && room > sizeof ": ") {
+        (void)memmove(error->text + before + 2, error->text, room - 3);
+        (void)memcpy(error->text, prefix, before);
+        (void)memcpy(error->text + before, ": ", 2);
+        error->text[sizeof error->text - 1] = '\0';
     }
     return error->status;
 }

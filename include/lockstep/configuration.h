@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who is in a group, and how a quorum is counted. Written for joint configurations and learners from the
- * start; quorum sizes come from here only, never from who can be reached (P15).
+ * Who is in a group, and how a quorum is counted. Written for joint configurations and learners
+ * from the start; quorum sizes come from here only, never from who can be reached (P15).
  */
 #ifndef LOCKSTEP_CONFIGURATION_H
 #define LOCKSTEP_CONFIGURATION_H
@@ -27,8 +27,8 @@ struct ls_configuration {
 };
 
 /**
- * NULL, or why this cannot be a configuration: no voter, too many, ids not ascending or repeated, names
- * empty, repeated or with bytes outside [A-Za-z0-9._-], unterminated texts, unknown role.
+ * NULL, or why this cannot be a configuration: no voter, too many, ids not ascending or repeated,
+ * names empty, repeated or with bytes outside [A-Za-z0-9._-], unterminated texts, unknown role.
  */
 LS_API const char *ls_configuration_invalid(const struct ls_configuration *configuration);
 
@@ -40,15 +40,17 @@ LS_API const struct ls_member *ls_configuration_find(const struct ls_configurati
 LS_API void ls_configuration_sort(struct ls_configuration *configuration);
 
 /** Upper bound of an encoded configuration, bytes. */
-#define LS_CONFIGURATION_BYTES_MAX (64u + LS_MEMBERS_MAX * (32u + 16u + LS_NAME_BYTES + LS_ADDRESS_BYTES + 32u))
+#define LS_CONFIGURATION_BYTES_MAX                                                                 \
+    (64u + LS_MEMBERS_MAX * (32u + 16u + LS_NAME_BYTES + LS_ADDRESS_BYTES + 32u))
 
 /** errors  LS_ERR_LIMIT  more than `capacity` bytes */
-LS_API LS_NODISCARD enum ls_status ls_configuration_encode(const struct ls_codec *codec,
-                                                           const struct ls_configuration *configuration,
-                                                           void *out, size_t capacity, size_t *written);
+LS_API LS_NODISCARD enum ls_status
+ls_configuration_encode(const struct ls_codec *codec, const struct ls_configuration *configuration,
+                        void *out, size_t capacity, size_t *written);
 
 /** errors  LS_ERR_PROTOCOL  malformed, or ls_configuration_invalid() */
-LS_API LS_NODISCARD enum ls_status ls_configuration_decode(const struct ls_codec *codec, struct ls_span bytes,
+LS_API LS_NODISCARD enum ls_status ls_configuration_decode(const struct ls_codec *codec,
+                                                           struct ls_span bytes,
                                                            struct ls_configuration *out);
 
 LS_EXTERN_C_END

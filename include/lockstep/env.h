@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The env port: all that the pure rooms (consensus, statesync) get from the world. Production and the
- * simulator pass different ones; entropy is taken from here and nowhere else.
+ * The env port: all that the pure rooms (consensus, statesync) get from the world. Production and
+ * the simulator pass different ones; entropy is taken from here and nowhere else.
  */
 #ifndef LOCKSTEP_ENV_H
 #define LOCKSTEP_ENV_H
@@ -10,14 +10,20 @@
 
 LS_EXTERN_C_BEGIN
 
-enum ls_trace_level { LS_TRACE_ERROR = 1, LS_TRACE_WARN = 2, LS_TRACE_INFO = 3, LS_TRACE_DEBUG = 4 };
+enum ls_trace_level {
+    LS_TRACE_ERROR = 1,
+    LS_TRACE_WARN = 2,
+    LS_TRACE_INFO = 3,
+    LS_TRACE_DEBUG = 4
+};
 
 #define LS_TRACE_ARGS_MAX 6
 
 /**
- * One decision, unformatted, so that pure rooms can trace without printf. `format` is a static text in
- * which each `{}` stands for the next number of `args`, `{^}` for the next two as term^index, and `{p}`
- * for `peer` (the first 4 bytes as hex, or the name the sink knows). Stable wording: tests compare it.
+ * One decision, unformatted, so that pure rooms can trace without printf. `format` is a static text
+ * in which each `{}` stands for the next number of `args`, `{^}` for the next two as term^index,
+ * and `{p}` for `peer` (the first 4 bytes as hex, or the name the sink knows). Stable wording:
+ * tests compare it.
  */
 struct ls_trace {
     enum ls_trace_level level;
@@ -29,10 +35,12 @@ struct ls_trace {
     uint64_t args[LS_TRACE_ARGS_MAX];
 };
 
-/** Renders a trace record into `out` (always terminated); returns the length it would have had. Any thread. */
+/** Renders a trace record into `out` (always terminated); returns the length it would have had. Any
+ * thread. */
 LS_API size_t ls_trace_render(const struct ls_trace *trace, char *out, size_t capacity);
 
-/** One element of a decoded or to be encoded message: arrays are followed by their elements (preorder). */
+/** One element of a decoded or to be encoded message: arrays are followed by their elements
+ * (preorder). */
 enum ls_value_kind { LS_VALUE_UINT = 1, LS_VALUE_BYTES = 2, LS_VALUE_ARRAY = 3 };
 
 struct ls_value {
@@ -58,8 +66,8 @@ struct ls_codec {
      * Decodes one tree into at most `values_max` preorder values, spans borrowed from `bytes`.
      * errors   LS_ERR_PROTOCOL  truncated, trailing bytes, unknown kind, too deep, or more than fit
      */
-    enum ls_status (*decode)(void *self, struct ls_span bytes, struct ls_value *values, size_t values_max,
-                             size_t *count);
+    enum ls_status (*decode)(void *self, struct ls_span bytes, struct ls_value *values,
+                             size_t values_max, size_t *count);
 };
 
 struct ls_env {

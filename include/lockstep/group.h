@@ -2,8 +2,8 @@
 /*
  * A group: a replicated machine, as this member sees it. See node.h for threads.
  *
- * Every call with a `done` callback fires it exactly once, never from inside the call itself, or returns an
- * error and never fires it. Spans are copied when the call returns LS_OK.
+ * Every call with a `done` callback fires it exactly once, never from inside the call itself, or
+ * returns an error and never fires it. Spans are copied when the call returns LS_OK.
  */
 #ifndef LOCKSTEP_GROUP_H
 #define LOCKSTEP_GROUP_H
@@ -19,26 +19,27 @@ struct ls_group;
 
 /** A member of the first configuration. */
 struct ls_founder {
-    const char *name;    /* [A-Za-z0-9._-], < LS_NAME_BYTES */
-    const char *address; /* "host:port", or NULL when it is not dialled (loopback) */
+    const char *name;                   /* [A-Za-z0-9._-], < LS_NAME_BYTES */
+    const char *address;                /* "host:port", or NULL when it is not dialled (loopback) */
     enum ls_role_in_configuration role; /* 0: voter */
 };
 
 struct ls_group_options {
     size_t size;
-    const char *name;              /* of the group */
-    const char *member;            /* own name: one of the founders */
-    struct ls_machine machine;     /* copied; self borrowed until the group closed */
-    const struct ls_founder *founders; /* the same list on all; used at the first start, later only addresses count */
+    const char *name;          /* of the group */
+    const char *member;        /* own name: one of the founders */
+    struct ls_machine machine; /* copied; self borrowed until the group closed */
+    const struct ls_founder
+        *founders; /* the same list on all; used at the first start, later only addresses count */
     size_t founders_count;
     const struct ls_statesync *statesyncs; /* ordered; copied. NULL: log replay */
     size_t statesyncs_count;
-    uint32_t election_ms;          /* minimum T; timeouts are drawn from [T, 2T) */
-    uint32_t heartbeat_ms;         /* < election_ms / 2 */
-    uint32_t reluctance;           /* leadership preference: 1 normal, f > 1 reluctant by that factor */
-    uint64_t window_bytes;         /* per follower */
-    uint64_t cache_bytes;          /* what the leader can send again itself */
-    uint64_t in_flight_bytes;      /* accepted and not yet applied; over it: LS_ERR_BUSY */
+    uint32_t election_ms;     /* minimum T; timeouts are drawn from [T, 2T) */
+    uint32_t heartbeat_ms;    /* < election_ms / 2 */
+    uint32_t reluctance;      /* leadership preference: 1 normal, f > 1 reluctant by that factor */
+    uint64_t window_bytes;    /* per follower */
+    uint64_t cache_bytes;     /* what the leader can send again itself */
+    uint64_t in_flight_bytes; /* accepted and not yet applied; over it: LS_ERR_BUSY */
 };
 
 LS_API void ls_group_options_init(struct ls_group_options *options);
@@ -50,15 +51,18 @@ LS_API void ls_group_options_init(struct ls_group_options *options);
  *         LS_ERR_MISMATCH  the machine's directory belongs to another group or incarnation
  *         LS_ERR_LIMIT     LS_GROUPS_MAX
  */
-LS_API LS_NODISCARD enum ls_status ls_group_join(struct ls_node *node, const struct ls_group_options *options,
+LS_API LS_NODISCARD enum ls_status ls_group_join(struct ls_node *node,
+                                                 const struct ls_group_options *options,
                                                  struct ls_group **group, struct ls_error *error);
 
-/** Stops the group here; membership stays. As ls_node_close for one group. `closed` may be NULL. Takes NULL. */
+/** Stops the group here; membership stays. As ls_node_close for one group. `closed` may be NULL.
+ * Takes NULL. */
 LS_API void ls_group_close(struct ls_group *group, void (*closed)(void *arg), void *arg);
 
 /** How a call ended; borrowed until the callback returns. */
 struct ls_outcome {
-    enum ls_status status;         /* OK; NO_LEADER, CLOSED, BUSY: nothing was done; UNKNOWN; query: TIMEOUT, machine's */
+    enum ls_status status;         /* OK; NO_LEADER, CLOSED, BUSY: nothing was done; UNKNOWN; query:
+                                      TIMEOUT, machine's */
     struct ls_cursor first;        /* of the first command; {0,0} unless OK */
     size_t count;                  /* of replies */
     const struct ls_span *replies; /* execute: one per command; query: one */
@@ -70,60 +74,69 @@ struct ls_call_options {
 };
 
 /**
- * Replicates commands; done fires when all are committed and applied, on any member (forwarded once to the
- * leader); the replies are the leader's. Several commands take consecutive indices.
+ * Replicates commands; done fires when all are committed and applied, on any member (forwarded once
+ * to the leader); the replies are the leader's. Several commands take consecutive indices.
  *
  * call     NULL: defaults
- * errors   LS_ERR_BUSY (over in_flight_bytes), LS_ERR_LIMIT (LS_ENTRY_BYTES_MAX, LS_PROPOSE_ENTRIES_MAX), LS_ERR_INVALID (count 0),
- *          LS_ERR_CLOSED, LS_ERR_HALTED, LS_ERR_REENTRANT, LS_ERR_NO_MEMORY
+ * errors   LS_ERR_BUSY (over in_flight_bytes), LS_ERR_LIMIT (LS_ENTRY_BYTES_MAX,
+ * LS_PROPOSE_ENTRIES_MAX), LS_ERR_INVALID (count 0), LS_ERR_CLOSED, LS_ERR_HALTED,
+ * LS_ERR_REENTRANT, LS_ERR_NO_MEMORY
  */
-LS_API LS_NODISCARD enum ls_status ls_group_execute_many(struct ls_group *group, const struct ls_span *commands,
-                                                         size_t count, const struct ls_call_options *call,
-                                                         ls_done done, void *arg);
+LS_API LS_NODISCARD enum ls_status
+ls_group_execute_many(struct ls_group *group, const struct ls_span *commands, size_t count,
+                      const struct ls_call_options *call, ls_done done, void *arg);
 LS_API LS_NODISCARD enum ls_status ls_group_execute(struct ls_group *group, struct ls_span command,
-                                                    const struct ls_call_options *call, ls_done done, void *arg);
+                                                    const struct ls_call_options *call,
+                                                    ls_done done, void *arg);
 
-/** The same, but done fires when the leader assigned indices: the commands may still be lost. done may be NULL. */
-LS_API LS_NODISCARD enum ls_status ls_group_feed_many(struct ls_group *group, const struct ls_span *commands,
-                                                      size_t count, const struct ls_call_options *call,
+/** The same, but done fires when the leader assigned indices: the commands may still be lost. done
+ * may be NULL. */
+LS_API LS_NODISCARD enum ls_status ls_group_feed_many(struct ls_group *group,
+                                                      const struct ls_span *commands, size_t count,
+                                                      const struct ls_call_options *call,
                                                       ls_done done, void *arg);
 LS_API LS_NODISCARD enum ls_status ls_group_feed(struct ls_group *group, struct ls_span command,
-                                                 const struct ls_call_options *call, ls_done done, void *arg);
+                                                 const struct ls_call_options *call, ls_done done,
+                                                 void *arg);
 
 enum ls_consistency {
     LS_WEAK = 1,  /* the local state, however old */
     LS_STRONG = 2 /* linearizable on any member: read index (thesis 6.4) */
 };
 
-/** Queries the local machine when the consistency is reached. done: OK, TIMEOUT, CLOSED, or the machine's error. */
-LS_API LS_NODISCARD enum ls_status ls_group_query(struct ls_group *group, enum ls_consistency consistency,
-                                                  struct ls_span query, const struct ls_call_options *call,
-                                                  ls_done done, void *arg);
+/** Queries the local machine when the consistency is reached. done: OK, TIMEOUT, CLOSED, or the
+ * machine's error. */
+LS_API LS_NODISCARD enum ls_status
+ls_group_query(struct ls_group *group, enum ls_consistency consistency, struct ls_span query,
+               const struct ls_call_options *call, ls_done done, void *arg);
 
 /**
- * The barrier of a strong query without the query: done fires when the local state is linearizably fresh; the
- * caller then reads its machine itself, before it returns to the loop.
+ * The barrier of a strong query without the query: done fires when the local state is linearizably
+ * fresh; the caller then reads its machine itself, before it returns to the loop.
  */
-LS_API LS_NODISCARD enum ls_status ls_group_read_barrier(struct ls_group *group, const struct ls_call_options *call,
+LS_API LS_NODISCARD enum ls_status ls_group_read_barrier(struct ls_group *group,
+                                                         const struct ls_call_options *call,
                                                          ls_done done, void *arg);
 
-/** Hands leadership to the member called `name` (NULL: the most up to date). Forwarded if needed. done: OK when begun. */
+/** Hands leadership to the member called `name` (NULL: the most up to date). Forwarded if needed.
+ * done: OK when begun. */
 LS_API LS_NODISCARD enum ls_status ls_group_transfer(struct ls_group *group, const char *name,
-                                                     const struct ls_call_options *call, ls_done done, void *arg);
+                                                     const struct ls_call_options *call,
+                                                     ls_done done, void *arg);
 
 enum ls_condition_kind {
     LS_WHEN_LEADER_KNOWN = 1,
-    LS_WHEN_LEADER_CHANGED = 2,  /* from the one known when asked */
-    LS_WHEN_LEADER_IS = 3,       /* condition.peer */
+    LS_WHEN_LEADER_CHANGED = 2, /* from the one known when asked */
+    LS_WHEN_LEADER_IS = 3,      /* condition.peer */
     LS_WHEN_I_LEAD = 4,
     LS_WHEN_I_FOLLOW = 5,
-    LS_WHEN_ONLINE = 6,          /* caught up, with a serving leader known */
+    LS_WHEN_ONLINE = 6, /* caught up, with a serving leader known */
     LS_WHEN_OFFLINE = 7,
-    LS_WHEN_SERVING = 8,         /* leading, and the first entry of the own term is applied */
-    LS_WHEN_COMMITTED = 9,       /* commit >= condition.index */
+    LS_WHEN_SERVING = 8,          /* leading, and the first entry of the own term is applied */
+    LS_WHEN_COMMITTED = 9,        /* commit >= condition.index */
     LS_WHEN_COMMIT_ADVANCES = 10, /* beyond what it was when asked */
-    LS_WHEN_APPLIED = 11,        /* applied >= condition.index */
-    LS_WHEN_LOG_REVERTS = 12     /* uncommitted entries were truncated */
+    LS_WHEN_APPLIED = 11,         /* applied >= condition.index */
+    LS_WHEN_LOG_REVERTS = 12      /* uncommitted entries were truncated */
 };
 
 struct ls_condition {
@@ -132,13 +145,17 @@ struct ls_condition {
     ls_index index;
 };
 
-/** Calls back once when the condition holds (soon, if it holds already): LS_OK, or LS_ERR_CLOSED. */
-LS_API LS_NODISCARD enum ls_status ls_group_when(struct ls_group *group, const struct ls_condition *condition,
-                                                 void (*then)(void *arg, enum ls_status status), void *arg);
+/** Calls back once when the condition holds (soon, if it holds already): LS_OK, or LS_ERR_CLOSED.
+ */
+LS_API LS_NODISCARD enum ls_status ls_group_when(struct ls_group *group,
+                                                 const struct ls_condition *condition,
+                                                 void (*then)(void *arg, enum ls_status status),
+                                                 void *arg);
 
-/** Blocks another thread until it holds. errors LS_ERR_TIMEOUT, LS_ERR_CLOSED, LS_ERR_WOULD_DEADLOCK on the loop's thread */
-LS_API LS_NODISCARD enum ls_status ls_group_wait(struct ls_group *group, const struct ls_condition *condition,
-                                                 uint32_t timeout_ms);
+/** Blocks another thread until it holds. errors LS_ERR_TIMEOUT, LS_ERR_CLOSED,
+ * LS_ERR_WOULD_DEADLOCK on the loop's thread */
+LS_API LS_NODISCARD enum ls_status
+ls_group_wait(struct ls_group *group, const struct ls_condition *condition, uint32_t timeout_ms);
 
 struct ls_group_status {
     char name[LS_NAME_BYTES];
@@ -146,15 +163,15 @@ struct ls_group_status {
     struct ls_group_id id;
     struct ls_core_status core;
     bool serving, online;
-    enum ls_status halted;               /* OK, or why the group stopped */
-    char text[LS_ERROR_TEXT_BYTES];      /* what keeps it from counting or serving; empty: all is well */
+    enum ls_status halted;          /* OK, or why the group stopped */
+    char text[LS_ERROR_TEXT_BYTES]; /* what keeps it from counting or serving; empty: all is well */
     char prune_text[LS_ERROR_TEXT_BYTES]; /* what pins the log: "log kept: no snapshots" */
     ls_index log_first;
     ls_index prune_safe;
     struct ls_sync_progress sync;
     uint64_t in_flight_bytes;
     uint64_t proposed, applied_commands, forwarded, reads, unknown; /* counters since the join */
-    uint64_t apply_us_max;               /* longest single apply call */
+    uint64_t apply_us_max;                                          /* longest single apply call */
     uint64_t elections, leader_changes;
 };
 LS_API void ls_group_status(struct ls_group *group, struct ls_group_status *out);
@@ -169,17 +186,18 @@ LS_API size_t ls_group_members(struct ls_group *group, struct ls_member_info *ou
 struct ls_group_bond {
     struct ls_bond_info info;
     bool leader;
-    bool progress_known;         /* this member leads: */
+    bool progress_known; /* this member leads: */
     struct ls_progress progress;
 };
 /** Bonds with the other members; returns how many were written. */
 LS_API size_t ls_group_bonds(struct ls_group *group, struct ls_group_bond *out, size_t capacity);
 
 /**
- * Removes the log up to `upto`, bounded by what is safe (DESIGN 6.1); *pruned tells how far it went.
- * Nothing is pruned automatically while no snapshot strategy is configured.
+ * Removes the log up to `upto`, bounded by what is safe (DESIGN 6.1); *pruned tells how far it
+ * went. Nothing is pruned automatically while no snapshot strategy is configured.
  */
-LS_API LS_NODISCARD enum ls_status ls_group_prune(struct ls_group *group, ls_index upto, ls_index *pruned);
+LS_API LS_NODISCARD enum ls_status ls_group_prune(struct ls_group *group, ls_index upto,
+                                                  ls_index *pruned);
 
 LS_API struct ls_node *ls_group_node(const struct ls_group *group);
 

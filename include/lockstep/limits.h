@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every limit, with unit, reason, and the relations between them. Over a limit is back-pressure or a
- * refusal (a status), never growth.
+ * Every limit, with unit, reason, and the relations between them. Over a limit is back-pressure or
+ * a refusal (a status), never growth.
  */
 #ifndef LOCKSTEP_LIMITS_H
 #define LOCKSTEP_LIMITS_H
@@ -12,7 +12,8 @@
 #define LS_ERROR_TEXT_BYTES 512
 /* member and group names, bytes with the terminator: they appear in file names, flags and tables */
 #define LS_NAME_BYTES 64
-/* "host:port", bytes with the terminator: 253 for a DNS name would not fit, an address literal does */
+/* "host:port", bytes with the terminator: 253 for a DNS name would not fit, an address literal does
+ */
 #define LS_ADDRESS_BYTES 128
 /* machine signature, bytes: names a command language, e.g. "lockstep-kv/1" */
 #define LS_SIGNATURE_BYTES_MAX 128
@@ -28,21 +29,25 @@
 #define LS_ENTRY_BYTES_MAX (8u << 20)
 /* entries and payload bytes of one AppendEntries; one entry is always sent, however large */
 #define LS_APPEND_ENTRIES_MAX 4096u
-#define LS_APPEND_BYTES_MAX (1u << 20)
+#define LS_APPEND_BYTES_MAX   (1u << 20)
 /* entries of one proposal (ls_group_execute_many) */
 #define LS_PROPOSE_ENTRIES_MAX 4096u
-/* one encoded message on a bond, bytes: the largest append is one over-long entry or a full batch */
+/* one encoded message on a bond, bytes: the largest append is one over-long entry or a full batch
+ */
 #define LS_MESSAGE_BYTES_MAX (18u << 20)
-/* one encrypted frame, bytes: a message is cut into frames so that decryption needs a small buffer */
+/* one encrypted frame, bytes: a message is cut into frames so that decryption needs a small buffer
+ */
 #define LS_FRAME_BYTES_MAX (256u << 10)
-/* bytes waiting to be sent to one peer, per lane; over it: LS_ERR_BUSY. Holds the largest message */
+/* bytes waiting to be sent to one peer, per lane; over it: LS_ERR_BUSY. Holds the largest message
+ */
 #define LS_SEND_QUEUE_BYTES_MAX (32u << 20)
 
-/* bytes of AppendEntries in flight to one follower before the leader waits for an acknowledgement */
+/* bytes of AppendEntries in flight to one follower before the leader waits for an acknowledgement
+ */
 #define LS_WINDOW_BYTES_DEFAULT (4u << 20)
 /* the leader's entry cache: what it can send again itself; beyond it a member needs state sync */
 #define LS_CACHE_BYTES_DEFAULT (16u << 20)
-#define LS_CACHE_ENTRIES_MAX (1u << 16)
+#define LS_CACHE_ENTRIES_MAX   (1u << 16)
 /* runs of terms kept by the core: one for each change of leader since the anchor */
 #define LS_TRAIL_RUNS_MAX (1u << 16)
 /* persist batches in flight per group: the writer double-buffers, so few are ever used */
@@ -51,34 +56,37 @@
 #define LS_READS_MAX 4096u
 /* proposals: bytes accepted and not yet applied, per group; over it: LS_ERR_BUSY */
 #define LS_IN_FLIGHT_BYTES_DEFAULT (16u << 20)
-#define LS_IN_FLIGHT_CALLS_MAX (1u << 16)
+#define LS_IN_FLIGHT_CALLS_MAX     (1u << 16)
 
 /* entries and bytes of one log-replay range (SYNC.md 1) */
-#define LS_REPLAY_ENTRIES_MAX 2000u
-#define LS_REPLAY_BYTES_MAX (1u << 20)
-#define LS_REPLAY_WINDOW 2u
+#define LS_REPLAY_ENTRIES_MAX      2000u
+#define LS_REPLAY_BYTES_MAX        (1u << 20)
+#define LS_REPLAY_WINDOW           2u
 #define LS_REPLAY_BUFFER_BYTES_MAX (16u << 20)
-#define LS_REPLAY_TIMEOUT_MS 5000u
-#define LS_REPLAY_LEASE_MS 30000u
-#define LS_REPLAY_KEEP_ENTRIES 100000u
+#define LS_REPLAY_TIMEOUT_MS       5000u
+#define LS_REPLAY_LEASE_MS         30000u
+#define LS_REPLAY_KEEP_ENTRIES     100000u
 /* values of one decoded state-sync message: two for each entry of a range, and a head */
 #define LS_VALUES_MAX (2u * LS_REPLAY_ENTRIES_MAX + 64u)
 /* nesting of a decoded message */
 #define LS_DECODE_DEPTH_MAX 8u
 
-#define LS_ELECTION_MS_DEFAULT 1000u
-#define LS_HEARTBEAT_MS_DEFAULT 100u
+#define LS_ELECTION_MS_DEFAULT      1000u
+#define LS_HEARTBEAT_MS_DEFAULT     100u
 #define LS_CALL_DEADLINE_MS_DEFAULT 5000u
-#define LS_CLOSE_MS_DEFAULT 5000u
+#define LS_CLOSE_MS_DEFAULT         5000u
 
 /* entries applied in one loop turn before the loop looks at its sockets again */
 #define LS_APPLY_ENTRIES_PER_TURN 4096u
 
 LS_STATIC_ASSERT(LS_VOTERS_MAX <= LS_MEMBERS_MAX, "voters are members");
-LS_STATIC_ASSERT(LS_ENTRY_BYTES_MAX + LS_APPEND_BYTES_MAX < LS_MESSAGE_BYTES_MAX, "an over-long entry fits a message");
+LS_STATIC_ASSERT(LS_ENTRY_BYTES_MAX + LS_APPEND_BYTES_MAX < LS_MESSAGE_BYTES_MAX,
+                 "an over-long entry fits a message");
 LS_STATIC_ASSERT(LS_MESSAGE_BYTES_MAX < LS_SEND_QUEUE_BYTES_MAX, "one message fits an empty queue");
 LS_STATIC_ASSERT(LS_ENTRY_BYTES_MAX < LS_IN_FLIGHT_BYTES_DEFAULT, "one entry fits the budget");
-LS_STATIC_ASSERT(LS_REPLAY_BYTES_MAX + LS_ENTRY_BYTES_MAX < LS_MESSAGE_BYTES_MAX, "a range fits a message");
-LS_STATIC_ASSERT(2u * LS_HEARTBEAT_MS_DEFAULT < LS_ELECTION_MS_DEFAULT, "one lost heartbeat is no election");
+LS_STATIC_ASSERT(LS_REPLAY_BYTES_MAX + LS_ENTRY_BYTES_MAX < LS_MESSAGE_BYTES_MAX,
+                 "a range fits a message");
+LS_STATIC_ASSERT(2u * LS_HEARTBEAT_MS_DEFAULT < LS_ELECTION_MS_DEFAULT,
+                 "one lost heartbeat is no election");
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The machine port: what a user writes. Every member of a group applies the same commands in the same
- * order, so apply must depend on nothing but the state and the command: no clock, no randomness, no
- * pointers, no floating point that differs between builds.
+ * The machine port: what a user writes. Every member of a group applies the same commands in the
+ * same order, so apply must depend on nothing but the state and the command: no clock, no
+ * randomness, no pointers, no floating point that differs between builds.
  *
  * Thread: the loop's. None of these functions may call ls_group_* (they get LS_ERR_REENTRANT).
  */
@@ -16,8 +16,10 @@ LS_EXTERN_C_BEGIN
 /** Where replies go; one for each command of a batch. */
 struct ls_replies;
 
-/** Sets the reply of command `at` (0 for a single apply or query); copies. Unset means an empty reply. errors LS_ERR_NO_MEMORY */
-LS_API enum ls_status ls_reply_set(struct ls_replies *replies, size_t at, const void *data, size_t bytes);
+/** Sets the reply of command `at` (0 for a single apply or query); copies. Unset means an empty
+ * reply. errors LS_ERR_NO_MEMORY */
+LS_API enum ls_status ls_reply_set(struct ls_replies *replies, size_t at, const void *data,
+                                   size_t bytes);
 
 struct ls_command {
     struct ls_cursor cursor;
@@ -28,36 +30,42 @@ struct ls_machine {
     size_t size;
     void *self;
 
-    /** Names the command language, e.g. "counter/1". Members with different signatures cannot bond. Static. Required. */
+    /** Names the command language, e.g. "counter/1". Members with different signatures cannot bond.
+     * Static. Required. */
     struct ls_span (*signature)(void *self);
 
     /**
-     * Called once by ls_group_join, before any apply. A machine on disk checks that its directory belongs to this
-     * group and incarnation (else LS_ERR_MISMATCH) and tells its durable applied index; a machine in memory is
-     * empty: 0. Optional: NULL means in memory.
+     * Called once by ls_group_join, before any apply. A machine on disk checks that its directory
+     * belongs to this group and incarnation (else LS_ERR_MISMATCH) and tells its durable applied
+     * index; a machine in memory is empty: 0. Optional: NULL means in memory.
      */
-    enum ls_status (*open)(void *self, const struct ls_group_id *group, const struct ls_incarnation *incarnation,
-                           ls_index *applied, struct ls_error *error);
+    enum ls_status (*open)(void *self, const struct ls_group_id *group,
+                           const struct ls_incarnation *incarnation, ls_index *applied,
+                           struct ls_error *error);
 
     /**
-     * Applies one command. Refusing a command is a reply, not an error. Either this or apply_batch is required.
-     * returns  LS_OK, LS_ERR_BUSY (nothing happened; called again later with the same command), or an error:
-     *          the group halts with its state kept
+     * Applies one command. Refusing a command is a reply, not an error. Either this or apply_batch
+     * is required. returns  LS_OK, LS_ERR_BUSY (nothing happened; called again later with the same
+     * command), or an error: the group halts with its state kept
      */
-    enum ls_status (*apply)(void *self, const struct ls_command *command, struct ls_replies *replies);
+    enum ls_status (*apply)(void *self, const struct ls_command *command,
+                            struct ls_replies *replies);
 
     /**
-     * Optional: applies `count` commands of ascending index, in order, and tells in *applied how many it did;
-     * the rest is offered again. A machine on disk writes the state and the applied index of the batch in one
-     * atomic write (P12). Indices need not be consecutive: no-ops and configurations are not for the machine.
+     * Optional: applies `count` commands of ascending index, in order, and tells in *applied how
+     * many it did; the rest is offered again. A machine on disk writes the state and the applied
+     * index of the batch in one atomic write (P12). Indices need not be consecutive: no-ops and
+     * configurations are not for the machine.
      */
     enum ls_status (*apply_batch)(void *self, const struct ls_command *commands, size_t count,
                                   struct ls_replies *replies, size_t *applied);
 
-    /** Reads; must not change the state. Required. An error is handed to the caller of ls_group_query. */
+    /** Reads; must not change the state. Required. An error is handed to the caller of
+     * ls_group_query. */
     enum ls_status (*query)(void *self, struct ls_span query, struct ls_replies *reply);
 
-    /** The index up to which state is durable now (bounds pruning). Optional: NULL means none (memory). */
+    /** The index up to which state is durable now (bounds pruning). Optional: NULL means none
+     * (memory). */
     ls_index (*durable_applied)(void *self);
 
     /** The group closed and calls no more. Optional. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The messages of the consensus core, as values. How they look on the wire is the business of wire.h.
+ * The messages of the consensus core, as values. How they look on the wire is the business of
+ * wire.h.
  */
 #ifndef LOCKSTEP_MESSAGE_H
 #define LOCKSTEP_MESSAGE_H
@@ -8,7 +9,8 @@
 #include <lockstep/types.h>
 
 enum ls_message_kind {
-    LS_MESSAGE_PRE_VOTE = 1, /* pre-vote has its own kinds: it can never be counted as a vote (P2, E5) */
+    LS_MESSAGE_PRE_VOTE =
+        1, /* pre-vote has its own kinds: it can never be counted as a vote (P2, E5) */
     LS_MESSAGE_PRE_VOTE_REPLY = 2,
     LS_MESSAGE_VOTE = 3,
     LS_MESSAGE_VOTE_REPLY = 4,
@@ -30,31 +32,36 @@ struct ls_vote {
 /** Answers to both. The term is the proposed one when granted, else the voter's own. */
 struct ls_vote_reply {
     bool granted;
-    bool transfer;   /* echo of the request */
-    bool not_member; /* the voter's committed configuration does not hold the sender (P6's notice) */
+    bool transfer; /* echo of the request */
+    bool
+        not_member; /* the voter's committed configuration does not hold the sender (P6's notice) */
 };
 
 struct ls_append {
     struct ls_cursor prev;
-    ls_index commit;               /* the leader's commit index */
-    bool syncing;                  /* the leader waits for nothing: a gap is closed by state sync */
-    const struct ls_entry *entries; /* prev.index + 1 ...; borrowed. NULL in messages the core sends: */
-    uint32_t count;                 /* the driver fills the payloads from its entry cache */
+    ls_index commit; /* the leader's commit index */
+    bool syncing;    /* the leader waits for nothing: a gap is closed by state sync */
+    const struct ls_entry
+        *entries;   /* prev.index + 1 ...; borrowed. NULL in messages the core sends: */
+    uint32_t count; /* the driver fills the payloads from its entry cache */
 };
 
 struct ls_append_reply {
     bool accepted;
-    bool counts;         /* false: this member makes no promises now (other incarnation, unknown tail) */
+    bool counts; /* false: this member makes no promises now (other incarnation, unknown tail) */
     struct ls_cursor prev; /* echo of the request's prev, which a rejection is about */
-    ls_index match;      /* accepted: last index this message verified, and durable. Else: min(commit, durable) */
-    struct ls_cursor hint; /* rejected: the last entry at or below prev whose term is <= prev.term (fast back-off) */
-    ls_index last;       /* last index of the log */
+    ls_index match; /* accepted: last index this message verified, and durable. Else: min(commit,
+                       durable) */
+    struct ls_cursor hint; /* rejected: the last entry at or below prev whose term is <= prev.term
+                              (fast back-off) */
+    ls_index last;         /* last index of the log */
 };
 
 struct ls_heartbeat {
-    ls_index commit;     /* the leader's; a follower takes min(this, what this leader's appends verified) */
-    ls_index sent;       /* last index sent to this follower before this: less in its log means loss */
-    uint64_t round;      /* confirmation round, increasing within a term (P7) */
+    ls_index
+        commit; /* the leader's; a follower takes min(this, what this leader's appends verified) */
+    ls_index sent;  /* last index sent to this follower before this: less in its log means loss */
+    uint64_t round; /* confirmation round, increasing within a term (P7) */
     ls_index prune_safe; /* DESIGN 6.1 */
     bool syncing;        /* as in append: what the follower lacks, it fetches by state sync */
 };
@@ -81,7 +88,8 @@ struct ls_message {
     enum ls_message_kind kind;
     struct ls_peer_id from;
     struct ls_peer_id to;
-    struct ls_incarnation incarnation; /* of the sender; set by the receiving driver from the bond */
+    struct ls_incarnation
+        incarnation; /* of the sender; set by the receiving driver from the bond */
     ls_term term;
     union {
         struct ls_vote vote;                         /* PRE_VOTE, VOTE */

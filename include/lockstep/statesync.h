@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * StateSync: how a lagging member catches up. One factory, a provider (the serving side, one per member and
- * group) and a session (the lagging side, one per catch-up), each a vtable that a user may implement.
+ * StateSync: how a lagging member catches up. One factory, a provider (the serving side, one per
+ * member and group) and a session (the lagging side, one per catch-up), each a vtable that a user
+ * may implement.
  *
- * Calls of a context that would change something only record an effect: it is carried out after the vtable
- * call returned and reported through `effect`, so a session can never pull the log from under the code that
- * called it. Every struct is copied when it is handed over.
+ * Calls of a context that would change something only record an effect: it is carried out after the
+ * vtable call returned and reported through `effect`, so a session can never pull the log from
+ * under the code that called it. Every struct is copied when it is handed over.
  *
- * Messages are opaque bytes here; they travel with the tag of the state sync (its place in the group's list).
+ * Messages are opaque bytes here; they travel with the tag of the state sync (its place in the
+ * group's list).
  *
  * Thread: the loop's.
  */
@@ -21,11 +23,11 @@ LS_EXTERN_C_BEGIN
 
 /** Exact facts from which a strategy is chosen (DESIGN 6.2). */
 struct ls_sync_facts {
-    ls_index commit;         /* of this member */
+    ls_index commit; /* of this member */
     ls_index last;
-    ls_index target;         /* the leader's commit as far as known */
-    uint32_t bonded;         /* peers bonded now */
-    bool machine_snapshots;  /* the machine can freeze and restore */
+    ls_index target;        /* the leader's commit as far as known */
+    uint32_t bonded;        /* peers bonded now */
+    bool machine_snapshots; /* the machine can freeze and restore */
 };
 
 struct ls_sync_bond {
@@ -51,12 +53,13 @@ struct ls_sync_context {
     /** As ls_storage.read, durable entries only. */
     enum ls_status (*log_read)(void *self, ls_index first, ls_index last, size_t bytes_max,
                                ls_storage_visit visit, void *arg);
-    /** Queues a message to the other side's provider (from a session) or session (from a provider). Copies.
-     *  errors LS_ERR_UNREACHABLE, LS_ERR_BUSY, LS_ERR_LIMIT */
+    /** Queues a message to the other side's provider (from a session) or session (from a provider).
+     * Copies. errors LS_ERR_UNREACHABLE, LS_ERR_BUSY, LS_ERR_LIMIT */
     enum ls_status (*send_to)(void *self, const struct ls_peer_id *peer, struct ls_span message);
-    /** The same to every bonded peer; *sent (optional, room for LS_MEMBERS_MAX) tells which it went to.
-     *  errors LS_ERR_BUSY when it went to none because queues are full */
-    enum ls_status (*broadcast)(void *self, struct ls_span message, struct ls_peer_id *sent, size_t *sent_count);
+    /** The same to every bonded peer; *sent (optional, room for LS_MEMBERS_MAX) tells which it went
+     * to. errors LS_ERR_BUSY when it went to none because queues are full */
+    enum ls_status (*broadcast)(void *self, struct ls_span message, struct ls_peer_id *sent,
+                                size_t *sent_count);
     /** Bonded peers now; returns how many were written. */
     size_t (*bonds)(void *self, struct ls_sync_bond *out, size_t capacity);
 };
@@ -66,14 +69,14 @@ struct ls_session_context {
     /** The current leader as far as known; false: unknown. */
     bool (*leader)(void *self, struct ls_peer_id *out);
     /**
-     * Effect: appends entries after `prev`: what matches is kept, the log is truncated only at a term conflict
-     * above commit (P4). `term` is that of the leader whose uncommitted entries these are, or 0 when all are
-     * committed; `commit` is how far they are known to be committed. Entries and payloads are pinned until
-     * effect(token) was called.
-     * returns  a token, or 0: LS_SYNC_EFFECTS_MAX are under way
+     * Effect: appends entries after `prev`: what matches is kept, the log is truncated only at a
+     * term conflict above commit (P4). `term` is that of the leader whose uncommitted entries these
+     * are, or 0 when all are committed; `commit` is how far they are known to be committed. Entries
+     * and payloads are pinned until effect(token) was called. returns  a token, or 0:
+     * LS_SYNC_EFFECTS_MAX are under way
      */
-    uint64_t (*install)(void *self, ls_term term, struct ls_cursor prev, const struct ls_entry *entries,
-                        uint32_t count, ls_index commit);
+    uint64_t (*install)(void *self, ls_term term, struct ls_cursor prev,
+                        const struct ls_entry *entries, uint32_t count, ls_index commit);
 };
 #define LS_SYNC_EFFECTS_MAX 16u
 
@@ -89,7 +92,12 @@ enum ls_sync_verdict {
     LS_SYNC_NOT_MINE = 4 /* provider only: for the session */
 };
 
-enum ls_buffer_verdict { LS_BUFFER_ADDED = 1, LS_BUFFER_DUPLICATE = 2, LS_BUFFER_EVICTED = 3, LS_BUFFER_DROPPED = 4 };
+enum ls_buffer_verdict {
+    LS_BUFFER_ADDED = 1,
+    LS_BUFFER_DUPLICATE = 2,
+    LS_BUFFER_EVICTED = 3,
+    LS_BUFFER_DROPPED = 4
+};
 
 enum ls_session_state { LS_SESSION_PENDING = 1, LS_SESSION_DONE = 2, LS_SESSION_FAILED = 3 };
 
@@ -110,18 +118,18 @@ LS_API const char *ls_sync_phase_text(enum ls_sync_phase phase);
 /** Never decreases within an attempt; 100 % only at the end. */
 struct ls_sync_progress {
     enum ls_sync_phase phase;
-    const char *strategy;  /* name, static; NULL while idle */
-    const char *reason;    /* static sentence: why this strategy, or what is waited for */
+    const char *strategy;      /* name, static; NULL while idle */
+    const char *reason;        /* static sentence: why this strategy, or what is waited for */
     ls_index from, at, target; /* entries: done up to `at` */
-    uint64_t items;        /* entries or items installed in this attempt */
-    uint64_t bytes;        /* payload bytes of them */
+    uint64_t items;            /* entries or items installed in this attempt */
+    uint64_t bytes;            /* payload bytes of them */
     uint32_t percent;
     uint64_t items_per_s;
-    uint64_t left_ms;      /* estimated; UINT64_MAX: unknown */
-    uint64_t wait_us;      /* BACKING_OFF: until the next attempt */
-    uint64_t generation;   /* of the attempt */
-    uint32_t failures;     /* consecutive */
-    uint32_t penalties;    /* wrong answers met, ever */
+    uint64_t left_ms;    /* estimated; UINT64_MAX: unknown */
+    uint64_t wait_us;    /* BACKING_OFF: until the next attempt */
+    uint64_t generation; /* of the attempt */
+    uint32_t failures;   /* consecutive */
+    uint32_t penalties;  /* wrong answers met, ever */
 };
 
 struct ls_sync_session {
@@ -129,8 +137,10 @@ struct ls_sync_session {
     void *self;
     /** Does what is due now. DONE sets *at; FAILED sets *reason (static). */
     enum ls_session_state (*poll)(void *self, struct ls_cursor *at, const char **reason);
-    enum ls_sync_verdict (*receive)(void *self, const struct ls_peer_id *from, struct ls_span message);
-    /** Uncommitted entries of the leader of `term` that do not follow the log yet. Copied if kept. */
+    enum ls_sync_verdict (*receive)(void *self, const struct ls_peer_id *from,
+                                    struct ls_span message);
+    /** Uncommitted entries of the leader of `term` that do not follow the log yet. Copied if kept.
+     */
     enum ls_buffer_verdict (*buffer)(void *self, ls_term term, struct ls_cursor prev,
                                      const struct ls_entry *entries, uint32_t count);
     /** The leader's commit moved. */
@@ -138,9 +148,12 @@ struct ls_sync_session {
     /** A leader of a newer term is known: buffered entries of the old one are void. */
     void (*term)(void *self, ls_term term);
     void (*peer)(void *self, const struct ls_peer_id *peer, bool bonded);
-    /** The effect with that token was carried out, durable for installs, or refused with a status. */
+    /** The effect with that token was carried out, durable for installs, or refused with a status.
+     */
     void (*effect)(void *self, uint64_t token, enum ls_status status);
-    void (*progress)(void *self, struct ls_sync_progress *out); /* fills what it knows; the supervisor the rest */
+    void (*progress)(
+        void *self,
+        struct ls_sync_progress *out); /* fills what it knows; the supervisor the rest */
     void (*destroy)(void *self);
 };
 
@@ -149,7 +162,8 @@ struct ls_sync_provider {
     void *self;
     /** Optional. Does what is due now. */
     void (*poll)(void *self);
-    enum ls_sync_verdict (*receive)(void *self, const struct ls_peer_id *from, struct ls_span message);
+    enum ls_sync_verdict (*receive)(void *self, const struct ls_peer_id *from,
+                                    struct ls_span message);
     /** The last index whose removal would take nothing from a session it serves. */
     ls_index (*safe_to_prune_prefix)(void *self);
     /** Optional. The commit index moved. */
@@ -161,16 +175,17 @@ struct ls_sync_provider {
 
 /** The position to reach. */
 struct ls_sync_gap {
-    ls_index commit;       /* where catch-up starts: commit + 1 */
-    ls_index target;       /* the leader's commit */
-    ls_term term;          /* the leader's term */
+    ls_index commit; /* where catch-up starts: commit + 1 */
+    ls_index target; /* the leader's commit */
+    ls_term term;    /* the leader's term */
 };
 
 struct ls_statesync {
     size_t size;
     void *self;
-    const char *name;                 /* static, for the user: "log replay" */
-    struct ls_span signature;         /* what must be equal on all members: strategy and message format. Static */
+    const char *name; /* static, for the user: "log replay" */
+    struct ls_span
+        signature; /* what must be equal on all members: strategy and message format. Static */
     /** NULL: can be used now; else the static reason why not. */
     const char *(*usable)(void *self, const struct ls_sync_facts *facts);
     enum ls_status (*create_provider)(void *self, const struct ls_provider_context *context,
@@ -179,7 +194,8 @@ struct ls_statesync {
                                      const struct ls_sync_gap *gap, struct ls_sync_session *out);
 };
 
-/** Local settings of log replay (SYNC.md 1); 0 means the default of limits.h. Not part of the signature. */
+/** Local settings of log replay (SYNC.md 1); 0 means the default of limits.h. Not part of the
+ * signature. */
 struct ls_log_replay_options {
     size_t size;
     uint32_t entries_max, window, timeout_ms, lease_ms;
@@ -187,7 +203,8 @@ struct ls_log_replay_options {
 };
 
 /** The built-in log replay. `options` may be NULL; copied. */
-LS_API LS_NODISCARD enum ls_status ls_log_replay(const struct ls_log_replay_options *options, struct ls_statesync *out);
+LS_API LS_NODISCARD enum ls_status ls_log_replay(const struct ls_log_replay_options *options,
+                                                 struct ls_statesync *out);
 
 LS_EXTERN_C_END
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The supervisor of state sync: hosts a group's ordered list of state syncs, owns every session, and tells
- * the user what goes on. The group runtime drives it; it is as pure as the core.
+ * The supervisor of state sync: hosts a group's ordered list of state syncs, owns every session,
+ * and tells the user what goes on. The group runtime drives it; it is as pure as the core.
  *
  * Source: SYNC.md section 5 of the design; generations and watchdog after calimero's sync manager.
  */
@@ -14,7 +14,8 @@ LS_EXTERN_C_BEGIN
 
 struct ls_supervisor;
 
-/** What the group runtime offers. Each call is made outside of any vtable call of a session or provider. */
+/** What the group runtime offers. Each call is made outside of any vtable call of a session or
+ * provider. */
 struct ls_supervisor_driver {
     size_t size;
     void *self;
@@ -28,8 +29,8 @@ struct ls_supervisor_driver {
     size_t (*bonds)(void *self, struct ls_sync_bond *out, size_t capacity);
     bool (*leader)(void *self, struct ls_peer_id *out);
     bool (*is_leader)(void *self);
-    /** Steps SYNCED; ls_supervisor_effect(token) follows when the entries are durable. Nothing is kept of the spans
-     *  after it returns. errors: refused at once (also reported to the session) */
+    /** Steps SYNCED; ls_supervisor_effect(token) follows when the entries are durable. Nothing is
+     * kept of the spans after it returns. errors: refused at once (also reported to the session) */
     enum ls_status (*install)(void *self, uint64_t token, ls_term term, struct ls_cursor prev,
                               const struct ls_entry *entries, uint32_t count, ls_index commit);
     /** A session began or ended: step SYNCING. */
@@ -42,38 +43,45 @@ struct ls_supervisor_config {
     struct ls_peer_id local;
     struct ls_group_id group;
     struct ls_network_id network;
-    struct ls_supervisor_driver driver; /* copied */
+    struct ls_supervisor_driver driver;    /* copied */
     const struct ls_statesync *strategies; /* ordered; copied */
     size_t strategies_count;
     bool machine_snapshots;
-    uint32_t retry_min_ms;    /* 0: 5000; SYNC.md 5 */
-    uint32_t watchdog_ms;     /* no progress for so long ends an attempt; 0: 120000 */
+    uint32_t retry_min_ms; /* 0: 5000; SYNC.md 5 */
+    uint32_t watchdog_ms;  /* no progress for so long ends an attempt; 0: 120000 */
 };
 
 LS_API LS_NODISCARD enum ls_status ls_supervisor_open(const struct ls_supervisor_config *config,
-                                                      struct ls_supervisor **out, struct ls_error *error);
+                                                      struct ls_supervisor **out,
+                                                      struct ls_error *error);
 LS_API void ls_supervisor_close(struct ls_supervisor *supervisor);
 
 /** Does what is due; returns when to call again (UINT64_MAX: not before something happens). */
 LS_API uint64_t ls_supervisor_poll(struct ls_supervisor *supervisor);
 
-/** From ready.gap: what is missing, and the entries that revealed it (may be none), of the leader of `term`. */
-LS_API void ls_supervisor_gap(struct ls_supervisor *supervisor, ls_term term, ls_index target, struct ls_cursor prev,
-                              const struct ls_entry *entries, uint32_t count);
+/** From ready.gap: what is missing, and the entries that revealed it (may be none), of the leader
+ * of `term`. */
+LS_API void ls_supervisor_gap(struct ls_supervisor *supervisor, ls_term term, ls_index target,
+                              struct ls_cursor prev, const struct ls_entry *entries,
+                              uint32_t count);
 
 /** A message of a state sync. Returns the verdict, which was already counted and traced. */
-LS_API enum ls_sync_verdict ls_supervisor_receive(struct ls_supervisor *supervisor, const struct ls_peer_id *from,
-                                                  uint32_t tag, bool to_session, struct ls_span message);
-LS_API void ls_supervisor_peer(struct ls_supervisor *supervisor, const struct ls_peer_id *peer, bool bonded);
+LS_API enum ls_sync_verdict ls_supervisor_receive(struct ls_supervisor *supervisor,
+                                                  const struct ls_peer_id *from, uint32_t tag,
+                                                  bool to_session, struct ls_span message);
+LS_API void ls_supervisor_peer(struct ls_supervisor *supervisor, const struct ls_peer_id *peer,
+                               bool bonded);
 LS_API void ls_supervisor_committed(struct ls_supervisor *supervisor, ls_index commit);
 LS_API void ls_supervisor_term(struct ls_supervisor *supervisor, ls_term term);
-LS_API void ls_supervisor_effect(struct ls_supervisor *supervisor, uint64_t token, enum ls_status status);
+LS_API void ls_supervisor_effect(struct ls_supervisor *supervisor, uint64_t token,
+                                 enum ls_status status);
 
 /** min over providers of safe_to_prune_prefix (DESIGN 6.1). */
 LS_API ls_index ls_supervisor_safe_to_prune(struct ls_supervisor *supervisor);
 
 /** The running, or else the last attempt. */
-LS_API void ls_supervisor_progress(const struct ls_supervisor *supervisor, struct ls_sync_progress *out);
+LS_API void ls_supervisor_progress(const struct ls_supervisor *supervisor,
+                                   struct ls_sync_progress *out);
 
 LS_EXTERN_C_END
 

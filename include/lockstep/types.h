@@ -95,7 +95,8 @@ static inline bool ls_peer_id_is_zero(const struct ls_peer_id *id)
     return ls_peer_id_equal(id, &zero);
 }
 
-static inline bool ls_incarnation_equal(const struct ls_incarnation *a, const struct ls_incarnation *b)
+static inline bool ls_incarnation_equal(const struct ls_incarnation *a,
+                                        const struct ls_incarnation *b)
 {
     return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
 }
@@ -105,7 +106,8 @@ static inline bool ls_group_id_equal(const struct ls_group_id *a, const struct l
     return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
 }
 
-/** The order in which elections compare logs: by term, then by index (Raft paper 5.4.1). <0, 0, >0. */
+/** The order in which elections compare logs: by term, then by index (Raft paper 5.4.1). <0, 0, >0.
+ */
 static inline int ls_cursor_compare(struct ls_cursor a, struct ls_cursor b)
 {
     if (a.term != b.term) {

@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What travels on a bond: msgpack arrays [version, kind, ...] behind a bounded pre-scan that checks every
- * count and length against the bytes left before anything is allocated.
+ * What travels on a bond: msgpack arrays [version, kind, ...] behind a bounded pre-scan that checks
+ * every count and length against the bytes left before anything is allocated.
  */
 #ifndef LOCKSTEP_WIRE_H
 #define LOCKSTEP_WIRE_H
 
-#include <lockstep/message.h>
 #include <lockstep/env.h>
+#include <lockstep/message.h>
 
 LS_EXTERN_C_BEGIN
 
 enum ls_wire_kind {
-    LS_WIRE_CORE = 1,          /* a message of the consensus core */
-    LS_WIRE_FORWARD = 2,       /* a call forwarded to the leader, one hop */
+    LS_WIRE_CORE = 1,    /* a message of the consensus core */
+    LS_WIRE_FORWARD = 2, /* a call forwarded to the leader, one hop */
     LS_WIRE_FORWARD_REPLY = 3,
-    LS_WIRE_SYNC = 4           /* a state sync's own bytes, with its tag */
+    LS_WIRE_SYNC = 4 /* a state sync's own bytes, with its tag */
 };
 
 enum ls_forward_kind { LS_FORWARD_EXECUTE = 1, LS_FORWARD_FEED = 2, LS_FORWARD_TRANSFER = 3 };
 
 struct ls_forward {
-    uint64_t id;                    /* unique per sender incarnation */
+    uint64_t id; /* unique per sender incarnation */
     enum ls_forward_kind kind;
     uint32_t deadline_ms;           /* left when it was sent */
     uint32_t count;                 /* EXECUTE, FEED: >= 1 */
@@ -31,22 +31,23 @@ struct ls_forward {
 
 struct ls_forward_reply {
     uint64_t id;
-    enum ls_status status;          /* LS_ERR_NOT_LEADER: nothing was done, ask another */
-    struct ls_cursor first;         /* of the first command */
-    uint32_t count;                 /* replies: EXECUTE and LS_OK only, else 0 */
-    const struct ls_span *replies;  /* borrowed */
+    enum ls_status status;         /* LS_ERR_NOT_LEADER: nothing was done, ask another */
+    struct ls_cursor first;        /* of the first command */
+    uint32_t count;                /* replies: EXECUTE and LS_OK only, else 0 */
+    const struct ls_span *replies; /* borrowed */
 };
 
 struct ls_wire_sync {
-    uint32_t tag;         /* which state sync of the group's ordered list */
-    bool to_session;      /* false: for the provider first */
+    uint32_t tag;    /* which state sync of the group's ordered list */
+    bool to_session; /* false: for the provider first */
     struct ls_span bytes;
 };
 
 struct ls_wire_frame {
     enum ls_wire_kind kind;
     union {
-        struct ls_message core; /* from, to and incarnation are not on the wire: the bond knows them */
+        struct ls_message
+            core; /* from, to and incarnation are not on the wire: the bond knows them */
         struct ls_forward forward;
         struct ls_forward_reply forward_reply;
         struct ls_wire_sync sync;
@@ -65,21 +66,23 @@ LS_API void ls_wire_buffer_free(struct ls_wire_buffer *buffer);
  * Replaces the content of `out` with the encoded frame.
  * errors LS_ERR_NO_MEMORY, LS_ERR_LIMIT (over LS_MESSAGE_BYTES_MAX)
  */
-LS_API LS_NODISCARD enum ls_status ls_wire_encode(const struct ls_wire_frame *frame, struct ls_wire_buffer *out);
+LS_API LS_NODISCARD enum ls_status ls_wire_encode(const struct ls_wire_frame *frame,
+                                                  struct ls_wire_buffer *out);
 
 struct ls_wire_decoder; /* holds the arrays that decoded frames point into */
-LS_API LS_NODISCARD enum ls_status ls_wire_decoder_open(const struct ls_env *env, struct ls_wire_decoder **out);
+LS_API LS_NODISCARD enum ls_status ls_wire_decoder_open(const struct ls_env *env,
+                                                        struct ls_wire_decoder **out);
 LS_API void ls_wire_decoder_close(struct ls_wire_decoder *decoder);
 
 /**
- * Decodes one frame; payload spans point into `bytes`, arrays live until the next decode. A frame that
- * passes is well formed: ls_message_invalid(), ls_forward_invalid() ... are NULL for it, with from and to
- * taken from the arguments.
- * reason   out, optional: static sentence
- * errors   LS_ERR_PROTOCOL, LS_ERR_NO_MEMORY
+ * Decodes one frame; payload spans point into `bytes`, arrays live until the next decode. A frame
+ * that passes is well formed: ls_message_invalid(), ls_forward_invalid() ... are NULL for it, with
+ * from and to taken from the arguments. reason   out, optional: static sentence errors
+ * LS_ERR_PROTOCOL, LS_ERR_NO_MEMORY
  */
-LS_API LS_NODISCARD enum ls_status ls_wire_decode(struct ls_wire_decoder *decoder, struct ls_span bytes,
-                                                  struct ls_wire_frame *out, const char **reason);
+LS_API LS_NODISCARD enum ls_status ls_wire_decode(struct ls_wire_decoder *decoder,
+                                                  struct ls_span bytes, struct ls_wire_frame *out,
+                                                  const char **reason);
 
 LS_API const char *ls_forward_invalid(const struct ls_forward *forward);
 LS_API const char *ls_forward_reply_invalid(const struct ls_forward_reply *reply);

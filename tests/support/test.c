@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* main of every unit test program, and the fresh things tests need. */
+#define _XOPEN_SOURCE 700
 #include "test.h"
 
 #include <arpa/inet.h>

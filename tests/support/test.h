@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The way tests are written: TEST(area, behaviour_as_a_sentence) { ... } registers itself; main is in
- * test.c and runs them with cmocka. A name given on the command line runs only tests that contain it.
+ * The way tests are written: TEST(area, behaviour_as_a_sentence) { ... } registers itself; main is
+ * in test.c and runs them with cmocka. A name given on the command line runs only tests that
+ * contain it.
  */
 #ifndef LOCKSTEP_TEST_H
 #define LOCKSTEP_TEST_H

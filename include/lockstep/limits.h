@@ -66,8 +66,8 @@
 #define LS_REPLAY_TIMEOUT_MS       5000u
 #define LS_REPLAY_LEASE_MS         30000u
 #define LS_REPLAY_KEEP_ENTRIES     100000u
-/* values of one decoded state-sync message: two for each entry of a range, and a head */
-#define LS_VALUES_MAX (2u * LS_REPLAY_ENTRIES_MAX + 64u)
+/* values of one decoded state-sync message: term, kind and payload of each entry, and a head */
+#define LS_VALUES_MAX (3u * LS_REPLAY_ENTRIES_MAX + 64u)
 /* nesting of a decoded message */
 #define LS_DECODE_DEPTH_MAX 8u
 

@@ -4,9 +4,10 @@
  * member and group) and a session (the lagging side, one per catch-up), each a vtable that a user
  * may implement.
  *
- * Calls of a context that would change something only record an effect: it is carried out after the
- * vtable call returned and reported through `effect`, so a session can never pull the log from
- * under the code that called it. Every struct is copied when it is handed over.
+ * Calls of a context that would change something here only record an effect: it is carried out
+ * after the vtable call returned and reported through `effect`, so a session can never pull the log
+ * from under the code that called it. Reads answer, and messages are queued, at once. Every struct
+ * is copied when it is handed over.
  *
  * Messages are opaque bytes here; they travel with the tag of the state sync (its place in the
  * group's list).
@@ -47,7 +48,8 @@ struct ls_sync_context {
     uint64_t (*now_us)(void *self);
     /** Asks for a poll at that time or earlier. */
     void (*wake_at)(void *self, uint64_t at_us);
-    ls_index (*committed)(void *self);
+    /** The commit index of this member and the term of the entry there ({0, 0}: nothing yet). */
+    struct ls_cursor (*committed)(void *self);
     /** First index in the log (anchor + 1) and last durable index; first > last when empty. */
     void (*log_bounds)(void *self, ls_index *first, ls_index *last);
     /** As ls_storage.read, durable entries only. */
@@ -202,8 +204,13 @@ struct ls_log_replay_options {
     uint64_t bytes_max, buffer_bytes_max, keep_entries;
 };
 
-/** The built-in log replay. `options` may be NULL; copied. */
-LS_API LS_NODISCARD enum ls_status ls_log_replay(const struct ls_log_replay_options *options,
+/**
+ * The built-in log replay.
+ *
+ * options  borrowed until the groups that use it are closed; NULL: defaults
+ * errors   LS_ERR_INVALID  entries_max, bytes_max, window above the limits, or an unknown tail
+ */
+LS_API LS_NODISCARD enum ls_status ls_log_replay(struct ls_log_replay_options *options,
                                                  struct ls_statesync *out);
 
 LS_EXTERN_C_END

@@ -14,12 +14,15 @@ LS_EXTERN_C_BEGIN
 
 struct ls_supervisor;
 
-/** What the group runtime offers. Each call is made outside of any vtable call of a session or
- * provider. */
+/**
+ * What the group runtime offers. `install` and `syncing` are called outside of any vtable call of a
+ * session or provider; the rest also from inside, and must not call back into the supervisor.
+ */
 struct ls_supervisor_driver {
     size_t size;
     void *self;
-    ls_index (*committed)(void *self);
+    /** Commit index and the term there (ls_core_term_at); {0, 0}: nothing yet. */
+    struct ls_cursor (*committed)(void *self);
     void (*log_bounds)(void *self, ls_index *first, ls_index *last);
     struct ls_cursor (*log_last)(void *self);
     enum ls_status (*log_read)(void *self, ls_index first, ls_index last, size_t bytes_max,
@@ -56,7 +59,11 @@ LS_API LS_NODISCARD enum ls_status ls_supervisor_open(const struct ls_supervisor
                                                       struct ls_error *error);
 LS_API void ls_supervisor_close(struct ls_supervisor *supervisor);
 
-/** Does what is due; returns when to call again (UINT64_MAX: not before something happens). */
+/**
+ * Does what is due; returns when to call again (UINT64_MAX: not before something happens). To be
+ * called in the same loop turn after any other call here, which may have made something due. Only
+ * this function begins and ends sessions.
+ */
 LS_API uint64_t ls_supervisor_poll(struct ls_supervisor *supervisor);
 
 /** From ready.gap: what is missing, and the entries that revealed it (may be none), of the leader

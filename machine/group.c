@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The group runtime: steps the core, absorbs what is ready, and does a group's part of the turn. The one
+ * place where a persist batch is staged, an entry enters the cache, and a message leaves.
+ */
+#include "runtime.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void ls__group_touch(struct ls_group *group)
+{
+    struct ls_node *node = group->node;
+    if (group->dirty) {
+        return;
+    }
+    group->dirty = true;
+    group->next_dirty = NULL;
+    *node->dirty_end = group;
+    node->dirty_end = &group->next_dirty;
+    node->loop.defer(node->loop.self);
+}
+
+static void trace_group(const struct ls_group *group, enum ls_trace_level level, const char *format,
+                        const struct ls_peer_id *peer, const char *detail)
+{
+    const struct ls_env *env = &group->node->env;
+    if (env->trace != NULL) {
+        env->trace(env->self, &(struct ls_trace){.level = level,
+                                                 .room = "machine",
+                                                 .format = format,
+                                                 .group = &group->id,
+                                                 .peer = peer,
+                                                 .detail = detail});
+    }
+}
+
+void ls__group_halt(struct ls_group *group, enum ls_status status, const char *text)
+{
+    if (group->halted != LS_OK) {
+        return;
+    }
+    group->halted = status;
+    (void)snprintf(group->halted_text, sizeof group->halted_text, "%s", text);
+    trace_group(group, LS_TRACE_ERROR, "group halts", NULL, group->halted_text);
+    if (group->failed == LS_OK) {
+        group->failed = status; /* the core steps down and promises nothing more */
+    }
+    ls__group_touch(group);
+}
+
+/* ---- messages ---- */
+
+enum ls_status ls__group_send(struct ls_group *group, const struct ls_peer_id *peer, enum ls_lane lane,
+                              const struct ls_wire_frame *frame)
+{
+    struct ls_node *node = group->node;
+    enum ls_status status = ls_wire_encode(frame, &node->buffer);
+    if (status != LS_OK) {
+        return status;
+    }
+    return node->transport.send(node->transport.self, &group->id, peer, lane,
+                                (struct ls_span){node->buffer.data, node->buffer.bytes});
+}
+
+/* The core knows positions only: the payloads come from the cache. False: they are gone, the message is lost. */
+static bool append_fill(struct ls_group *group, struct ls_append *append)
+{
+    struct ls_entry *entries = group->node->entries;
+    LS_ASSERT(append->count <= LS_APPEND_ENTRIES_MAX);
+    for (uint32_t i = 0; i < append->count; i++) {
+        const struct ls_entry *entry = ls__cache_at(&group->cache, append->prev.index + 1 + i);
+        if (entry == NULL) {
+            return false;
+        }
+        entries[i] = *entry;
+    }
+    append->entries = entries;
+    return true;
+}
+
+static void send_outgoing(struct ls_group *group, const struct ls_outgoing *outgoing)
+{
+    struct ls_node *node = group->node;
+    struct ls_wire_frame frame = {.kind = LS_WIRE_CORE, .as.core = outgoing->message};
+    struct ls_message *message = &frame.as.core;
+    if (message->kind == LS_MESSAGE_APPEND && !append_fill(group, &message->as.append)) {
+        return;
+    }
+    if (ls_wire_encode(&frame, &node->buffer) != LS_OK) {
+        return; /* no memory: as if lost */
+    }
+    struct ls_span bytes = {node->buffer.data, node->buffer.bytes};
+    if (outgoing->after > group->durable_seq) {
+        (void)ls__held_add(&group->held, outgoing->after, &message->to, bytes);
+        return;
+    }
+    (void)node->transport.send(node->transport.self, &group->id, &message->to, LS_LANE_CONSENSUS, bytes);
+}
+
+/* ---- absorb ---- */
+
+static void absorb_persist(struct ls_group *group, const struct ls_ready *ready)
+{
+    struct ls_node *node = group->node;
+    if (ready->persist_seq == 0) {
+        return;
+    }
+    struct ls_storage_batch batch = {.seq = ready->persist_seq,
+                                     .hard_state = ready->hard_state_changed ? &ready->hard_state : NULL,
+                                     .reset = ready->reset,
+                                     .anchor = ready->anchor,
+                                     .truncate = ready->truncate,
+                                     .truncate_from = ready->truncate_from,
+                                     .first = ready->append_first,
+                                     .entries = ready->entries,
+                                     .count = ready->entries_count};
+    uint8_t configuration[LS_CONFIGURATION_BYTES_MAX];
+    if (ready->reset && ready->configuration != NULL) {
+        size_t bytes = 0;
+        enum ls_status encoded = ls_configuration_encode(
+            &node->env.codec, &ready->configuration->configuration, configuration, sizeof configuration, &bytes);
+        LS_ASSERT(encoded == LS_OK);
+        batch.anchor_configuration =
+            (struct ls_stored_configuration){ready->configuration->index, {configuration, bytes}};
+    }
+    if (ready->commit > group->hinted) {
+        ls_index hint = ready->commit < ready->last ? ready->commit : ready->last;
+        batch.commit_hint = hint;
+        group->hinted = hint;
+    }
+    group->staged_seq = ready->persist_seq;
+    enum ls_status status = node->storage.stage(node->storage.self, group->store, &batch);
+    if (status != LS_OK && group->failed == LS_OK) {
+        group->failed = status;
+        ls__group_touch(group);
+    }
+    node->staged = true;
+}
+
+static void absorb_cache(struct ls_group *group, const struct ls_ready *ready)
+{
+    if (ready->reset) {
+        ls__cache_truncate(&group->cache, 0);
+    }
+    if (ready->truncate) {
+        ls__cache_truncate(&group->cache, ready->truncate_from);
+        group->reverted = true;
+    }
+    for (uint32_t i = 0; i < ready->entries_count; i++) {
+        ls__cache_append(&group->cache, ready->append_first + i, &ready->entries[i]);
+    }
+    ls__cache_drop(&group->cache, ready->cache_first);
+}
+
+static void absorb_role(struct ls_group *group, const struct ls_ready *ready)
+{
+    bool led = group->role == LS_ROLE_LEADER;
+    bool deposed = led && (ready->role != LS_ROLE_LEADER || ready->term != group->term);
+    if (ready->role == LS_ROLE_CANDIDATE && group->role != LS_ROLE_CANDIDATE) {
+        group->elections++;
+    }
+    if (!ls_peer_id_is_zero(&ready->leader) && !ls_peer_id_equal(&ready->leader, &group->leader)) {
+        group->leader_changes++;
+    }
+    group->role = ready->role;
+    group->term = ready->term;
+    group->leader = ready->leader;
+    if (deposed) {
+        ls__calls_deposed(group);
+    }
+}
+
+static void absorb(struct ls_group *group, const struct ls_ready *ready)
+{
+    absorb_persist(group, ready);
+    absorb_cache(group, ready);
+    absorb_role(group, ready);
+    LS_ASSERT(ready->commit >= group->commit);
+    group->commit = ready->commit;
+    group->last = ready->last;
+    group->durable = ready->durable;
+    group->own_term_first = ready->own_term_first;
+    group->prune_safe = ready->prune_safe;
+    group->core_deadline_us = ready->deadline_us;
+    for (size_t i = 0; i < ready->messages_count; i++) {
+        send_outgoing(group, &ready->messages[i]);
+    }
+    for (size_t i = 0; i < ready->reads_count; i++) {
+        ls__reads_result(group, &ready->reads[i]);
+    }
+    if (ready->halted != LS_OK) {
+        ls__group_halt(group, ready->halted, ready->halted_text);
+    }
+    if (ready->configuration_changed) {
+        ls__group_meet(group);
+    }
+    ls__group_touch(group);
+    if (ready->gap) {
+        /* last: the supervisor may step the core again, and `ready` is borrowed until then */
+        ls_supervisor_gap(group->supervisor, ready->term, ready->gap_target, ready->gap_prev, ready->gap_entries,
+                          ready->gap_entries_count);
+    }
+}
+
+/* What a step of this event may add to the cache: an append cannot fail once the core has stepped. */
+static enum ls_status reserve(struct ls_group *group, const struct ls_event *event)
+{
+    const struct ls_entry *entries = NULL;
+    uint32_t count = 0;
+    if (event->kind == LS_EVENT_PROPOSE) {
+        entries = event->as.propose.entries;
+        count = event->as.propose.count;
+    } else if (event->kind == LS_EVENT_SYNCED) {
+        entries = event->as.synced.entries;
+        count = event->as.synced.count;
+    } else if (event->kind == LS_EVENT_MESSAGE && event->as.message->kind == LS_MESSAGE_APPEND) {
+        entries = event->as.message->as.append.entries;
+        count = event->as.message->as.append.count;
+    }
+    size_t bytes = LS_CONFIGURATION_BYTES_MAX; /* the core's own: a configuration and a no-op */
+    for (uint32_t i = 0; i < count; i++) {
+        bytes += entries[i].data.bytes;
+    }
+    return ls__cache_reserve(&group->cache, (size_t)count + 2, bytes);
+}
+
+enum ls_status ls__group_step(struct ls_group *group, struct ls_event *event, const struct ls_ready **out)
+{
+    const struct ls_ready *ready = NULL;
+    event->now_us = ls__now(group->node);
+    enum ls_status status = reserve(group, event);
+    if (status == LS_OK) {
+        status = ls_core_step(group->core, event, &ready);
+    }
+    if (status != LS_OK) {
+        /* nothing happened: what must not be lost is stepped again by the turn */
+        group->retry_us = event->now_us + LS__RETRY_US;
+        return status;
+    }
+    if (out != NULL) {
+        *out = ready;
+    }
+    absorb(group, ready);
+    return LS_OK;
+}
+
+/* ---- what comes up from the transport ---- */
+
+static void receive_core(struct ls_group *group, const struct ls__peer *peer, struct ls_message *message)
+{
+    message->from = peer->id;
+    message->to = group->node->id;
+    message->incarnation = peer->incarnation;
+    if (ls_message_invalid(message) != NULL) {
+        group->malformed++;
+        trace_group(group, LS_TRACE_WARN, "drops a message of {p}", &peer->id, ls_message_invalid(message));
+        return;
+    }
+    struct ls_event event = {.kind = LS_EVENT_MESSAGE, .as.message = message};
+    (void)ls__group_step(group, &event, NULL); /* no memory: as if the message had been lost */
+}
+
+void ls__group_receive(struct ls_group *group, const struct ls_peer_id *id, struct ls_span bytes)
+{
+    struct ls__peer *peer = ls__group_peer(group, id);
+    if (peer == NULL || group->closed) {
+        return;
+    }
+    struct ls_wire_frame frame;
+    const char *reason = NULL;
+    enum ls_status status = ls_wire_decode(group->node->decoder, bytes, &frame, &reason);
+    if (status != LS_OK) {
+        group->malformed++;
+        trace_group(group, LS_TRACE_WARN, "drops a malformed message of {p}", id, reason);
+        return;
+    }
+    switch (frame.kind) {
+    case LS_WIRE_CORE:
+        receive_core(group, peer, &frame.as.core);
+        break;
+    case LS_WIRE_FORWARD:
+        ls__calls_forward(group, id, &frame.as.forward);
+        break;
+    case LS_WIRE_FORWARD_REPLY:
+        ls__calls_forward_reply(group, id, &frame.as.forward_reply);
+        break;
+    case LS_WIRE_SYNC:
+        (void)ls_supervisor_receive(group->supervisor, id, frame.as.sync.tag, frame.as.sync.to_session,
+                                    frame.as.sync.bytes);
+        ls__group_touch(group);
+        break;
+    }
+}
+
+void ls__group_bond(struct ls_group *group, const struct ls_bond_notice *notice)
+{
+    struct ls__peer *peer = ls__group_peer(group, &notice->peer);
+    if (peer == NULL) {
+        return;
+    }
+    switch (notice->event) {
+    case LS_BOND_UP:
+        peer->up = true;
+        peer->reported = false; /* a new link: the core must hear of it even if the old one never went down */
+        peer->incarnation = notice->incarnation;
+        peer->refused[0] = '\0';
+        break;
+    case LS_BOND_DOWN:
+    case LS_BOND_DEPARTED:
+        peer->up = false;
+        break;
+    case LS_BOND_REFUSED:
+        peer->up = false;
+        (void)snprintf(peer->refused, sizeof peer->refused, "%s", notice->text != NULL ? notice->text : "refused");
+        trace_group(group, LS_TRACE_WARN, "bond with {p} refused", &notice->peer, notice->text);
+        break;
+    case LS_BOND_FORMED:
+        return;
+    }
+    if (!peer->up) {
+        ls__calls_peer_down(group, &peer->id);
+    }
+    ls__group_touch(group);
+}
+
+/* Tells core and supervisor of links that changed; what gets no memory is told in the next turn. */
+static void report_links(struct ls_group *group)
+{
+    for (size_t i = 0; i < group->peers_count; i++) {
+        struct ls__peer *peer = &group->peers[i];
+        if (peer->up == peer->reported) {
+            continue;
+        }
+        struct ls_event event = {
+            .kind = LS_EVENT_LINK,
+            .as.link = {.peer = peer->id, .incarnation = peer->incarnation, .up = peer->up}};
+        if (ls__group_step(group, &event, NULL) == LS_OK) {
+            peer->reported = peer->up;
+            ls_supervisor_peer(group->supervisor, &peer->id, peer->up);
+        }
+    }
+}
+
+/* ---- the turn ---- */
+
+static void tell_supervisor(struct ls_group *group)
+{
+    if (group->sync_term != group->term) {
+        group->sync_term = group->term;
+        ls_supervisor_term(group->supervisor, group->term);
+    }
+    if (group->sync_commit != group->commit) {
+        group->sync_commit = group->commit;
+        ls_supervisor_committed(group->supervisor, group->commit);
+    }
+    group->sync_deadline_us = ls_supervisor_poll(group->supervisor);
+}
+
+void ls__group_turn_begin(struct ls_group *group)
+{
+    group->retry_us = UINT64_MAX;
+    report_links(group);
+    if (ls__now(group->node) >= group->core_deadline_us) {
+        struct ls_event event = {.kind = LS_EVENT_TICK};
+        (void)ls__group_step(group, &event, NULL);
+    }
+    ls__calls_begin(group);
+    ls__reads_begin(group);
+    tell_supervisor(group);
+    ls__held_release(group, group->durable_seq);
+}
+
+void ls__group_turn_persisted(struct ls_group *group)
+{
+    if (group->failed != LS_OK && !group->failed_reported) {
+        struct ls_event event = {.kind = LS_EVENT_FAILED,
+                                 .as.failed = {.seq = group->staged_seq, .status = group->failed}};
+        group->failed_reported = ls__group_step(group, &event, NULL) == LS_OK;
+        if (group->failed_reported && group->halted == LS_OK) {
+            ls__group_halt(group, group->failed, group->node->storage_text);
+        }
+    }
+    if (group->durable_seq > group->persisted_seq && group->failed == LS_OK) {
+        uint64_t seq = group->durable_seq;
+        struct ls_event event = {.kind = LS_EVENT_PERSISTED, .as.persisted_seq = seq};
+        if (ls__group_step(group, &event, NULL) == LS_OK) {
+            group->persisted_seq = seq;
+            ls__catchup_persisted(group);
+        }
+    }
+    ls__held_release(group, group->durable_seq);
+}
+
+void ls__group_turn_apply(struct ls_group *group)
+{
+    if (group->halted == LS_OK) {
+        ls__apply(group);
+    }
+    if (group->applied != group->applied_reported) {
+        ls_index applied = group->applied;
+        struct ls_event event = {.kind = LS_EVENT_APPLIED, .as.applied = applied};
+        if (ls__group_step(group, &event, NULL) == LS_OK) {
+            group->applied_reported = applied;
+        }
+    }
+    ls__reads_applied(group);
+    if (group->halted != LS_OK && !group->closed) {
+        ls__calls_end(group, LS_ERR_HALTED);
+    }
+}
+
+void ls__group_turn_end(struct ls_group *group)
+{
+    ls__calls_answer(group);
+    ls__when_check(group);
+    group->reverted = false;
+    ls_index ready_to_apply = group->commit < group->durable ? group->commit : group->durable;
+    bool more = group->halted == LS_OK && group->applied < ready_to_apply && group->retry_us == UINT64_MAX;
+    if (more || group->calls.finished.first != NULL) {
+        ls__group_touch(group);
+    }
+}
+
+uint64_t ls__group_deadline(const struct ls_group *group)
+{
+    const uint64_t all[] = {group->core_deadline_us, group->sync_deadline_us, group->retry_us,
+                            group->calls.deadline_us, group->closing ? group->close_by_us : UINT64_MAX};
+    uint64_t deadline = UINT64_MAX;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        deadline = all[i] < deadline ? all[i] : deadline;
+    }
+    return deadline;
+}
+
+void ls__group_timer(struct ls_group *group, uint64_t now_us)
+{
+    if (now_us < ls__group_deadline(group)) {
+        return;
+    }
+    ls__calls_expire(group, now_us);
+    ls__group_touch(group);
+}
+
+bool ls__group_serving(const struct ls_group *group)
+{
+    return group->role == LS_ROLE_LEADER && group->own_term_first > 0 && group->applied >= group->own_term_first &&
+           group->halted == LS_OK;
+}
+
+bool ls__group_online(const struct ls_group *group)
+{
+    if (group->halted != LS_OK) {
+        return false;
+    }
+    if (group->role == LS_ROLE_LEADER) {
+        return ls__group_serving(group);
+    }
+    return !ls_peer_id_is_zero(&group->leader) && !group->session_runs &&
+           ls_core_term_at(group->core, group->applied) == group->term;
+}

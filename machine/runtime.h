@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of machine/ share: the node, the group, and what a group keeps between the turns of the
+ * loop. Each struct says which file works on it.
+ *
+ *   node.c     opens, closes, routes what comes up from transport and storage, runs the turn
+ *   group.c    joins, steps the core, absorbs what is ready
+ *   calls.c    pending calls: propose, forward, answer
+ *   reads.c    read barriers and queries
+ *   apply.c    committed entries into the user's machine
+ *   cache.c    the payloads the leader can send again
+ *   held.c     messages that wait for a sync
+ *   catchup.c  the driver of the state sync supervisor
+ *   when.c     conditions
+ *   info.c     status, members, bonds
+ *   loop.c     libevent
+ */
+#ifndef LOCKSTEP_RUNTIME_H
+#define LOCKSTEP_RUNTIME_H
+
+#include <pthread.h>
+
+#include <lockstep/group.h>
+#include <lockstep/supervisor.h>
+#include <lockstep/wire.h>
+
+/* a batch read from storage for applying: bounds the copy of payloads */
+#define LS__APPLY_READ_BYTES (1u << 20)
+/* entries of the log's tail that are read into the cache at a join */
+#define LS__CACHE_WARM_ENTRIES 8192u
+/* how soon a machine that answered BUSY, or a step that got no memory, is tried again */
+#define LS__RETRY_US 1000u
+/* what a call costs of in_flight_bytes beside its commands */
+#define LS__CALL_BYTES 64u
+/* a finished call keeps a block up to this size for the next one */
+#define LS__CALL_KEEP_BYTES (64u << 10)
+#define LS__GROUP_SLOTS (2u * LS_GROUPS_MAX)
+
+/* ---- replies: what a machine answered, one slot for each command of a batch ---- */
+
+struct ls__reply_at {
+    size_t offset, bytes;
+};
+
+struct ls_replies {
+    const struct ls_env *env;
+    uint8_t *data;
+    size_t bytes, capacity;
+    struct ls__reply_at *slots;
+    size_t count, slots_capacity;
+};
+
+/** Empties `replies` and makes `count` empty slots. errors LS_ERR_NO_MEMORY */
+enum ls_status ls__replies_reset(struct ls_replies *replies, size_t count);
+struct ls_span ls__replies_at(const struct ls_replies *replies, size_t at);
+void ls__replies_free(struct ls_replies *replies);
+
+/* ---- cache.c ---- */
+
+struct ls__slab;
+
+struct ls__cached {
+    struct ls_entry entry;
+    struct ls__slab *slab;
+};
+
+/** Entries [first, first + count) with their payloads, in slabs that are freed from the front. */
+struct ls__cache {
+    const struct ls_env *env;
+    ls_index first;
+    size_t count;
+    struct ls__cached *ring;
+    size_t capacity, head;
+    struct ls__slab *oldest, *newest, *spare;
+};
+
+void ls__cache_open(struct ls__cache *cache, const struct ls_env *env, ls_index first);
+void ls__cache_close(struct ls__cache *cache);
+/** Makes room, so that appending entries of that count and payload cannot fail. errors LS_ERR_NO_MEMORY */
+enum ls_status ls__cache_reserve(struct ls__cache *cache, size_t count, size_t bytes);
+/** Appends within what was reserved; `index` follows the last one, or begins anew where the cache is elsewhere. */
+void ls__cache_append(struct ls__cache *cache, ls_index index, const struct ls_entry *entry);
+/** Removes entries at and above. */
+void ls__cache_truncate(struct ls__cache *cache, ls_index from);
+/** Removes entries below. */
+void ls__cache_drop(struct ls__cache *cache, ls_index below);
+/** NULL: not cached. Borrowed until drop or truncate. */
+const struct ls_entry *ls__cache_at(const struct ls__cache *cache, ls_index index);
+
+/* ---- held.c ---- */
+
+struct ls__held_message {
+    uint64_t after;
+    struct ls_peer_id peer;
+    size_t offset, bytes;
+};
+
+struct ls__held {
+    const struct ls_env *env;
+    struct ls__held_message *messages;
+    size_t count, capacity;
+    uint8_t *data;
+    size_t bytes, data_capacity;
+};
+
+enum ls_status ls__held_add(struct ls__held *held, uint64_t after, const struct ls_peer_id *peer,
+                            struct ls_span message);
+/** Sends, in order, what waited for at most `durable`. */
+void ls__held_release(struct ls_group *group, uint64_t durable);
+void ls__held_free(struct ls__held *held);
+
+/* ---- calls.c, reads.c ---- */
+
+enum ls__call_kind {
+    LS__CALL_EXECUTE = 1,
+    LS__CALL_FEED = 2,
+    LS__CALL_TRANSFER = 3,
+    LS__CALL_BARRIER = 4,
+    LS__CALL_QUERY_STRONG = 5,
+    LS__CALL_QUERY_WEAK = 6
+};
+
+/** A call from its acceptance until its callback. It is on exactly one list of its group. */
+struct ls__call {
+    struct ls__call *previous, *next;
+    struct ls__list *list;
+    enum ls__call_kind kind;
+    bool remote;               /* forwarded to us: answered by a message */
+    struct ls_peer_id peer;    /* remote: who asked; forwarded: whom we asked */
+    uint64_t id;               /* of the forward */
+    ls_done done;
+    void *arg;
+    uint64_t deadline_us;
+    enum ls_status status;     /* finished: the outcome; queued: the last refusal */
+    uint32_t count;            /* commands */
+    struct ls_span *commands;  /* point into block */
+    uint8_t *block;
+    size_t block_bytes, charged;
+    struct ls_peer_id target;  /* TRANSFER */
+    struct ls_cursor first;    /* proposed: of the first command */
+    uint32_t answered;         /* replies collected */
+    struct ls_replies replies;
+    uint64_t token;            /* reads: of the round */
+    uint64_t asked_us;
+    ls_index read_index;
+};
+
+struct ls__list {
+    struct ls__call *first, *last;
+    size_t count;
+};
+
+void ls__list_append(struct ls__list *list, struct ls__call *call);
+void ls__list_remove(struct ls__call *call);
+
+struct ls__calls {
+    struct ls__list queued;    /* wait for a leader */
+    struct ls__list proposed;  /* in index order */
+    struct ls__list forwarded; /* wait for the leader's answer */
+    struct ls__list reads;     /* wait for a round to be asked */
+    struct ls__list rounds;    /* wait for the answer to a round */
+    struct ls__list fresh;     /* wait until read_index is applied */
+    struct ls__list finished;  /* callbacks are due */
+    struct ls__list spare;
+    uint64_t next_id, next_token;
+    uint64_t deadline_us;      /* no deadline is earlier */
+    uint64_t in_flight_bytes;
+};
+
+/** Forwards or proposes what is queued. */
+void ls__calls_begin(struct ls_group *group);
+/** Asks for one round for all reads that wait. */
+void ls__reads_begin(struct ls_group *group);
+void ls__reads_result(struct ls_group *group, const struct ls_read_result *result);
+/** Queries whose index is applied. */
+void ls__reads_applied(struct ls_group *group);
+/** Fires the callbacks that are due. */
+void ls__calls_answer(struct ls_group *group);
+void ls__calls_expire(struct ls_group *group, uint64_t now_us);
+/** This member stopped leading: what it proposed ends as unknown. */
+void ls__calls_deposed(struct ls_group *group);
+void ls__calls_peer_down(struct ls_group *group, const struct ls_peer_id *peer);
+void ls__calls_forward(struct ls_group *group, const struct ls_peer_id *from, const struct ls_forward *forward);
+void ls__calls_forward_reply(struct ls_group *group, const struct ls_peer_id *from,
+                             const struct ls_forward_reply *reply);
+/** The entry at `cursor` was applied: `reply` belongs to whoever proposed it. */
+void ls__calls_applied(struct ls_group *group, struct ls_cursor cursor, struct ls_span reply);
+/** Everything ends: what was not proposed with `status`, the rest as unknown. */
+void ls__calls_end(struct ls_group *group, enum ls_status status);
+void ls__calls_free(struct ls_group *group);
+/** errors as documented for ls_group_execute_many */
+enum ls_status ls__call_check(const struct ls_group *group);
+enum ls_status ls__call_new(struct ls_group *group, enum ls__call_kind kind, const struct ls_span *commands,
+                            size_t count, struct ls__call **out);
+void ls__call_submit(struct ls_group *group, struct ls__call *call, struct ls__list *list,
+                     const struct ls_call_options *options, ls_done done, void *arg);
+void ls__call_finish(struct ls_group *group, struct ls__call *call, enum ls_status status);
+
+/* ---- when.c ---- */
+
+struct ls__waiter;
+void ls__when_check(struct ls_group *group);
+void ls__when_end(struct ls_group *group);
+
+/* ---- group ---- */
+
+/** A peer of the group: an other member. */
+struct ls__peer {
+    struct ls_peer_id id;
+    struct ls_incarnation incarnation;
+    bool wanted;   /* in the configuration in force, or a founder */
+    bool up;       /* as the transport says */
+    bool reported; /* as the core was told */
+    char name[LS_NAME_BYTES];
+    char address[LS_ADDRESS_BYTES];
+    char refused[LS_ERROR_TEXT_BYTES];
+};
+
+#define LS__INSTALLS_MAX LS_SYNC_EFFECTS_MAX
+struct ls__install {
+    uint64_t token, seq;
+    enum ls_status status;
+};
+
+struct ls_group {
+    struct ls_node *node;
+    struct ls_group *next, *next_dirty;
+    bool dirty;
+    struct ls_group_id id;
+    char name[LS_NAME_BYTES];
+    char member[LS_NAME_BYTES];
+    struct ls_bond_hello hello;
+    struct ls_machine machine;
+    uint32_t election_ms;
+    uint64_t in_flight_bytes_max;
+    bool snapshots; /* a strategy that can bring back a member beyond the log */
+
+    struct ls_core *core;
+    struct ls_storage_group *store;
+    struct ls_supervisor *supervisor;
+    struct ls__cache cache;
+    struct ls__held held;
+    struct ls__calls calls;
+
+    struct ls__peer peers[LS_MEMBERS_MAX];
+    size_t peers_count;
+    struct ls_configuration founders;
+
+    /* the core's last word */
+    enum ls_role role;
+    ls_term term;
+    struct ls_peer_id leader;
+    ls_index commit, last, durable, own_term_first, prune_safe, log_first;
+    uint64_t core_deadline_us, sync_deadline_us, retry_us;
+    uint64_t staged_seq;     /* last given to storage */
+    uint64_t durable_seq;    /* last that storage reported */
+    uint64_t persisted_seq;  /* last the core was told */
+    ls_index hinted;         /* commit hint last staged */
+    ls_index applied, applied_reported;
+    enum ls_status failed;   /* storage's status, once */
+    bool failed_reported;
+    enum ls_status halted;
+    char halted_text[LS_ERROR_TEXT_BYTES];
+    bool session_runs;
+    ls_term sync_term;    /* what the supervisor was told */
+    ls_index sync_commit;
+    struct ls__install installs[LS__INSTALLS_MAX];
+    size_t installs_count;
+
+    struct ls__waiter *waiters;
+    bool reverted; /* a truncation since the last look at conditions */
+
+    bool closing, closed;
+    uint64_t close_by_us;
+    void (*close_done)(void *arg);
+    void *close_arg;
+
+    uint64_t proposed, applied_commands, forwarded, reads, unknown, malformed, elections, leader_changes;
+    uint64_t apply_us_max;
+};
+
+/** Steps the core and absorbs what is ready. errors LS_ERR_NO_MEMORY: nothing happened. `ready` may be NULL. */
+enum ls_status ls__group_step(struct ls_group *group, struct ls_event *event, const struct ls_ready **ready);
+/** Work for the end of this turn. */
+void ls__group_touch(struct ls_group *group);
+void ls__group_halt(struct ls_group *group, enum ls_status status, const char *text);
+void ls__group_receive(struct ls_group *group, const struct ls_peer_id *peer, struct ls_span message);
+void ls__group_bond(struct ls_group *group, const struct ls_bond_notice *notice);
+struct ls__peer *ls__group_peer(struct ls_group *group, const struct ls_peer_id *id);
+/** Opens bonds with every other member of the configuration in force. */
+void ls__group_meet(struct ls_group *group);
+/** The parts of a turn, in this order. */
+void ls__group_turn_begin(struct ls_group *group);
+void ls__group_turn_persisted(struct ls_group *group);
+void ls__group_turn_apply(struct ls_group *group);
+void ls__group_turn_end(struct ls_group *group);
+uint64_t ls__group_deadline(const struct ls_group *group);
+void ls__group_timer(struct ls_group *group, uint64_t now_us);
+/** Hands leadership over, or ends; true when nothing is left to wait for. */
+bool ls__group_close_step(struct ls_group *group, uint64_t now_us);
+void ls__group_free(struct ls_group *group);
+bool ls__group_serving(const struct ls_group *group);
+bool ls__group_online(const struct ls_group *group);
+enum ls_status ls__group_send(struct ls_group *group, const struct ls_peer_id *peer, enum ls_lane lane,
+                              const struct ls_wire_frame *frame);
+
+/* ---- apply.c ---- */
+
+void ls__apply(struct ls_group *group);
+
+/* ---- catchup.c ---- */
+
+enum ls_status ls__catchup_open(struct ls_group *group, const struct ls_statesync *strategies, size_t count,
+                                struct ls_error *error);
+/** Reports installs that became durable. */
+void ls__catchup_persisted(struct ls_group *group);
+
+/* ---- node ---- */
+
+struct ls__task {
+    struct ls__task *next;
+    void (*run)(void *arg);
+    void *arg;
+};
+
+struct ls_node {
+    struct ls_env env;
+    struct ls_loop loop;
+    bool own_thread;
+    pthread_t thread;
+    const struct ls_identity *identity;
+    struct ls_storage storage;
+    struct ls_transport transport;
+    bool storage_open, transport_open, loop_open;
+    struct ls_incarnation incarnation;
+    struct ls_peer_id id;
+    uint32_t close_ms;
+
+    struct ls_group *groups;
+    size_t groups_count;
+    struct ls_group *slots[LS__GROUP_SLOTS]; /* by id */
+    struct ls_group *dirty, **dirty_end;
+    bool in_machine; /* apply or query runs */
+    bool in_turn;
+    bool staged; /* something waits for storage.commit */
+
+    struct ls_wire_decoder *decoder;
+    struct ls_wire_buffer buffer;
+    struct ls_replies replies;                              /* of the batch being applied */
+    struct ls_entry entries[LS_PROPOSE_ENTRIES_MAX];        /* of the proposal or append being built */
+    struct ls_command commands[LS_APPLY_ENTRIES_PER_TURN];  /* of the batch being applied */
+    struct ls_span spans[LS_PROPOSE_ENTRIES_MAX];           /* replies of the call being answered */
+    uint8_t *read_block;                                    /* LS__APPLY_READ_BYTES + an entry, on demand */
+    size_t read_capacity;
+
+    pthread_mutex_t lock; /* guards tasks and accepting */
+    struct ls__task *tasks, **tasks_end;
+    bool accepting;
+
+    bool closing, closed;
+    uint64_t close_by_us;
+    void (*close_done)(void *arg);
+    void *close_arg;
+
+    bool storage_failed;
+    char storage_text[LS_ERROR_TEXT_BYTES];
+    uint64_t turns, turn_us_max;
+};
+
+struct ls_group *ls__node_find(const struct ls_node *node, const struct ls_group_id *id);
+void ls__node_add(struct ls_node *node, struct ls_group *group);
+
+static inline uint64_t ls__now(const struct ls_node *node)
+{
+    return node->env.now_us(node->env.self);
+}
+
+static inline void *ls__allocate(const struct ls_env *env, void *block, size_t bytes)
+{
+    return env->allocate(env->self, block, bytes);
+}
+
+/** Grows `*block` to at least `need` items of `item` bytes. errors LS_ERR_NO_MEMORY: unchanged */
+enum ls_status ls__grow(const struct ls_env *env, void *block_pointer, size_t *capacity, size_t need, size_t item);
+
+/* ---- loop.c ---- */
+
+/** A loop in the caller's base, or (NULL) in a base of its own, which ls__loop_run runs until ls__loop_stop. */
+enum ls_status ls__loop_libevent(struct event_base *base, struct ls_loop *out, struct ls_error *error);
+void ls__loop_adopt_thread(struct ls_loop *loop);
+void ls__loop_run(struct ls_loop *loop);
+void ls__loop_stop(struct ls_loop *loop);
+
+#endif

@@ -360,6 +360,7 @@ static void tell_supervisor(struct ls_group *group)
 void ls__group_turn_begin(struct ls_group *group)
 {
     group->retry_us = UINT64_MAX;
+    group->apply_paused = false;
     report_links(group);
     if (ls__now(group->node) >= group->core_deadline_us) {
         struct ls_event event = {.kind = LS_EVENT_TICK};
@@ -416,7 +417,7 @@ void ls__group_turn_end(struct ls_group *group)
     ls__when_check(group);
     group->reverted = false;
     ls_index ready_to_apply = group->commit < group->durable ? group->commit : group->durable;
-    bool more = group->halted == LS_OK && group->applied < ready_to_apply && group->retry_us == UINT64_MAX;
+    bool more = group->halted == LS_OK && group->applied < ready_to_apply && !group->apply_paused;
     if (more || group->calls.finished.first != NULL) {
         ls__group_touch(group);
     }

@@ -4,7 +4,8 @@
  * loop. Each struct says which file works on it.
  *
  *   node.c     opens, closes, routes what comes up from transport and storage, runs the turn
- *   group.c    joins, steps the core, absorbs what is ready
+ *   join.c     from the store to an open group, and back
+ *   group.c    steps the core, absorbs what is ready, a group's part of the turn
  *   calls.c    pending calls: propose, forward, answer
  *   reads.c    read barriers and queries
  *   apply.c    committed entries into the user's machine
@@ -127,6 +128,7 @@ struct ls__call {
     enum ls__call_kind kind;
     bool remote;               /* forwarded to us: answered by a message */
     struct ls_peer_id peer;    /* remote: who asked; forwarded: whom we asked */
+    uint64_t order;            /* of acceptance */
     uint64_t id;               /* of the forward */
     ls_done done;
     void *arg;
@@ -162,7 +164,7 @@ struct ls__calls {
     struct ls__list fresh;     /* wait until read_index is applied */
     struct ls__list finished;  /* callbacks are due */
     struct ls__list spare;
-    uint64_t next_id, next_token;
+    uint64_t next_order, next_id, next_token;
     uint64_t deadline_us;      /* no deadline is earlier */
     uint64_t in_flight_bytes;
 };
@@ -185,6 +187,8 @@ void ls__calls_forward_reply(struct ls_group *group, const struct ls_peer_id *fr
                              const struct ls_forward_reply *reply);
 /** The entry at `cursor` was applied: `reply` belongs to whoever proposed it. */
 void ls__calls_applied(struct ls_group *group, struct ls_cursor cursor, struct ls_span reply);
+/** What was not given to the log yet ends with `status`. */
+void ls__calls_refuse(struct ls_group *group, enum ls_status status);
 /** Everything ends: what was not proposed with `status`, the rest as unknown. */
 void ls__calls_end(struct ls_group *group, enum ls_status status);
 void ls__calls_free(struct ls_group *group);
@@ -257,6 +261,7 @@ struct ls_group {
     uint64_t persisted_seq;  /* last the core was told */
     ls_index hinted;         /* commit hint last staged */
     ls_index applied, applied_reported;
+    bool apply_paused; /* the machine, or memory, wants a pause */
     enum ls_status failed;   /* storage's status, once */
     bool failed_reported;
     enum ls_status halted;
@@ -270,10 +275,12 @@ struct ls_group {
     struct ls__waiter *waiters;
     bool reverted; /* a truncation since the last look at conditions */
 
-    bool closing, closed;
+    bool closing, handed_over, closed;
     uint64_t close_by_us;
     void (*close_done)(void *arg);
     void *close_arg;
+    bool tail_unknown;
+    char tail_text[LS_ERROR_TEXT_BYTES];
 
     uint64_t proposed, applied_commands, forwarded, reads, unknown, malformed, elections, leader_changes;
     uint64_t apply_us_max;
@@ -350,6 +357,7 @@ struct ls_node {
     struct ls_entry entries[LS_PROPOSE_ENTRIES_MAX];        /* of the proposal or append being built */
     struct ls_command commands[LS_APPLY_ENTRIES_PER_TURN];  /* of the batch being applied */
     struct ls_span spans[LS_PROPOSE_ENTRIES_MAX];           /* replies of the call being answered */
+    struct ls_core_status core_status; /* scratch: it is large */
     uint8_t *read_block;                                    /* LS__APPLY_READ_BYTES + an entry, on demand */
     size_t read_capacity;
 

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The driver of the state sync supervisor: what sessions and providers may read of the group, and the one
+ * way by which fetched entries enter the log (the core's SYNCED step).
+ */
+#include "runtime.h"
+
+#include <string.h>
+
+static struct ls_cursor driver_committed(void *self)
+{
+    const struct ls_group *group = self;
+    return (struct ls_cursor){ls_core_term_at(group->core, group->commit), group->commit};
+}
+
+static void driver_log_bounds(void *self, ls_index *first, ls_index *last)
+{
+    const struct ls_group *group = self;
+    *first = group->log_first;
+    *last = group->durable;
+}
+
+static struct ls_cursor driver_log_last(void *self)
+{
+    const struct ls_group *group = self;
+    return (struct ls_cursor){ls_core_term_at(group->core, group->last), group->last};
+}
+
+static enum ls_status driver_log_read(void *self, ls_index first, ls_index last, size_t bytes_max,
+                                      ls_storage_visit visit, void *arg)
+{
+    struct ls_group *group = self;
+    const struct ls_storage *storage = &group->node->storage;
+    return storage->read(storage->self, group->store, first, last, bytes_max, visit, arg);
+}
+
+static enum ls_status driver_send(void *self, const struct ls_peer_id *peer, uint32_t tag, bool to_session,
+                                  struct ls_span message)
+{
+    struct ls_group *group = self;
+    const struct ls_wire_frame frame = {
+        .kind = LS_WIRE_SYNC, .as.sync = {.tag = tag, .to_session = to_session, .bytes = message}};
+    return ls__group_send(group, peer, LS_LANE_BULK, &frame);
+}
+
+static size_t driver_bonds(void *self, struct ls_sync_bond *out, size_t capacity)
+{
+    struct ls_group *group = self;
+    const struct ls_transport *transport = &group->node->transport;
+    size_t count = 0;
+    for (size_t i = 0; i < group->peers_count && count < capacity; i++) {
+        const struct ls__peer *peer = &group->peers[i];
+        if (!peer->up) {
+            continue;
+        }
+        struct ls_bond_info info;
+        bool known = transport->bond_info(transport->self, &group->id, &peer->id, &info) == LS_OK;
+        out[count++] = (struct ls_sync_bond){.peer = peer->id,
+                                             .leader = ls_peer_id_equal(&peer->id, &group->leader),
+                                             .rtt_us = known ? info.rtt_us : 0};
+    }
+    return count;
+}
+
+static bool driver_leader(void *self, struct ls_peer_id *out)
+{
+    const struct ls_group *group = self;
+    *out = group->leader;
+    return !ls_peer_id_is_zero(&group->leader);
+}
+
+static bool driver_is_leader(void *self)
+{
+    const struct ls_group *group = self;
+    return group->role == LS_ROLE_LEADER;
+}
+
+static enum ls_status driver_install(void *self, uint64_t token, ls_term term, struct ls_cursor prev,
+                                     const struct ls_entry *entries, uint32_t count, ls_index commit)
+{
+    struct ls_group *group = self;
+    if (group->installs_count == LS__INSTALLS_MAX) {
+        return LS_ERR_BUSY;
+    }
+    struct ls_event event = {
+        .kind = LS_EVENT_SYNCED,
+        .as.synced = {.term = term, .prev = prev, .entries = entries, .count = count, .commit = commit}};
+    enum ls_status status = ls__group_step(group, &event, NULL);
+    if (status != LS_OK) {
+        return status;
+    }
+    ls_index last = prev.index + count;
+    bool taken = last <= group->last && (count == 0 || last < group->log_first ||
+                                         ls_core_term_at(group->core, last) == entries[count - 1].term);
+    if (!taken) {
+        return LS_ERR_INVALID; /* the core would not append it here */
+    }
+    /* what was there before may not be durable yet either: all that is staged is */
+    group->installs[group->installs_count++] = (struct ls__install){token, group->staged_seq};
+    ls__group_touch(group);
+    return LS_OK;
+}
+
+void ls__catchup_persisted(struct ls_group *group)
+{
+    size_t kept = 0;
+    struct ls__install done[LS__INSTALLS_MAX];
+    size_t done_count = 0;
+    for (size_t i = 0; i < group->installs_count; i++) {
+        struct ls__install install = group->installs[i];
+        if (install.seq <= group->persisted_seq) {
+            done[done_count++] = install;
+        } else {
+            group->installs[kept++] = install;
+        }
+    }
+    group->installs_count = kept;
+    for (size_t i = 0; i < done_count; i++) {
+        ls_supervisor_effect(group->supervisor, done[i].token, LS_OK); /* may install more */
+    }
+}
+
+static void driver_syncing(void *self, bool on)
+{
+    struct ls_group *group = self;
+    group->session_runs = on;
+    struct ls_event event = {.kind = LS_EVENT_SYNCING, .as.syncing = on};
+    (void)ls__group_step(group, &event, NULL); /* advice only: a lost one costs an election at worst */
+}
+
+enum ls_status ls__catchup_open(struct ls_group *group, const struct ls_statesync *strategies, size_t count,
+                                struct ls_error *error)
+{
+    struct ls_node *node = group->node;
+    const struct ls_supervisor_config config = {
+        .size = sizeof config,
+        .env = &node->env,
+        .local = node->id,
+        .group = group->id,
+        .network = ls_identity_network(node->identity),
+        .driver = {.size = sizeof config.driver,
+                   .self = group,
+                   .committed = driver_committed,
+                   .log_bounds = driver_log_bounds,
+                   .log_last = driver_log_last,
+                   .log_read = driver_log_read,
+                   .send = driver_send,
+                   .bonds = driver_bonds,
+                   .leader = driver_leader,
+                   .is_leader = driver_is_leader,
+                   .install = driver_install,
+                   .syncing = driver_syncing},
+        .strategies = strategies,
+        .strategies_count = count};
+    return ls_supervisor_open(&config, &group->supervisor, error);
+}

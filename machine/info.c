@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a user may see of a group: status with the sentence why something does not count or serve, members,
+ * bonds; and pruning, whose answer says what keeps the log.
+ */
+#include "runtime.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *name_of(const struct ls_group *group, const struct ls_peer_id *id)
+{
+    for (size_t i = 0; i < group->peers_count; i++) {
+        if (ls_peer_id_equal(&group->peers[i].id, id)) {
+            return group->peers[i].name;
+        }
+    }
+    return ls_peer_id_equal(id, &group->node->id) ? group->member : "?";
+}
+
+static void text_founding(const struct ls_group *group, const struct ls_core_status *core, char *out, size_t room)
+{
+    size_t used = (size_t)snprintf(out, room, "waiting for founder");
+    for (uint32_t i = 0; i < core->missing_founders_count && used < room; i++) {
+        used += (size_t)snprintf(out + used, room - used, "%s %s", i > 0 ? "," : "",
+                                 name_of(group, &core->missing_founders[i]));
+    }
+}
+
+/* The most important reason first; empty: nothing is wrong. */
+static void text_status(const struct ls_group *group, struct ls_group_status *out)
+{
+    char *text = out->text;
+    size_t room = sizeof out->text;
+    if (group->halted != LS_OK) {
+        (void)snprintf(text, room, "halted: %.400s", group->halted_text);
+    } else if (out->core.standing == LS_STANDING_FOUNDING) {
+        text_founding(group, &out->core, text, room);
+    } else if (out->core.standing == LS_STANDING_TAIL_UNKNOWN && group->tail_unknown) {
+        (void)snprintf(text, room, "%s: %.400s", ls_standing_text(out->core.standing), group->tail_text);
+    } else if (out->core.standing != LS_STANDING_COUNTS) {
+        (void)snprintf(text, room, "%s", ls_standing_text(out->core.standing));
+    } else if (ls_peer_id_is_zero(&group->leader)) {
+        (void)snprintf(text, room, "no leader known");
+    } else if (group->session_runs) {
+        (void)snprintf(text, room, "catching up");
+    }
+    for (size_t i = 0; text[0] == '\0' && i < group->peers_count; i++) {
+        if (group->peers[i].refused[0] != '\0') {
+            (void)snprintf(text, room, "bond with %s: %.400s", group->peers[i].name, group->peers[i].refused);
+        }
+    }
+}
+
+/* The last index that may go (DESIGN of the prune-safe index: docs/architecture.md), and what keeps the rest. */
+static ls_index prune_bound(struct ls_group *group, const char **why)
+{
+    ls_index durable_applied =
+        group->machine.durable_applied != NULL ? group->machine.durable_applied(group->machine.self) : 0;
+    const struct {
+        ls_index index;
+        const char *why;
+    } bounds[] = {
+        {group->commit > 0 ? group->commit - 1 : 0, "log kept: its last committed entry stays"},
+        {group->applied < durable_applied ? group->applied : durable_applied,
+         group->machine.durable_applied != NULL ? "log kept: the machine's state is not durable beyond"
+                                                : "log kept: the machine lives in memory"},
+        {ls_supervisor_safe_to_prune(group->supervisor), "log kept: for members that catch up"},
+        {group->prune_safe, "log kept: a member has not acknowledged more"},
+    };
+    ls_index safe = UINT64_MAX;
+    for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++) {
+        if (bounds[i].index < safe) {
+            safe = bounds[i].index;
+            *why = bounds[i].why;
+        }
+    }
+    return safe;
+}
+
+void ls_group_status(struct ls_group *group, struct ls_group_status *out)
+{
+    (void)memset(out, 0, sizeof *out);
+    (void)memcpy(out->name, group->name, sizeof out->name);
+    (void)memcpy(out->member, group->member, sizeof out->member);
+    out->id = group->id;
+    ls_core_status(group->core, &out->core);
+    out->core.applied = group->applied;
+    out->serving = ls__group_serving(group);
+    out->online = ls__group_online(group);
+    out->halted = group->halted;
+    text_status(group, out);
+    const char *why = "";
+    out->prune_safe = prune_bound(group, &why);
+    (void)snprintf(out->prune_text, sizeof out->prune_text, "%s", group->snapshots ? why : "log kept: no snapshots");
+    out->log_first = group->log_first;
+    ls_supervisor_progress(group->supervisor, &out->sync);
+    out->in_flight_bytes = group->calls.in_flight_bytes;
+    out->proposed = group->proposed;
+    out->applied_commands = group->applied_commands;
+    out->forwarded = group->forwarded;
+    out->reads = group->reads;
+    out->unknown = group->unknown;
+    out->apply_us_max = group->apply_us_max;
+    out->elections = group->elections;
+    out->leader_changes = group->leader_changes;
+}
+
+size_t ls_group_members(struct ls_group *group, struct ls_member_info *out, size_t capacity)
+{
+    struct ls_core_status *status = &group->node->core_status;
+    ls_core_status(group->core, status);
+    const struct ls_configuration *configuration =
+        status->configuration != NULL ? &status->configuration->configuration : &group->founders;
+    size_t count = 0;
+    for (uint32_t i = 0; i < configuration->count && count < capacity; i++) {
+        const struct ls_member *member = &configuration->members[i];
+        out[count++] = (struct ls_member_info){.member = *member,
+                                               .self = ls_peer_id_equal(&member->id, &group->node->id),
+                                               .leader = ls_peer_id_equal(&member->id, &group->leader)};
+    }
+    return count;
+}
+
+size_t ls_group_bonds(struct ls_group *group, struct ls_group_bond *out, size_t capacity)
+{
+    const struct ls_transport *transport = &group->node->transport;
+    struct ls_core_status *status = &group->node->core_status;
+    ls_core_status(group->core, status);
+    size_t count = 0;
+    for (size_t i = 0; i < group->peers_count && count < capacity; i++) {
+        const struct ls__peer *peer = &group->peers[i];
+        struct ls_group_bond *bond = &out[count++];
+        (void)memset(bond, 0, sizeof *bond);
+        if (transport->bond_info(transport->self, &group->id, &peer->id, &bond->info) != LS_OK) {
+            bond->info.peer = peer->id;
+        }
+        (void)memcpy(bond->info.name, peer->name, sizeof bond->info.name);
+        if (peer->refused[0] != '\0') {
+            (void)memcpy(bond->info.trouble, peer->refused, sizeof bond->info.trouble);
+        }
+        bond->leader = ls_peer_id_equal(&peer->id, &group->leader);
+        for (uint32_t k = 0; k < status->progress_count; k++) {
+            if (ls_peer_id_equal(&status->progress[k].id, &peer->id)) {
+                bond->progress_known = true;
+                bond->progress = status->progress[k];
+            }
+        }
+    }
+    return count;
+}
+
+enum ls_status ls_group_prune(struct ls_group *group, ls_index upto, ls_index *pruned)
+{
+    enum ls_status status = ls__call_check(group);
+    const char *why = "";
+    ls_index safe = prune_bound(group, &why);
+    *pruned = group->log_first - 1;
+    if (status != LS_OK) {
+        return status;
+    }
+    upto = upto < safe ? upto : safe;
+    upto = upto < group->durable ? upto : group->durable - 1;
+    if (group->durable == 0 || upto < group->log_first) {
+        return LS_OK;
+    }
+    struct ls_event event = {.kind = LS_EVENT_PRUNED, .as.pruned = upto};
+    const struct ls_storage *storage = &group->node->storage;
+    status = ls__group_step(group, &event, NULL);
+    if (status == LS_OK) {
+        status = storage->prune(storage->self, group->store, upto);
+        group->node->staged = true;
+        group->log_first = upto + 1;
+        *pruned = upto;
+        ls__group_touch(group);
+    }
+    return status;
+}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Committed and locally durable entries (P12) into the user's machine, in slices, so that the loop keeps
- * turning; their replies to whoever proposed them.
+ * Committed and locally durable entries (P12) into the user's machine, in slices, so that the loop
+ * keeps turning; their replies to whoever proposed them.
  */
 #include "runtime.h"
 
@@ -11,7 +11,8 @@
 
 enum ls_status ls__replies_reset(struct ls_replies *replies, size_t count)
 {
-    if (ls__grow(replies->env, &replies->slots, &replies->slots_capacity, count, sizeof *replies->slots) != LS_OK) {
+    if (ls__grow(replies->env, &replies->slots, &replies->slots_capacity, count,
+                 sizeof *replies->slots) != LS_OK) {
         return LS_ERR_NO_MEMORY;
     }
     if (count > 0) {
@@ -27,7 +28,8 @@ enum ls_status ls_reply_set(struct ls_replies *replies, size_t at, const void *d
     if (at >= replies->count) {
         return LS_ERR_INVALID;
     }
-    if (ls__grow(replies->env, &replies->data, &replies->capacity, replies->bytes + bytes, 1) != LS_OK) {
+    if (ls__grow(replies->env, &replies->data, &replies->capacity, replies->bytes + bytes, 1) !=
+        LS_OK) {
         return LS_ERR_NO_MEMORY;
     }
     if (bytes > 0) {
@@ -62,17 +64,18 @@ void ls__replies_free(struct ls_replies *replies)
 /* Commands of a run of entries; what is not for the machine is only counted. */
 struct batch {
     struct ls_group *group;
-    ls_index last;  /* last entry looked at */
-    size_t count;   /* commands */
-    size_t bytes;   /* copied, when read from storage */
+    ls_index last; /* last entry looked at */
+    size_t count;  /* commands */
+    size_t bytes;  /* copied, when read from storage */
 };
 
-static void batch_add(struct batch *batch, ls_index index, const struct ls_entry *entry, const void *data)
+static void batch_add(struct batch *batch, ls_index index, const struct ls_entry *entry,
+                      const void *data)
 {
     batch->last = index;
     if (entry->kind == LS_ENTRY_COMMAND) {
-        batch->group->node->commands[batch->count++] = (struct ls_command){
-            .cursor = {entry->term, index}, .data = {data, entry->data.bytes}};
+        batch->group->node->commands[batch->count++] =
+            (struct ls_command){.cursor = {entry->term, index}, .data = {data, entry->data.bytes}};
     }
 }
 
@@ -82,9 +85,10 @@ static bool batch_visit(void *arg, ls_index index, const struct ls_entry *entry)
     struct ls_node *node = batch->group->node;
     size_t need = batch->bytes + entry->data.bytes;
     /* commands point into the block: it must not move once the first is in */
-    size_t room = batch->bytes == 0 ? LS__APPLY_READ_BYTES + entry->data.bytes : node->read_capacity;
-    if (need > room || (batch->bytes == 0 && ls__grow(&node->env, &node->read_block, &node->read_capacity,
-                                                      room, 1) != LS_OK)) {
+    size_t room =
+        batch->bytes == 0 ? LS__APPLY_READ_BYTES + entry->data.bytes : node->read_capacity;
+    if (need > room || (batch->bytes == 0 && ls__grow(&node->env, &node->read_block,
+                                                      &node->read_capacity, room, 1) != LS_OK)) {
         return false;
     }
     if (entry->data.bytes > 0) {
@@ -101,8 +105,8 @@ static enum ls_status batch_collect(struct batch *batch, ls_index until)
     ls_index index = group->applied + 1;
     if (ls__cache_at(&group->cache, index) == NULL) {
         struct ls_node *node = group->node;
-        return node->storage.read(node->storage.self, group->store, index, until, LS__APPLY_READ_BYTES, batch_visit,
-                                  batch);
+        return node->storage.read(node->storage.self, group->store, index, until,
+                                  LS__APPLY_READ_BYTES, batch_visit, batch);
     }
     for (; index <= until; index++) {
         const struct ls_entry *entry = ls__cache_at(&group->cache, index);
@@ -131,7 +135,8 @@ static enum ls_status batch_apply(struct ls_group *group, size_t count, size_t *
         enum ls_status status = LS_OK;
         node->in_machine = true;
         if (machine->apply_batch != NULL) {
-            status = machine->apply_batch(machine->self, commands, offered, &node->replies, &applied);
+            status =
+                machine->apply_batch(machine->self, commands, offered, &node->replies, &applied);
         } else {
             status = machine->apply(machine->self, commands, &node->replies);
             applied = status == LS_OK ? 1 : 0;

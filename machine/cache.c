@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The entry cache: payloads of the newest entries, which the leader sends to its followers and every member
- * applies from. The core decides what it holds (ready.cache_first). Payloads lie in slabs that are filled
- * in log order and given back from the front, so the steady path allocates nothing.
+ * The entry cache: payloads of the newest entries, which the leader sends to its followers and
+ * every member applies from. The core decides what it holds (ready.cache_first). Payloads lie in
+ * slabs that are filled in log order and given back from the front, so the steady path allocates
+ * nothing.
  */
 #include "runtime.h"
 
@@ -19,7 +20,8 @@ struct ls__slab {
     uint8_t bytes[];
 };
 
-enum ls_status ls__grow(const struct ls_env *env, void *block_pointer, size_t *capacity, size_t need, size_t item)
+enum ls_status ls__grow(const struct ls_env *env, void *block_pointer, size_t *capacity,
+                        size_t need, size_t item)
 {
     if (need <= *capacity) {
         return LS_OK;
@@ -175,7 +177,8 @@ void ls__cache_append(struct ls__cache *cache, ls_index index, const struct ls_e
     slab->live++;
     cache->count++;
     *ring_at(cache, cache->count - 1) = (struct ls__cached){
-        .entry = {.term = entry->term, .kind = entry->kind, .data = {copy, entry->data.bytes}}, .slab = slab};
+        .entry = {.term = entry->term, .kind = entry->kind, .data = {copy, entry->data.bytes}},
+        .slab = slab};
 }
 
 void ls__cache_truncate(struct ls__cache *cache, ls_index from)

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pending calls. Each is on exactly one list from its acceptance until its callback, and each ends exactly
- * once (P13):
+ * Pending calls. Each is on exactly one list from its acceptance until its callback, and each ends
+ * exactly once (P13):
  *
  *   queued ----> proposed ----> finished     this member leads
  *     |  ^
  *     v  | "not the leader": nothing was done
  *   forwarded -----------------> finished    another one leads
  *
- * What was given to a log ends as unknown when its fate cannot be told; what was not, as "nothing was done".
+ * What was given to a log ends as unknown when its fate cannot be told; what was not, as "nothing
+ * was done".
  */
 #include "runtime.h"
 
 #include <string.h>
 
-/* a forwarded call leaves the leader this much less time than we have ourselves, so its answer arrives */
+/* a forwarded call leaves the leader this much less time than we have ourselves, so its answer
+ * arrives */
 #define FORWARD_MARGIN_US 20000u
 
 /* ---- lists ---- */
@@ -120,7 +122,8 @@ static struct ls__call *call_take(struct ls_group *group)
     struct ls__call *call = group->calls.spare.first;
     if (call != NULL) {
         ls__list_remove(call);
-        struct ls__call fresh = {.block = call->block, .block_bytes = call->block_bytes, .replies = call->replies};
+        struct ls__call fresh = {
+            .block = call->block, .block_bytes = call->block_bytes, .replies = call->replies};
         *call = fresh;
         return call;
     }
@@ -132,8 +135,8 @@ static struct ls__call *call_take(struct ls_group *group)
     return call;
 }
 
-enum ls_status ls__call_new(struct ls_group *group, enum ls__call_kind kind, const struct ls_span *commands,
-                            size_t count, struct ls__call **out)
+enum ls_status ls__call_new(struct ls_group *group, enum ls__call_kind kind,
+                            const struct ls_span *commands, size_t count, struct ls__call **out)
 {
     size_t bytes = 0;
     for (size_t i = 0; i < count; i++) {
@@ -146,8 +149,9 @@ enum ls_status ls__call_new(struct ls_group *group, enum ls__call_kind kind, con
         return LS_ERR_LIMIT;
     }
     size_t charged = bytes + count * sizeof(struct ls_span) + LS__CALL_BYTES;
-    size_t calls = group->calls.queued.count + group->calls.proposed.count + group->calls.forwarded.count +
-                   group->calls.reads.count + group->calls.rounds.count + group->calls.fresh.count;
+    size_t calls = group->calls.queued.count + group->calls.proposed.count +
+                   group->calls.forwarded.count + group->calls.reads.count +
+                   group->calls.rounds.count + group->calls.fresh.count;
     /* a call larger than the whole budget is let through alone: it fits no later time either */
     bool over = group->calls.in_flight_bytes + charged > group->in_flight_bytes_max &&
                 group->calls.in_flight_bytes > 0;
@@ -215,7 +219,8 @@ void ls__call_finish(struct ls_group *group, struct ls__call *call, enum ls_stat
 
 static enum ls_status submit_commands(struct ls_group *group, enum ls__call_kind kind,
                                       const struct ls_span *commands, size_t count,
-                                      const struct ls_call_options *options, ls_done done, void *arg)
+                                      const struct ls_call_options *options, ls_done done,
+                                      void *arg)
 {
     enum ls_status status = ls__call_check(group);
     if (status != LS_OK) {
@@ -232,8 +237,9 @@ static enum ls_status submit_commands(struct ls_group *group, enum ls__call_kind
     return status;
 }
 
-enum ls_status ls_group_execute_many(struct ls_group *group, const struct ls_span *commands, size_t count,
-                                     const struct ls_call_options *call, ls_done done, void *arg)
+enum ls_status ls_group_execute_many(struct ls_group *group, const struct ls_span *commands,
+                                     size_t count, const struct ls_call_options *call, ls_done done,
+                                     void *arg)
 {
     return submit_commands(group, LS__CALL_EXECUTE, commands, count, call, done, arg);
 }
@@ -244,20 +250,21 @@ enum ls_status ls_group_execute(struct ls_group *group, struct ls_span command,
     return submit_commands(group, LS__CALL_EXECUTE, &command, 1, call, done, arg);
 }
 
-enum ls_status ls_group_feed_many(struct ls_group *group, const struct ls_span *commands, size_t count,
-                                  const struct ls_call_options *call, ls_done done, void *arg)
+enum ls_status ls_group_feed_many(struct ls_group *group, const struct ls_span *commands,
+                                  size_t count, const struct ls_call_options *call, ls_done done,
+                                  void *arg)
 {
     return submit_commands(group, LS__CALL_FEED, commands, count, call, done, arg);
 }
 
-enum ls_status ls_group_feed(struct ls_group *group, struct ls_span command, const struct ls_call_options *call,
-                             ls_done done, void *arg)
+enum ls_status ls_group_feed(struct ls_group *group, struct ls_span command,
+                             const struct ls_call_options *call, ls_done done, void *arg)
 {
     return submit_commands(group, LS__CALL_FEED, &command, 1, call, done, arg);
 }
 
-enum ls_status ls_group_transfer(struct ls_group *group, const char *name, const struct ls_call_options *options,
-                                 ls_done done, void *arg)
+enum ls_status ls_group_transfer(struct ls_group *group, const char *name,
+                                 const struct ls_call_options *options, ls_done done, void *arg)
 {
     enum ls_status status = ls__call_check(group);
     if (status != LS_OK) {
@@ -311,7 +318,8 @@ static uint32_t collect_commands(struct ls_group *group, struct ls__call **last)
             break;
         }
         for (uint32_t i = 0; i < call->count; i++) {
-            entries[count++] = (struct ls_entry){.kind = LS_ENTRY_COMMAND, .data = call->commands[i]};
+            entries[count++] =
+                (struct ls_entry){.kind = LS_ENTRY_COMMAND, .data = call->commands[i]};
         }
         *last = call;
     }
@@ -378,7 +386,8 @@ static void call_answer_remote(struct ls_group *group, struct ls__call *call)
     }
     enum ls_status status = ls__group_send(group, &call->peer, LS_LANE_CONSENSUS, &frame);
     if (status == LS_ERR_LIMIT) {
-        /* it was applied, but its replies fit no message: the caller hears that the outcome is unknown */
+        /* it was applied, but its replies fit no message: the caller hears that the outcome is
+         * unknown */
         reply->status = LS_ERR_UNKNOWN;
         reply->first = (struct ls_cursor){0, 0};
         reply->count = 0;
@@ -389,16 +398,19 @@ static void call_answer_remote(struct ls_group *group, struct ls__call *call)
 static enum ls_status forward_send(struct ls_group *group, struct ls__call *call)
 {
     uint64_t now = ls__now(group->node);
-    uint64_t left = call->deadline_us > now + FORWARD_MARGIN_US ? call->deadline_us - now - FORWARD_MARGIN_US : 0;
-    struct ls_wire_frame frame = {.kind = LS_WIRE_FORWARD,
-                                  .as.forward = {.id = call->id,
-                                                 .kind = call->kind == LS__CALL_EXECUTE ? LS_FORWARD_EXECUTE
-                                                         : call->kind == LS__CALL_FEED ? LS_FORWARD_FEED
-                                                                                       : LS_FORWARD_TRANSFER,
-                                                 .deadline_ms = (uint32_t)(left / 1000u),
-                                                 .count = call->count,
-                                                 .commands = call->commands,
-                                                 .target = call->target}};
+    uint64_t left = call->deadline_us > now + FORWARD_MARGIN_US
+                        ? call->deadline_us - now - FORWARD_MARGIN_US
+                        : 0;
+    struct ls_wire_frame frame = {
+        .kind = LS_WIRE_FORWARD,
+        .as.forward = {.id = call->id,
+                       .kind = call->kind == LS__CALL_EXECUTE ? LS_FORWARD_EXECUTE
+                               : call->kind == LS__CALL_FEED  ? LS_FORWARD_FEED
+                                                              : LS_FORWARD_TRANSFER,
+                       .deadline_ms = (uint32_t)(left / 1000u),
+                       .count = call->count,
+                       .commands = call->commands,
+                       .target = call->target}};
     return ls__group_send(group, &group->leader, LS_LANE_CONSENSUS, &frame);
 }
 
@@ -457,13 +469,15 @@ void ls__calls_begin(struct ls_group *group)
     }
 }
 
-void ls__calls_forward(struct ls_group *group, const struct ls_peer_id *from, const struct ls_forward *forward)
+void ls__calls_forward(struct ls_group *group, const struct ls_peer_id *from,
+                       const struct ls_forward *forward)
 {
     enum ls__call_kind kind = forward->kind == LS_FORWARD_EXECUTE ? LS__CALL_EXECUTE
                               : forward->kind == LS_FORWARD_FEED  ? LS__CALL_FEED
                                                                   : LS__CALL_TRANSFER;
     struct ls__call *call = NULL;
-    enum ls_status status = group->role == LS_ROLE_LEADER ? ls__call_check(group) : LS_ERR_NOT_LEADER;
+    enum ls_status status =
+        group->role == LS_ROLE_LEADER ? ls__call_check(group) : LS_ERR_NOT_LEADER;
     if (status == LS_ERR_CLOSED || status == LS_ERR_HALTED) {
         status = LS_ERR_NOT_LEADER; /* soon another one leads */
     }
@@ -471,10 +485,10 @@ void ls__calls_forward(struct ls_group *group, const struct ls_peer_id *from, co
         status = ls__call_new(group, kind, forward->commands, forward->count, &call);
     }
     if (status != LS_OK) {
-        struct ls_wire_frame frame = {.kind = LS_WIRE_FORWARD_REPLY,
-                                      .as.forward_reply = {.id = forward->id,
-                                                           .status = status == LS_ERR_NO_MEMORY ? LS_ERR_BUSY
-                                                                                                : status}};
+        struct ls_wire_frame frame = {
+            .kind = LS_WIRE_FORWARD_REPLY,
+            .as.forward_reply = {.id = forward->id,
+                                 .status = status == LS_ERR_NO_MEMORY ? LS_ERR_BUSY : status}};
         (void)ls__group_send(group, from, LS_LANE_CONSENSUS, &frame);
         return;
     }
@@ -507,17 +521,21 @@ void ls__calls_forward_reply(struct ls_group *group, const struct ls_peer_id *fr
     if (call == NULL) {
         return; /* it ended at its deadline */
     }
-    if (reply->status == LS_ERR_NOT_LEADER || reply->status == LS_ERR_BUSY || reply->status == LS_ERR_NO_LEADER) {
+    if (reply->status == LS_ERR_NOT_LEADER || reply->status == LS_ERR_BUSY ||
+        reply->status == LS_ERR_NO_LEADER) {
         call_requeue(group, call, reply->status);
         return;
     }
     enum ls_status status = reply->status;
     if (status == LS_OK && call->kind == LS__CALL_EXECUTE) {
-        bool whole = reply->count == call->count && ls__replies_reset(&call->replies, call->count) == LS_OK;
+        bool whole =
+            reply->count == call->count && ls__replies_reset(&call->replies, call->count) == LS_OK;
         for (uint32_t i = 0; whole && i < reply->count; i++) {
-            whole = ls_reply_set(&call->replies, i, reply->replies[i].data, reply->replies[i].bytes) == LS_OK;
+            whole = ls_reply_set(&call->replies, i, reply->replies[i].data,
+                                 reply->replies[i].bytes) == LS_OK;
         }
-        status = whole ? LS_OK : LS_ERR_UNKNOWN; /* it was applied, but what it answered is not known */
+        status =
+            whole ? LS_OK : LS_ERR_UNKNOWN; /* it was applied, but what it answered is not known */
     }
     call->first = reply->first;
     ls__call_finish(group, call, status);
@@ -541,7 +559,8 @@ void ls__calls_applied(struct ls_group *group, struct ls_cursor cursor, struct l
         return;
     }
     LS_ASSERT(cursor.index == call->first.index + call->answered);
-    if (reply.bytes > 0 && ls_reply_set(&call->replies, call->answered, reply.data, reply.bytes) != LS_OK) {
+    if (reply.bytes > 0 &&
+        ls_reply_set(&call->replies, call->answered, reply.data, reply.bytes) != LS_OK) {
         ls__call_finish(group, call, LS_ERR_UNKNOWN);
         return;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The driver of the state sync supervisor: what sessions and providers may read of the group, and the one
- * way by which fetched entries enter the log (the core's SYNCED step).
+ * The driver of the state sync supervisor: what sessions and providers may read of the group, and
+ * the one way by which fetched entries enter the log (the core's SYNCED step).
  */
 #include "runtime.h"
 
@@ -34,8 +34,8 @@ static enum ls_status driver_log_read(void *self, ls_index first, ls_index last,
     return storage->read(storage->self, group->store, first, last, bytes_max, visit, arg);
 }
 
-static enum ls_status driver_send(void *self, const struct ls_peer_id *peer, uint32_t tag, bool to_session,
-                                  struct ls_span message)
+static enum ls_status driver_send(void *self, const struct ls_peer_id *peer, uint32_t tag,
+                                  bool to_session, struct ls_span message)
 {
     struct ls_group *group = self;
     const struct ls_wire_frame frame = {
@@ -75,8 +75,9 @@ static bool driver_is_leader(void *self)
     return group->role == LS_ROLE_LEADER;
 }
 
-static enum ls_status driver_install(void *self, uint64_t token, ls_term term, struct ls_cursor prev,
-                                     const struct ls_entry *entries, uint32_t count, ls_index commit)
+static enum ls_status driver_install(void *self, uint64_t token, ls_term term,
+                                     struct ls_cursor prev, const struct ls_entry *entries,
+                                     uint32_t count, ls_index commit)
 {
     struct ls_group *group = self;
     if (group->installs_count == LS__INSTALLS_MAX) {
@@ -84,14 +85,16 @@ static enum ls_status driver_install(void *self, uint64_t token, ls_term term, s
     }
     struct ls_event event = {
         .kind = LS_EVENT_SYNCED,
-        .as.synced = {.term = term, .prev = prev, .entries = entries, .count = count, .commit = commit}};
+        .as.synced = {
+            .term = term, .prev = prev, .entries = entries, .count = count, .commit = commit}};
     enum ls_status status = ls__group_step(group, &event, NULL);
     if (status != LS_OK) {
         return status;
     }
     ls_index last = prev.index + count;
-    bool taken = last <= group->last && (count == 0 || last < group->log_first ||
-                                         ls_core_term_at(group->core, last) == entries[count - 1].term);
+    bool taken =
+        last <= group->last && (count == 0 || last < group->log_first ||
+                                ls_core_term_at(group->core, last) == entries[count - 1].term);
     if (!taken) {
         return LS_ERR_INVALID; /* the core would not append it here */
     }
@@ -125,32 +128,32 @@ static void driver_syncing(void *self, bool on)
     struct ls_group *group = self;
     group->session_runs = on;
     struct ls_event event = {.kind = LS_EVENT_SYNCING, .as.syncing = on};
-    (void)ls__group_step(group, &event, NULL); /* advice only: a lost one costs an election at worst */
+    (void)ls__group_step(group, &event,
+                         NULL); /* advice only: a lost one costs an election at worst */
 }
 
-enum ls_status ls__catchup_open(struct ls_group *group, const struct ls_statesync *strategies, size_t count,
-                                struct ls_error *error)
+enum ls_status ls__catchup_open(struct ls_group *group, const struct ls_statesync *strategies,
+                                size_t count, struct ls_error *error)
 {
     struct ls_node *node = group->node;
-    const struct ls_supervisor_config config = {
-        .size = sizeof config,
-        .env = &node->env,
-        .local = node->id,
-        .group = group->id,
-        .network = ls_identity_network(node->identity),
-        .driver = {.size = sizeof config.driver,
-                   .self = group,
-                   .committed = driver_committed,
-                   .log_bounds = driver_log_bounds,
-                   .log_last = driver_log_last,
-                   .log_read = driver_log_read,
-                   .send = driver_send,
-                   .bonds = driver_bonds,
-                   .leader = driver_leader,
-                   .is_leader = driver_is_leader,
-                   .install = driver_install,
-                   .syncing = driver_syncing},
-        .strategies = strategies,
-        .strategies_count = count};
+    const struct ls_supervisor_config config = {.size = sizeof config,
+                                                .env = &node->env,
+                                                .local = node->id,
+                                                .group = group->id,
+                                                .network = ls_identity_network(node->identity),
+                                                .driver = {.size = sizeof config.driver,
+                                                           .self = group,
+                                                           .committed = driver_committed,
+                                                           .log_bounds = driver_log_bounds,
+                                                           .log_last = driver_log_last,
+                                                           .log_read = driver_log_read,
+                                                           .send = driver_send,
+                                                           .bonds = driver_bonds,
+                                                           .leader = driver_leader,
+                                                           .is_leader = driver_is_leader,
+                                                           .install = driver_install,
+                                                           .syncing = driver_syncing},
+                                                .strategies = strategies,
+                                                .strategies_count = count};
     return ls_supervisor_open(&config, &group->supervisor, error);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The group runtime: steps the core, absorbs what is ready, and does a group's part of the turn. The one
- * place where a persist batch is staged, an entry enters the cache, and a message leaves.
+ * The group runtime: steps the core, absorbs what is ready, and does a group's part of the turn.
+ * The one place where a persist batch is staged, an entry enters the cache, and a message leaves.
  */
 #include "runtime.h"
 
@@ -51,8 +51,8 @@ void ls__group_halt(struct ls_group *group, enum ls_status status, const char *t
 
 /* ---- messages ---- */
 
-enum ls_status ls__group_send(struct ls_group *group, const struct ls_peer_id *peer, enum ls_lane lane,
-                              const struct ls_wire_frame *frame)
+enum ls_status ls__group_send(struct ls_group *group, const struct ls_peer_id *peer,
+                              enum ls_lane lane, const struct ls_wire_frame *frame)
 {
     struct ls_node *node = group->node;
     enum ls_status status = ls_wire_encode(frame, &node->buffer);
@@ -63,7 +63,8 @@ enum ls_status ls__group_send(struct ls_group *group, const struct ls_peer_id *p
                                 (struct ls_span){node->buffer.data, node->buffer.bytes});
 }
 
-/* The core knows positions only: the payloads come from the cache. False: they are gone, the message is lost. */
+/* The core knows positions only: the payloads come from the cache. False: they are gone, the
+ * message is lost. */
 static bool append_fill(struct ls_group *group, struct ls_append *append)
 {
     struct ls_entry *entries = group->node->entries;
@@ -95,7 +96,8 @@ static void send_outgoing(struct ls_group *group, const struct ls_outgoing *outg
         (void)ls__held_add(&group->held, outgoing->after, &message->to, bytes);
         return;
     }
-    (void)node->transport.send(node->transport.self, &group->id, &message->to, LS_LANE_CONSENSUS, bytes);
+    (void)node->transport.send(node->transport.self, &group->id, &message->to, LS_LANE_CONSENSUS,
+                               bytes);
 }
 
 /* ---- absorb ---- */
@@ -107,7 +109,8 @@ static void absorb_persist(struct ls_group *group, const struct ls_ready *ready)
         return;
     }
     struct ls_storage_batch batch = {.seq = ready->persist_seq,
-                                     .hard_state = ready->hard_state_changed ? &ready->hard_state : NULL,
+                                     .hard_state =
+                                         ready->hard_state_changed ? &ready->hard_state : NULL,
                                      .reset = ready->reset,
                                      .anchor = ready->anchor,
                                      .truncate = ready->truncate,
@@ -118,8 +121,9 @@ static void absorb_persist(struct ls_group *group, const struct ls_ready *ready)
     uint8_t configuration[LS_CONFIGURATION_BYTES_MAX];
     if (ready->reset && ready->configuration != NULL) {
         size_t bytes = 0;
-        enum ls_status encoded = ls_configuration_encode(
-            &node->env.codec, &ready->configuration->configuration, configuration, sizeof configuration, &bytes);
+        enum ls_status encoded =
+            ls_configuration_encode(&node->env.codec, &ready->configuration->configuration,
+                                    configuration, sizeof configuration, &bytes);
         LS_ASSERT(encoded == LS_OK);
         batch.anchor_configuration =
             (struct ls_stored_configuration){ready->configuration->index, {configuration, bytes}};
@@ -142,6 +146,7 @@ static void absorb_cache(struct ls_group *group, const struct ls_ready *ready)
 {
     if (ready->reset) {
         ls__cache_truncate(&group->cache, 0);
+        group->log_first = ready->anchor.index + 1;
     }
     if (ready->truncate) {
         ls__cache_truncate(&group->cache, ready->truncate_from);
@@ -198,12 +203,13 @@ static void absorb(struct ls_group *group, const struct ls_ready *ready)
     ls__group_touch(group);
     if (ready->gap) {
         /* last: the supervisor may step the core again, and `ready` is borrowed until then */
-        ls_supervisor_gap(group->supervisor, ready->term, ready->gap_target, ready->gap_prev, ready->gap_entries,
-                          ready->gap_entries_count);
+        ls_supervisor_gap(group->supervisor, ready->term, ready->gap_target, ready->gap_prev,
+                          ready->gap_entries, ready->gap_entries_count);
     }
 }
 
-/* What a step of this event may add to the cache: an append cannot fail once the core has stepped. */
+/* What a step of this event may add to the cache: an append cannot fail once the core has stepped.
+ */
 static enum ls_status reserve(struct ls_group *group, const struct ls_event *event)
 {
     const struct ls_entry *entries = NULL;
@@ -225,7 +231,8 @@ static enum ls_status reserve(struct ls_group *group, const struct ls_event *eve
     return ls__cache_reserve(&group->cache, (size_t)count + 2, bytes);
 }
 
-enum ls_status ls__group_step(struct ls_group *group, struct ls_event *event, const struct ls_ready **out)
+enum ls_status ls__group_step(struct ls_group *group, struct ls_event *event,
+                              const struct ls_ready **out)
 {
     const struct ls_ready *ready = NULL;
     event->now_us = ls__now(group->node);
@@ -247,14 +254,16 @@ enum ls_status ls__group_step(struct ls_group *group, struct ls_event *event, co
 
 /* ---- what comes up from the transport ---- */
 
-static void receive_core(struct ls_group *group, const struct ls__peer *peer, struct ls_message *message)
+static void receive_core(struct ls_group *group, const struct ls__peer *peer,
+                         struct ls_message *message)
 {
     message->from = peer->id;
     message->to = group->node->id;
     message->incarnation = peer->incarnation;
     if (ls_message_invalid(message) != NULL) {
         group->malformed++;
-        trace_group(group, LS_TRACE_WARN, "drops a message of {p}", &peer->id, ls_message_invalid(message));
+        trace_group(group, LS_TRACE_WARN, "drops a message of {p}", &peer->id,
+                    ls_message_invalid(message));
         return;
     }
     struct ls_event event = {.kind = LS_EVENT_MESSAGE, .as.message = message};
@@ -286,8 +295,8 @@ void ls__group_receive(struct ls_group *group, const struct ls_peer_id *id, stru
         ls__calls_forward_reply(group, id, &frame.as.forward_reply);
         break;
     case LS_WIRE_SYNC:
-        (void)ls_supervisor_receive(group->supervisor, id, frame.as.sync.tag, frame.as.sync.to_session,
-                                    frame.as.sync.bytes);
+        (void)ls_supervisor_receive(group->supervisor, id, frame.as.sync.tag,
+                                    frame.as.sync.to_session, frame.as.sync.bytes);
         ls__group_touch(group);
         break;
     }
@@ -302,7 +311,8 @@ void ls__group_bond(struct ls_group *group, const struct ls_bond_notice *notice)
     switch (notice->event) {
     case LS_BOND_UP:
         peer->up = true;
-        peer->reported = false; /* a new link: the core must hear of it even if the old one never went down */
+        peer->reported =
+            false; /* a new link: the core must hear of it even if the old one never went down */
         peer->incarnation = notice->incarnation;
         peer->refused[0] = '\0';
         break;
@@ -312,7 +322,8 @@ void ls__group_bond(struct ls_group *group, const struct ls_bond_notice *notice)
         break;
     case LS_BOND_REFUSED:
         peer->up = false;
-        (void)snprintf(peer->refused, sizeof peer->refused, "%s", notice->text != NULL ? notice->text : "refused");
+        (void)snprintf(peer->refused, sizeof peer->refused, "%s",
+                       notice->text != NULL ? notice->text : "refused");
         trace_group(group, LS_TRACE_WARN, "bond with {p} refused", &notice->peer, notice->text);
         break;
     case LS_BOND_FORMED:
@@ -426,7 +437,8 @@ void ls__group_turn_end(struct ls_group *group)
 uint64_t ls__group_deadline(const struct ls_group *group)
 {
     const uint64_t all[] = {group->core_deadline_us, group->sync_deadline_us, group->retry_us,
-                            group->calls.deadline_us, group->closing ? group->close_by_us : UINT64_MAX};
+                            group->calls.deadline_us,
+                            group->closing ? group->close_by_us : UINT64_MAX};
     uint64_t deadline = UINT64_MAX;
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         deadline = all[i] < deadline ? all[i] : deadline;
@@ -445,8 +457,8 @@ void ls__group_timer(struct ls_group *group, uint64_t now_us)
 
 bool ls__group_serving(const struct ls_group *group)
 {
-    return group->role == LS_ROLE_LEADER && group->own_term_first > 0 && group->applied >= group->own_term_first &&
-           group->halted == LS_OK;
+    return group->role == LS_ROLE_LEADER && group->own_term_first > 0 &&
+           group->applied >= group->own_term_first && group->halted == LS_OK;
 }
 
 bool ls__group_online(const struct ls_group *group)

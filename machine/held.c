@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Messages that presume the durability of a persist batch wait here, encoded, until it is durable (P1).
+ * Messages that presume the durability of a persist batch wait here, encoded, until it is durable
+ * (P1).
  */
 #include "runtime.h"
 
@@ -9,11 +10,14 @@
 enum ls_status ls__held_add(struct ls__held *held, uint64_t after, const struct ls_peer_id *peer,
                             struct ls_span message)
 {
-    if (ls__grow(held->env, &held->messages, &held->capacity, held->count + 1, sizeof *held->messages) != LS_OK ||
-        ls__grow(held->env, &held->data, &held->data_capacity, held->bytes + message.bytes, 1) != LS_OK) {
+    if (ls__grow(held->env, &held->messages, &held->capacity, held->count + 1,
+                 sizeof *held->messages) != LS_OK ||
+        ls__grow(held->env, &held->data, &held->data_capacity, held->bytes + message.bytes, 1) !=
+            LS_OK) {
         return LS_ERR_NO_MEMORY;
     }
-    held->messages[held->count++] = (struct ls__held_message){after, *peer, held->bytes, message.bytes};
+    held->messages[held->count++] =
+        (struct ls__held_message){after, *peer, held->bytes, message.bytes};
     (void)memcpy(held->data + held->bytes, message.data, message.bytes);
     held->bytes += message.bytes;
     return LS_OK;
@@ -29,7 +33,8 @@ void ls__held_release(struct ls_group *group, uint64_t durable)
         const struct ls_span bytes = {held->data + message.offset, message.bytes};
         if (message.after <= durable) {
             /* a message that cannot be sent is lost, as messages may be */
-            (void)node->transport.send(node->transport.self, &group->id, &message.peer, LS_LANE_CONSENSUS, bytes);
+            (void)node->transport.send(node->transport.self, &group->id, &message.peer,
+                                       LS_LANE_CONSENSUS, bytes);
             continue;
         }
         (void)memmove(held->data + kept_bytes, bytes.data, bytes.bytes);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a user may see of a group: status with the sentence why something does not count or serve, members,
- * bonds; and pruning, whose answer says what keeps the log.
+ * What a user may see of a group: status with the sentence why something does not count or serve,
+ * members, bonds; and pruning, whose answer says what keeps the log.
  */
 #include "runtime.h"
 
@@ -18,7 +18,8 @@ static const char *name_of(const struct ls_group *group, const struct ls_peer_id
     return ls_peer_id_equal(id, &group->node->id) ? group->member : "?";
 }
 
-static void text_founding(const struct ls_group *group, const struct ls_core_status *core, char *out, size_t room)
+static void text_founding(const struct ls_group *group, const struct ls_core_status *core,
+                          char *out, size_t room)
 {
     size_t used = (size_t)snprintf(out, room, "waiting for founder");
     for (uint32_t i = 0; i < core->missing_founders_count && used < room; i++) {
@@ -37,7 +38,8 @@ static void text_status(const struct ls_group *group, struct ls_group_status *ou
     } else if (out->core.standing == LS_STANDING_FOUNDING) {
         text_founding(group, &out->core, text, room);
     } else if (out->core.standing == LS_STANDING_TAIL_UNKNOWN && group->tail_unknown) {
-        (void)snprintf(text, room, "%s: %.400s", ls_standing_text(out->core.standing), group->tail_text);
+        (void)snprintf(text, room, "%s: %.400s", ls_standing_text(out->core.standing),
+                       group->tail_text);
     } else if (out->core.standing != LS_STANDING_COUNTS) {
         (void)snprintf(text, room, "%s", ls_standing_text(out->core.standing));
     } else if (ls_peer_id_is_zero(&group->leader)) {
@@ -47,24 +49,28 @@ static void text_status(const struct ls_group *group, struct ls_group_status *ou
     }
     for (size_t i = 0; text[0] == '\0' && i < group->peers_count; i++) {
         if (group->peers[i].refused[0] != '\0') {
-            (void)snprintf(text, room, "bond with %s: %.400s", group->peers[i].name, group->peers[i].refused);
+            (void)snprintf(text, room, "bond with %s: %.400s", group->peers[i].name,
+                           group->peers[i].refused);
         }
     }
 }
 
-/* The last index that may go (DESIGN of the prune-safe index: docs/architecture.md), and what keeps the rest. */
+/* The last index that may go (DESIGN of the prune-safe index: docs/architecture.md), and what keeps
+ * the rest. */
 static ls_index prune_bound(struct ls_group *group, const char **why)
 {
-    ls_index durable_applied =
-        group->machine.durable_applied != NULL ? group->machine.durable_applied(group->machine.self) : 0;
+    ls_index durable_applied = group->machine.durable_applied != NULL
+                                   ? group->machine.durable_applied(group->machine.self)
+                                   : 0;
     const struct {
         ls_index index;
         const char *why;
     } bounds[] = {
         {group->commit > 0 ? group->commit - 1 : 0, "log kept: its last committed entry stays"},
         {group->applied < durable_applied ? group->applied : durable_applied,
-         group->machine.durable_applied != NULL ? "log kept: the machine's state is not durable beyond"
-                                                : "log kept: the machine lives in memory"},
+         group->machine.durable_applied != NULL
+             ? "log kept: the machine's state is not durable beyond"
+             : "log kept: the machine lives in memory"},
         {ls_supervisor_safe_to_prune(group->supervisor), "log kept: for members that catch up"},
         {group->prune_safe, "log kept: a member has not acknowledged more"},
     };
@@ -92,7 +98,8 @@ void ls_group_status(struct ls_group *group, struct ls_group_status *out)
     text_status(group, out);
     const char *why = "";
     out->prune_safe = prune_bound(group, &why);
-    (void)snprintf(out->prune_text, sizeof out->prune_text, "%s", group->snapshots ? why : "log kept: no snapshots");
+    (void)snprintf(out->prune_text, sizeof out->prune_text, "%s",
+                   group->snapshots ? why : "log kept: no snapshots");
     out->log_first = group->log_first;
     ls_supervisor_progress(group->supervisor, &out->sync);
     out->in_flight_bytes = group->calls.in_flight_bytes;
@@ -115,9 +122,10 @@ size_t ls_group_members(struct ls_group *group, struct ls_member_info *out, size
     size_t count = 0;
     for (uint32_t i = 0; i < configuration->count && count < capacity; i++) {
         const struct ls_member *member = &configuration->members[i];
-        out[count++] = (struct ls_member_info){.member = *member,
-                                               .self = ls_peer_id_equal(&member->id, &group->node->id),
-                                               .leader = ls_peer_id_equal(&member->id, &group->leader)};
+        out[count++] =
+            (struct ls_member_info){.member = *member,
+                                    .self = ls_peer_id_equal(&member->id, &group->node->id),
+                                    .leader = ls_peer_id_equal(&member->id, &group->leader)};
     }
     return count;
 }

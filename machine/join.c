@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How a group comes into a node and leaves it: from what the store holds to an open core, and back. What is
- * found wrong here is a status with a sentence, before the first message leaves.
+ * How a group comes into a node and leaves it: from what the store holds to an open core, and back.
+ * What is found wrong here is a status with a sentence, before the first message leaves.
  */
 #include "runtime.h"
 
@@ -36,30 +36,35 @@ static enum ls_status options_check(const struct ls_group_options *options, stru
 {
     if (options->size != sizeof *options) {
         return ls_error_set(error, LS_ERR_INVALID,
-                            "options.size is %zu, expected %zu (call ls_group_options_init)", options->size,
-                            sizeof *options);
+                            "options.size is %zu, expected %zu (call ls_group_options_init)",
+                            options->size, sizeof *options);
     }
-    if (options->name == NULL || options->name[0] == '\0' || strlen(options->name) >= LS_NAME_BYTES) {
-        return ls_error_set(error, LS_ERR_INVALID, "the group's name needs 1 to %d bytes", LS_NAME_BYTES - 1);
+    if (options->name == NULL || options->name[0] == '\0' ||
+        strlen(options->name) >= LS_NAME_BYTES) {
+        return ls_error_set(error, LS_ERR_INVALID, "the group's name needs 1 to %d bytes",
+                            LS_NAME_BYTES - 1);
     }
     if (options->member == NULL || options->founders == NULL || options->founders_count == 0) {
         return ls_error_set(error, LS_ERR_INVALID, "member and founders are required");
     }
     if (options->founders_count > LS_MEMBERS_MAX) {
-        return ls_error_set(error, LS_ERR_INVALID, "%zu founders, at most %d", options->founders_count,
-                            LS_MEMBERS_MAX);
+        return ls_error_set(error, LS_ERR_INVALID, "%zu founders, at most %d",
+                            options->founders_count, LS_MEMBERS_MAX);
     }
     const struct ls_machine *machine = &options->machine;
     if (machine->signature == NULL || machine->query == NULL ||
         (machine->apply == NULL && machine->apply_batch == NULL)) {
-        return ls_error_set(error, LS_ERR_INVALID, "the machine needs signature, query, and apply or apply_batch");
+        return ls_error_set(error, LS_ERR_INVALID,
+                            "the machine needs signature, query, and apply or apply_batch");
     }
     if (machine->signature(machine->self).bytes > LS_SIGNATURE_BYTES_MAX) {
-        return ls_error_set(error, LS_ERR_INVALID, "the machine's signature has %zu bytes, at most %d",
+        return ls_error_set(error, LS_ERR_INVALID,
+                            "the machine's signature has %zu bytes, at most %d",
                             machine->signature(machine->self).bytes, LS_SIGNATURE_BYTES_MAX);
     }
     if (options->in_flight_bytes < LS_ENTRY_BYTES_MAX) {
-        return ls_error_set(error, LS_ERR_INVALID, "in_flight_bytes is %llu, at least %u (one entry)",
+        return ls_error_set(error, LS_ERR_INVALID,
+                            "in_flight_bytes is %llu, at least %u (one entry)",
                             (unsigned long long)options->in_flight_bytes, LS_ENTRY_BYTES_MAX);
     }
     return LS_OK;
@@ -75,7 +80,8 @@ static enum ls_status founders_read(struct ls_group *group, const struct ls_grou
         member->role = founder->role != 0 ? founder->role : LS_MEMBER_VOTER;
         if (founder->name == NULL || !text_copy(member->name, sizeof member->name, founder->name) ||
             !text_copy(member->address, sizeof member->address, founder->address)) {
-            return ls_error_set(error, LS_ERR_INVALID, "founder %zu: name or address is missing or too long", i + 1);
+            return ls_error_set(error, LS_ERR_INVALID,
+                                "founder %zu: name or address is missing or too long", i + 1);
         }
         member->id = ls_identity_founder_id(group->node->identity, founder->name);
     }
@@ -87,12 +93,14 @@ static enum ls_status founders_read(struct ls_group *group, const struct ls_grou
     const struct ls_member *self = ls_configuration_find(founders, &group->node->id);
     if (self == NULL || strcmp(self->name, options->member) != 0) {
         return ls_error_set(error, LS_ERR_INVALID,
-                            "member '%s' is not the founder this node's identity belongs to", options->member);
+                            "member '%s' is not the founder this node's identity belongs to",
+                            options->member);
     }
     return LS_OK;
 }
 
-/* The group id covers machine and state syncs: members that would apply the log differently cannot bond. */
+/* The group id covers machine and state syncs: members that would apply the log differently cannot
+ * bond. */
 static void name_group(struct ls_group *group, const struct ls_group_options *options,
                        const struct ls_statesync *syncs, size_t syncs_count)
 {
@@ -134,17 +142,19 @@ static bool warm_visit(void *arg, ls_index index, const struct ls_entry *entry)
     return true;
 }
 
-/* Reads the tail of the log into the cache, so that a restarted leader can send it without a state sync. */
-static enum ls_status cache_warm(struct ls_group *group, const struct ls_storage_state *state, uint64_t bytes_max,
-                                 struct ls_error *error)
+/* Reads the tail of the log into the cache, so that a restarted leader can send it without a state
+ * sync. */
+static enum ls_status cache_warm(struct ls_group *group, const struct ls_storage_state *state,
+                                 uint64_t bytes_max, struct ls_error *error)
 {
     ls_index last = state->last.index;
     ls__cache_open(&group->cache, &group->node->env, last + 1);
     ls_index first = last > LS__CACHE_WARM_ENTRIES ? last - LS__CACHE_WARM_ENTRIES + 1 : 1;
     first = first > state->anchor.index ? first : state->anchor.index + 1;
     while (first <= last) {
-        enum ls_status status = group->node->storage.read(group->node->storage.self, group->store, first, last,
-                                                          LS__APPLY_READ_BYTES, warm_visit, group);
+        enum ls_status status =
+            group->node->storage.read(group->node->storage.self, group->store, first, last,
+                                      LS__APPLY_READ_BYTES, warm_visit, group);
         if (status != LS_OK) {
             return ls_error_set(error, status, "read the tail of the log from index %llu: %s",
                                 (unsigned long long)first, ls_status_text(status));
@@ -166,24 +176,29 @@ static enum ls_status cache_warm(struct ls_group *group, const struct ls_storage
     return LS_OK;
 }
 
-static enum ls_status configurations_decode(struct ls_group *group, const struct ls_storage_state *state,
-                                            struct ls_configuration_at **out, struct ls_error *error)
+static enum ls_status configurations_decode(struct ls_group *group,
+                                            const struct ls_storage_state *state,
+                                            struct ls_configuration_at **out,
+                                            struct ls_error *error)
 {
     const struct ls_env *env = &group->node->env;
     *out = NULL;
     if (state->configurations_count == 0) {
         return LS_OK;
     }
-    struct ls_configuration_at *all = ls__allocate(env, NULL, state->configurations_count * sizeof *all);
+    struct ls_configuration_at *all =
+        ls__allocate(env, NULL, state->configurations_count * sizeof *all);
     if (all == NULL) {
         return ls_error_set(error, LS_ERR_NO_MEMORY, "out of memory");
     }
     for (size_t i = 0; i < state->configurations_count; i++) {
         all[i].index = state->configurations[i].index;
-        if (ls_configuration_decode(&env->codec, state->configurations[i].bytes, &all[i].configuration) != LS_OK) {
+        if (ls_configuration_decode(&env->codec, state->configurations[i].bytes,
+                                    &all[i].configuration) != LS_OK) {
             ls_index index = all[i].index;
             (void)ls__allocate(env, all, 0);
-            return ls_error_set(error, LS_ERR_CORRUPT, "the configuration at index %llu does not decode",
+            return ls_error_set(error, LS_ERR_CORRUPT,
+                                "the configuration at index %llu does not decode",
                                 (unsigned long long)index);
         }
     }
@@ -195,28 +210,31 @@ static enum ls_status machine_open(struct ls_group *group, const struct ls_stora
                                    struct ls_error *error)
 {
     if (group->machine.open != NULL) {
-        enum ls_status status = group->machine.open(group->machine.self, &group->id, &state->incarnation,
-                                                    &group->applied, error);
+        enum ls_status status = group->machine.open(group->machine.self, &group->id,
+                                                    &state->incarnation, &group->applied, error);
         if (status != LS_OK) {
             return ls_error_wrap(error, status, "open the machine");
         }
     }
     if (group->applied > state->last.index) {
-        return ls_error_set(error, LS_ERR_CORRUPT,
-                            "the log ends at index %llu, below the machine's applied index %llu: entries were lost",
-                            (unsigned long long)state->last.index, (unsigned long long)group->applied);
+        return ls_error_set(
+            error, LS_ERR_CORRUPT,
+            "the log ends at index %llu, below the machine's applied index %llu: entries were lost",
+            (unsigned long long)state->last.index, (unsigned long long)group->applied);
     }
     if (group->applied < state->anchor.index) {
-        return ls_error_set(error, LS_ERR_CORRUPT,
-                            "the log begins after index %llu, but the machine has applied only up to %llu",
-                            (unsigned long long)state->anchor.index, (unsigned long long)group->applied);
+        return ls_error_set(
+            error, LS_ERR_CORRUPT,
+            "the log begins after index %llu, but the machine has applied only up to %llu",
+            (unsigned long long)state->anchor.index, (unsigned long long)group->applied);
     }
     return LS_OK;
 }
 
 static enum ls_status core_open(struct ls_group *group, const struct ls_group_options *options,
                                 const struct ls_storage_state *state,
-                                const struct ls_configuration_at *configurations, struct ls_error *error)
+                                const struct ls_configuration_at *configurations,
+                                struct ls_error *error)
 {
     struct ls_node *node = group->node;
     const struct ls_env *env = &node->env;
@@ -230,7 +248,8 @@ static enum ls_status core_open(struct ls_group *group, const struct ls_group_op
     }
     ls_index floor = state->anchor.index;
     floor = state->commit_hint > floor ? state->commit_hint : floor;
-    floor = floor > state->last.index ? state->last.index : floor; /* possible behind a guard only (P11) */
+    floor = floor > state->last.index ? state->last.index
+                                      : floor; /* possible behind a guard only (P11) */
     floor = group->applied > floor ? group->applied : floor;
     struct ls_core_config config = {.size = sizeof config,
                                     .env = env,
@@ -277,8 +296,8 @@ static enum ls_status group_load(struct ls_group *group, const struct ls_group_o
     struct ls_node *node = group->node;
     struct ls_storage_state state;
     (void)memset(&state, 0, sizeof state);
-    enum ls_status status =
-        node->storage.open_group(node->storage.self, &group->id, group, &group->store, &state, error);
+    enum ls_status status = node->storage.open_group(node->storage.self, &group->id, group,
+                                                     &group->store, &state, error);
     if (status != LS_OK) {
         return status;
     }
@@ -340,7 +359,8 @@ void ls__group_meet(struct ls_group *group)
         status->configuration != NULL ? &status->configuration->configuration : &group->founders;
     for (uint32_t i = 0; i < configuration->count; i++) {
         const struct ls_member *member = &configuration->members[i];
-        if (ls_peer_id_equal(&member->id, &node->id) || ls__group_peer(group, &member->id) != NULL) {
+        if (ls_peer_id_equal(&member->id, &node->id) ||
+            ls__group_peer(group, &member->id) != NULL) {
             continue;
         }
         LS_ASSERT(group->peers_count < LS_MEMBERS_MAX);
@@ -350,8 +370,8 @@ void ls__group_meet(struct ls_group *group)
         (void)memcpy(peer->name, member->name, sizeof peer->name);
         (void)text_copy(peer->address, sizeof peer->address, address_of(group, member));
         struct ls_error error = {LS_OK, ""};
-        if (node->transport.bond_open(node->transport.self, &group->hello, &peer->id, peer->address, &error) !=
-            LS_OK) {
+        if (node->transport.bond_open(node->transport.self, &group->hello, &peer->id, peer->address,
+                                      &error) != LS_OK) {
             (void)snprintf(peer->refused, sizeof peer->refused, "%s", error.text);
         }
     }
@@ -388,14 +408,16 @@ static enum ls_status join_checked(struct ls_group *group, const struct ls_group
     return status;
 }
 
-enum ls_status ls_group_join(struct ls_node *node, const struct ls_group_options *options, struct ls_group **out,
-                             struct ls_error *error)
+enum ls_status ls_group_join(struct ls_node *node, const struct ls_group_options *options,
+                             struct ls_group **out, struct ls_error *error)
 {
     *out = NULL;
-    enum ls_status status = node->closing ? ls_error_set(error, LS_ERR_CLOSED, "the node is closing")
-                                          : options_check(options, error);
+    enum ls_status status = node->closing
+                                ? ls_error_set(error, LS_ERR_CLOSED, "the node is closing")
+                                : options_check(options, error);
     if (status == LS_OK && node->groups_count >= LS_GROUPS_MAX) {
-        status = ls_error_set(error, LS_ERR_LIMIT, "the node hosts %d groups already", LS_GROUPS_MAX);
+        status =
+            ls_error_set(error, LS_ERR_LIMIT, "the node hosts %d groups already", LS_GROUPS_MAX);
     }
     struct ls_group *group = status == LS_OK ? ls__allocate(&node->env, NULL, sizeof *group) : NULL;
     if (status == LS_OK && group == NULL) {
@@ -417,7 +439,8 @@ enum ls_status ls_group_join(struct ls_node *node, const struct ls_group_options
         if (group != NULL) {
             ls__group_free(group);
         }
-        return ls_error_wrap(error, status, "join group %s", options->name != NULL ? options->name : "(no name)");
+        return ls_error_wrap(error, status, "join group %s",
+                             options->name != NULL ? options->name : "(no name)");
     }
     ls__node_add(node, group);
     ls__group_meet(group);
@@ -481,7 +504,8 @@ bool ls__group_close_step(struct ls_group *group, uint64_t now_us)
     ls__when_end(group);
     group->node->transport.flush(group->node->transport.self);
     for (size_t i = 0; i < group->peers_count; i++) {
-        group->node->transport.bond_close(group->node->transport.self, &group->id, &group->peers[i].id);
+        group->node->transport.bond_close(group->node->transport.self, &group->id,
+                                          &group->peers[i].id);
     }
     return true;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The loop port over libevent: one timer, one watched descriptor, one deferred turn, and an eventfd by
- * which other threads wake it. Nothing else of machine/ knows libevent.
+ * The loop port over libevent: one timer, one watched descriptor, one deferred turn, and an eventfd
+ * by which other threads wake it. Nothing else of machine/ knows libevent.
  */
 #include "runtime.h"
 
@@ -78,7 +78,8 @@ static void loop_arm(void *self, uint64_t at_us)
     }
     uint64_t now = ls_env_default()->now_us(NULL);
     uint64_t wait = at_us > now ? at_us - now : 0;
-    struct timeval after = {.tv_sec = (time_t)(wait / 1000000u), .tv_usec = (suseconds_t)(wait % 1000000u)};
+    struct timeval after = {.tv_sec = (time_t)(wait / 1000000u),
+                            .tv_usec = (suseconds_t)(wait % 1000000u)};
     (void)event_add(loop->timer, &after);
 }
 
@@ -132,7 +133,8 @@ static void loop_close(void *self)
     free(loop);
 }
 
-enum ls_status ls__loop_libevent(struct event_base *base, struct ls_loop *out, struct ls_error *error)
+enum ls_status ls__loop_libevent(struct event_base *base, struct ls_loop *out,
+                                 struct ls_error *error)
 {
     struct loop *loop = calloc(1, sizeof *loop);
     if (loop == NULL) {
@@ -147,9 +149,11 @@ enum ls_status ls__loop_libevent(struct event_base *base, struct ls_loop *out, s
         loop->turn = event_new(loop->base, -1, 0, on_turn, loop);
         loop->wake = event_new(loop->base, loop->wake_fd, EV_READ | EV_PERSIST, on_wake, loop);
     }
-    if (loop->timer == NULL || loop->turn == NULL || loop->wake == NULL || event_add(loop->wake, NULL) != 0) {
+    if (loop->timer == NULL || loop->turn == NULL || loop->wake == NULL ||
+        event_add(loop->wake, NULL) != 0) {
         loop_close(loop);
-        return ls_error_set(error, LS_ERR_NO_MEMORY, "open the event loop: out of memory or descriptors");
+        return ls_error_set(error, LS_ERR_NO_MEMORY,
+                            "open the event loop: out of memory or descriptors");
     }
     *out = (struct ls_loop){.size = sizeof *out,
                             .self = loop,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The node: opens and closes, takes what comes up from transport and storage to the right group, and runs
- * the turn of the loop (docs/architecture.md, "The loop turn"). A sink only records or steps a core; callbacks
- * of the user fire in the turn.
+ * The node: opens and closes, takes what comes up from transport and storage to the right group,
+ * and runs the turn of the loop (docs/architecture.md, "The loop turn"). A sink only records or
+ * steps a core; callbacks of the user fire in the turn.
  */
 #include "runtime.h"
 
@@ -20,7 +20,8 @@ static size_t slot_of(const struct ls_group_id *id)
 
 static struct ls_group *group_find(const struct ls_node *node, const struct ls_group_id *id)
 {
-    for (size_t slot = slot_of(id); node->slots[slot] != NULL; slot = (slot + 1) % LS__GROUP_SLOTS) {
+    for (size_t slot = slot_of(id); node->slots[slot] != NULL;
+         slot = (slot + 1) % LS__GROUP_SLOTS) {
         if (ls_group_id_equal(&node->slots[slot]->id, id)) {
             return node->slots[slot];
         }
@@ -98,7 +99,8 @@ static void on_durable(void *self, void *context, uint64_t seq)
     }
 }
 
-static void on_failed(void *self, void *context, uint64_t seq, enum ls_status status, const char *text)
+static void on_failed(void *self, void *context, uint64_t seq, enum ls_status status,
+                      const char *text)
 {
     (void)seq;
     struct ls_node *node = self;
@@ -272,12 +274,15 @@ static bool tail_is_zero(const void *options, size_t size, size_t known)
 static enum ls_status options_check(const struct ls_node_options *options, struct ls_error *error)
 {
     if (!tail_is_zero(options, options->size, sizeof *options)) {
-        return ls_error_set(error, LS_ERR_INVALID,
-                            "open node: options.size is %zu, expected %zu (call ls_node_options_init)",
-                            options->size, sizeof *options);
+        return ls_error_set(
+            error, LS_ERR_INVALID,
+            "open node: options.size is %zu, expected %zu (call ls_node_options_init)",
+            options->size, sizeof *options);
     }
-    if (options->identity == NULL || options->storage.self == NULL || options->transport.self == NULL) {
-        return ls_error_set(error, LS_ERR_INVALID, "open node: identity, storage and transport are required");
+    if (options->identity == NULL || options->storage.self == NULL ||
+        options->transport.self == NULL) {
+        return ls_error_set(error, LS_ERR_INVALID,
+                            "open node: identity, storage and transport are required");
     }
     if (options->loop != NULL && options->base != NULL) {
         return ls_error_set(error, LS_ERR_INVALID, "open node: give either base or loop, not both");
@@ -311,7 +316,8 @@ static enum ls_status thread_start(struct ls_node *node, struct ls_error *error)
     int failed = pthread_create(&node->thread, NULL, node_thread, node);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failed != 0) {
-        return ls_error_set(error, LS_ERR_NO_MEMORY, "open node: cannot start a thread: %s", strerror(failed));
+        return ls_error_set(error, LS_ERR_NO_MEMORY, "open node: cannot start a thread: %s",
+                            strerror(failed));
     }
     return LS_OK;
 }
@@ -349,9 +355,11 @@ static enum ls_status node_start(struct ls_node *node, const struct ls_node_opti
         }
     }
     node->loop_open = true;
-    node->loop.attach(node->loop.self, &(struct ls_loop_sink){node, on_timer, on_readable, on_turn});
+    node->loop.attach(node->loop.self,
+                      &(struct ls_loop_sink){node, on_timer, on_readable, on_turn});
     node->incarnation = node->storage.incarnation(node->storage.self);
-    node->storage.attach(node->storage.self, &(struct ls_storage_sink){node, on_durable, on_failed});
+    node->storage.attach(node->storage.self,
+                         &(struct ls_storage_sink){node, on_durable, on_failed});
     node->loop.watch(node->loop.self, node->storage.descriptor(node->storage.self));
     status = ls_wire_decoder_open(&node->env, &node->decoder);
     if (status != LS_OK) {
@@ -369,7 +377,8 @@ static enum ls_status node_start(struct ls_node *node, const struct ls_node_opti
     return status;
 }
 
-enum ls_status ls_node_open(const struct ls_node_options *options, struct ls_node **out, struct ls_error *error)
+enum ls_status ls_node_open(const struct ls_node_options *options, struct ls_node **out,
+                            struct ls_error *error)
 {
     *out = NULL;
     struct ls_env env = options->env != NULL ? *options->env : *ls_env_default();
@@ -377,7 +386,8 @@ enum ls_status ls_node_open(const struct ls_node_options *options, struct ls_nod
     struct ls_node *node = NULL;
     if (status == LS_OK) {
         node = env.allocate(env.self, NULL, sizeof *node);
-        status = node != NULL ? LS_OK : ls_error_set(error, LS_ERR_NO_MEMORY, "open node: out of memory");
+        status = node != NULL ? LS_OK
+                              : ls_error_set(error, LS_ERR_NO_MEMORY, "open node: out of memory");
     }
     if (status != LS_OK) {
         if (options->transport.self != NULL) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Linearizable reads on any member (thesis 6.4): all reads of a turn share one confirmation round; when the core
- * answers with an index, they wait until it is applied here, and then look at the local machine.
+ * Linearizable reads on any member (thesis 6.4): all reads of a turn share one confirmation round;
+ * when the core answers with an index, they wait until it is applied here, and then look at the
+ * local machine.
  *
  *   reads --(one READ a turn)--> rounds --(index)--> fresh --(applied >= index)--> finished
  */
@@ -9,8 +10,9 @@
 
 #include <string.h>
 
-static enum ls_status submit_read(struct ls_group *group, enum ls__call_kind kind, struct ls_span query,
-                                  const struct ls_call_options *options, ls_done done, void *arg)
+static enum ls_status submit_read(struct ls_group *group, enum ls__call_kind kind,
+                                  struct ls_span query, const struct ls_call_options *options,
+                                  ls_done done, void *arg)
 {
     enum ls_status status = ls__call_check(group);
     if (status != LS_OK) {
@@ -23,24 +25,26 @@ static enum ls_status submit_read(struct ls_group *group, enum ls__call_kind kin
     status = ls__call_new(group, kind, &query, 1, &call);
     if (status == LS_OK) {
         group->reads++;
-        ls__call_submit(group, call, kind == LS__CALL_QUERY_WEAK ? &group->calls.fresh : &group->calls.reads,
+        ls__call_submit(group, call,
+                        kind == LS__CALL_QUERY_WEAK ? &group->calls.fresh : &group->calls.reads,
                         options, done, arg);
     }
     return status;
 }
 
-enum ls_status ls_group_query(struct ls_group *group, enum ls_consistency consistency, struct ls_span query,
-                              const struct ls_call_options *call, ls_done done, void *arg)
+enum ls_status ls_group_query(struct ls_group *group, enum ls_consistency consistency,
+                              struct ls_span query, const struct ls_call_options *call,
+                              ls_done done, void *arg)
 {
     if (consistency != LS_WEAK && consistency != LS_STRONG) {
         return LS_ERR_INVALID;
     }
-    return submit_read(group, consistency == LS_WEAK ? LS__CALL_QUERY_WEAK : LS__CALL_QUERY_STRONG, query, call,
-                       done, arg);
+    return submit_read(group, consistency == LS_WEAK ? LS__CALL_QUERY_WEAK : LS__CALL_QUERY_STRONG,
+                       query, call, done, arg);
 }
 
-enum ls_status ls_group_read_barrier(struct ls_group *group, const struct ls_call_options *call, ls_done done,
-                                     void *arg)
+enum ls_status ls_group_read_barrier(struct ls_group *group, const struct ls_call_options *call,
+                                     ls_done done, void *arg)
 {
     return submit_read(group, LS__CALL_BARRIER, (struct ls_span){NULL, 0}, call, done, arg);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of machine/ share: the node, the group, and what a group keeps between the turns of the
- * loop. Each struct says which file works on it.
+ * What the files of machine/ share: the node, the group, and what a group keeps between the turns
+ * of the loop. Each struct says which file works on it.
  *
  *   node.c     opens, closes, routes what comes up from transport and storage, runs the turn
  *   join.c     from the store to an open group, and back
@@ -35,7 +35,7 @@
 #define LS__CALL_BYTES 64u
 /* a finished call keeps a block up to this size for the next one */
 #define LS__CALL_KEEP_BYTES (64u << 10)
-#define LS__GROUP_SLOTS (2u * LS_GROUPS_MAX)
+#define LS__GROUP_SLOTS     (2u * LS_GROUPS_MAX)
 
 /* ---- replies: what a machine answered, one slot for each command of a batch ---- */
 
@@ -77,9 +77,11 @@ struct ls__cache {
 
 void ls__cache_open(struct ls__cache *cache, const struct ls_env *env, ls_index first);
 void ls__cache_close(struct ls__cache *cache);
-/** Makes room, so that appending entries of that count and payload cannot fail. errors LS_ERR_NO_MEMORY */
+/** Makes room, so that appending entries of that count and payload cannot fail. errors
+ * LS_ERR_NO_MEMORY */
 enum ls_status ls__cache_reserve(struct ls__cache *cache, size_t count, size_t bytes);
-/** Appends within what was reserved; `index` follows the last one, or begins anew where the cache is elsewhere. */
+/** Appends within what was reserved; `index` follows the last one, or begins anew where the cache
+ * is elsewhere. */
 void ls__cache_append(struct ls__cache *cache, ls_index index, const struct ls_entry *entry);
 /** Removes entries at and above. */
 void ls__cache_truncate(struct ls__cache *cache, ls_index from);
@@ -126,23 +128,23 @@ struct ls__call {
     struct ls__call *previous, *next;
     struct ls__list *list;
     enum ls__call_kind kind;
-    bool remote;               /* forwarded to us: answered by a message */
-    struct ls_peer_id peer;    /* remote: who asked; forwarded: whom we asked */
-    uint64_t order;            /* of acceptance */
-    uint64_t id;               /* of the forward */
+    bool remote;            /* forwarded to us: answered by a message */
+    struct ls_peer_id peer; /* remote: who asked; forwarded: whom we asked */
+    uint64_t order;         /* of acceptance */
+    uint64_t id;            /* of the forward */
     ls_done done;
     void *arg;
     uint64_t deadline_us;
-    enum ls_status status;     /* finished: the outcome; queued: the last refusal */
-    uint32_t count;            /* commands */
-    struct ls_span *commands;  /* point into block */
+    enum ls_status status;    /* finished: the outcome; queued: the last refusal */
+    uint32_t count;           /* commands */
+    struct ls_span *commands; /* point into block */
     uint8_t *block;
     size_t block_bytes, charged;
-    struct ls_peer_id target;  /* TRANSFER */
-    struct ls_cursor first;    /* proposed: of the first command */
-    uint32_t answered;         /* replies collected */
+    struct ls_peer_id target; /* TRANSFER */
+    struct ls_cursor first;   /* proposed: of the first command */
+    uint32_t answered;        /* replies collected */
     struct ls_replies replies;
-    uint64_t token;            /* reads: of the round */
+    uint64_t token; /* reads: of the round */
     uint64_t asked_us;
     ls_index read_index;
 };
@@ -165,7 +167,7 @@ struct ls__calls {
     struct ls__list finished;  /* callbacks are due */
     struct ls__list spare;
     uint64_t next_order, next_id, next_token;
-    uint64_t deadline_us;      /* no deadline is earlier */
+    uint64_t deadline_us; /* no deadline is earlier */
     uint64_t in_flight_bytes;
 };
 
@@ -182,7 +184,8 @@ void ls__calls_expire(struct ls_group *group, uint64_t now_us);
 /** This member stopped leading: what it proposed ends as unknown. */
 void ls__calls_deposed(struct ls_group *group);
 void ls__calls_peer_down(struct ls_group *group, const struct ls_peer_id *peer);
-void ls__calls_forward(struct ls_group *group, const struct ls_peer_id *from, const struct ls_forward *forward);
+void ls__calls_forward(struct ls_group *group, const struct ls_peer_id *from,
+                       const struct ls_forward *forward);
 void ls__calls_forward_reply(struct ls_group *group, const struct ls_peer_id *from,
                              const struct ls_forward_reply *reply);
 /** The entry at `cursor` was applied: `reply` belongs to whoever proposed it. */
@@ -194,8 +197,8 @@ void ls__calls_end(struct ls_group *group, enum ls_status status);
 void ls__calls_free(struct ls_group *group);
 /** errors as documented for ls_group_execute_many */
 enum ls_status ls__call_check(const struct ls_group *group);
-enum ls_status ls__call_new(struct ls_group *group, enum ls__call_kind kind, const struct ls_span *commands,
-                            size_t count, struct ls__call **out);
+enum ls_status ls__call_new(struct ls_group *group, enum ls__call_kind kind,
+                            const struct ls_span *commands, size_t count, struct ls__call **out);
 void ls__call_submit(struct ls_group *group, struct ls__call *call, struct ls__list *list,
                      const struct ls_call_options *options, ls_done done, void *arg);
 void ls__call_finish(struct ls_group *group, struct ls__call *call, enum ls_status status);
@@ -223,7 +226,6 @@ struct ls__peer {
 #define LS__INSTALLS_MAX LS_SYNC_EFFECTS_MAX
 struct ls__install {
     uint64_t token, seq;
-    enum ls_status status;
 };
 
 struct ls_group {
@@ -256,18 +258,18 @@ struct ls_group {
     struct ls_peer_id leader;
     ls_index commit, last, durable, own_term_first, prune_safe, log_first;
     uint64_t core_deadline_us, sync_deadline_us, retry_us;
-    uint64_t staged_seq;     /* last given to storage */
-    uint64_t durable_seq;    /* last that storage reported */
-    uint64_t persisted_seq;  /* last the core was told */
-    ls_index hinted;         /* commit hint last staged */
+    uint64_t staged_seq;    /* last given to storage */
+    uint64_t durable_seq;   /* last that storage reported */
+    uint64_t persisted_seq; /* last the core was told */
+    ls_index hinted;        /* commit hint last staged */
     ls_index applied, applied_reported;
-    bool apply_paused; /* the machine, or memory, wants a pause */
-    enum ls_status failed;   /* storage's status, once */
+    bool apply_paused;     /* the machine, or memory, wants a pause */
+    enum ls_status failed; /* storage's status, once */
     bool failed_reported;
     enum ls_status halted;
     char halted_text[LS_ERROR_TEXT_BYTES];
     bool session_runs;
-    ls_term sync_term;    /* what the supervisor was told */
+    ls_term sync_term; /* what the supervisor was told */
     ls_index sync_commit;
     struct ls__install installs[LS__INSTALLS_MAX];
     size_t installs_count;
@@ -282,16 +284,20 @@ struct ls_group {
     bool tail_unknown;
     char tail_text[LS_ERROR_TEXT_BYTES];
 
-    uint64_t proposed, applied_commands, forwarded, reads, unknown, malformed, elections, leader_changes;
+    uint64_t proposed, applied_commands, forwarded, reads, unknown, malformed, elections,
+        leader_changes;
     uint64_t apply_us_max;
 };
 
-/** Steps the core and absorbs what is ready. errors LS_ERR_NO_MEMORY: nothing happened. `ready` may be NULL. */
-enum ls_status ls__group_step(struct ls_group *group, struct ls_event *event, const struct ls_ready **ready);
+/** Steps the core and absorbs what is ready. errors LS_ERR_NO_MEMORY: nothing happened. `ready` may
+ * be NULL. */
+enum ls_status ls__group_step(struct ls_group *group, struct ls_event *event,
+                              const struct ls_ready **ready);
 /** Work for the end of this turn. */
 void ls__group_touch(struct ls_group *group);
 void ls__group_halt(struct ls_group *group, enum ls_status status, const char *text);
-void ls__group_receive(struct ls_group *group, const struct ls_peer_id *peer, struct ls_span message);
+void ls__group_receive(struct ls_group *group, const struct ls_peer_id *peer,
+                       struct ls_span message);
 void ls__group_bond(struct ls_group *group, const struct ls_bond_notice *notice);
 struct ls__peer *ls__group_peer(struct ls_group *group, const struct ls_peer_id *id);
 /** Opens bonds with every other member of the configuration in force. */
@@ -308,8 +314,8 @@ bool ls__group_close_step(struct ls_group *group, uint64_t now_us);
 void ls__group_free(struct ls_group *group);
 bool ls__group_serving(const struct ls_group *group);
 bool ls__group_online(const struct ls_group *group);
-enum ls_status ls__group_send(struct ls_group *group, const struct ls_peer_id *peer, enum ls_lane lane,
-                              const struct ls_wire_frame *frame);
+enum ls_status ls__group_send(struct ls_group *group, const struct ls_peer_id *peer,
+                              enum ls_lane lane, const struct ls_wire_frame *frame);
 
 /* ---- apply.c ---- */
 
@@ -317,8 +323,8 @@ void ls__apply(struct ls_group *group);
 
 /* ---- catchup.c ---- */
 
-enum ls_status ls__catchup_open(struct ls_group *group, const struct ls_statesync *strategies, size_t count,
-                                struct ls_error *error);
+enum ls_status ls__catchup_open(struct ls_group *group, const struct ls_statesync *strategies,
+                                size_t count, struct ls_error *error);
 /** Reports installs that became durable. */
 void ls__catchup_persisted(struct ls_group *group);
 
@@ -353,12 +359,12 @@ struct ls_node {
 
     struct ls_wire_decoder *decoder;
     struct ls_wire_buffer buffer;
-    struct ls_replies replies;                              /* of the batch being applied */
-    struct ls_entry entries[LS_PROPOSE_ENTRIES_MAX];        /* of the proposal or append being built */
-    struct ls_command commands[LS_APPLY_ENTRIES_PER_TURN];  /* of the batch being applied */
-    struct ls_span spans[LS_PROPOSE_ENTRIES_MAX];           /* replies of the call being answered */
-    struct ls_core_status core_status; /* scratch: it is large */
-    uint8_t *read_block;                                    /* LS__APPLY_READ_BYTES + an entry, on demand */
+    struct ls_replies replies;                       /* of the batch being applied */
+    struct ls_entry entries[LS_PROPOSE_ENTRIES_MAX]; /* of the proposal or append being built */
+    struct ls_command commands[LS_APPLY_ENTRIES_PER_TURN]; /* of the batch being applied */
+    struct ls_span spans[LS_PROPOSE_ENTRIES_MAX];          /* replies of the call being answered */
+    struct ls_core_status core_status;                     /* scratch: it is large */
+    uint8_t *read_block; /* LS__APPLY_READ_BYTES + an entry, on demand */
     size_t read_capacity;
 
     pthread_mutex_t lock; /* guards tasks and accepting */
@@ -389,12 +395,15 @@ static inline void *ls__allocate(const struct ls_env *env, void *block, size_t b
 }
 
 /** Grows `*block` to at least `need` items of `item` bytes. errors LS_ERR_NO_MEMORY: unchanged */
-enum ls_status ls__grow(const struct ls_env *env, void *block_pointer, size_t *capacity, size_t need, size_t item);
+enum ls_status ls__grow(const struct ls_env *env, void *block_pointer, size_t *capacity,
+                        size_t need, size_t item);
 
 /* ---- loop.c ---- */
 
-/** A loop in the caller's base, or (NULL) in a base of its own, which ls__loop_run runs until ls__loop_stop. */
-enum ls_status ls__loop_libevent(struct event_base *base, struct ls_loop *out, struct ls_error *error);
+/** A loop in the caller's base, or (NULL) in a base of its own, which ls__loop_run runs until
+ * ls__loop_stop. */
+enum ls_status ls__loop_libevent(struct event_base *base, struct ls_loop *out,
+                                 struct ls_error *error);
 void ls__loop_adopt_thread(struct ls_loop *loop);
 void ls__loop_run(struct ls_loop *loop);
 void ls__loop_stop(struct ls_loop *loop);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Conditions on a group: one-shot callbacks on the loop's thread, and the blocking wait for other threads.
+ * Conditions on a group: one-shot callbacks on the loop's thread, and the blocking wait for other
+ * threads.
  */
 #include "runtime.h"
 
@@ -24,7 +25,8 @@ static bool holds(const struct ls_group *group, const struct ls__waiter *waiter)
     case LS_WHEN_LEADER_KNOWN:
         return !ls_peer_id_is_zero(&group->leader);
     case LS_WHEN_LEADER_CHANGED:
-        return !ls_peer_id_is_zero(&group->leader) && !ls_peer_id_equal(&group->leader, &waiter->leader);
+        return !ls_peer_id_is_zero(&group->leader) &&
+               !ls_peer_id_equal(&group->leader, &waiter->leader);
     case LS_WHEN_LEADER_IS:
         return ls_peer_id_equal(&group->leader, &condition->peer);
     case LS_WHEN_I_LEAD:
@@ -58,14 +60,16 @@ enum ls_status ls_group_when(struct ls_group *group, const struct ls_condition *
     if (group->closing || group->closed) {
         return LS_ERR_CLOSED;
     }
-    if (then == NULL || condition->kind < LS_WHEN_LEADER_KNOWN || condition->kind > LS_WHEN_LOG_REVERTS) {
+    if (then == NULL || condition->kind < LS_WHEN_LEADER_KNOWN ||
+        condition->kind > LS_WHEN_LOG_REVERTS) {
         return LS_ERR_INVALID;
     }
     struct ls__waiter *waiter = ls__allocate(&group->node->env, NULL, sizeof *waiter);
     if (waiter == NULL) {
         return LS_ERR_NO_MEMORY;
     }
-    *waiter = (struct ls__waiter){group->waiters, *condition, group->commit, group->leader, then, arg};
+    *waiter =
+        (struct ls__waiter){group->waiters, *condition, group->commit, group->leader, then, arg};
     group->waiters = waiter;
     ls__group_touch(group);
     return LS_OK;
@@ -152,7 +156,8 @@ static void wait_begin(void *arg)
     }
 }
 
-enum ls_status ls_group_wait(struct ls_group *group, const struct ls_condition *condition, uint32_t timeout_ms)
+enum ls_status ls_group_wait(struct ls_group *group, const struct ls_condition *condition,
+                             uint32_t timeout_ms)
 {
     struct ls_node *node = group->node;
     if (node->loop.inside(node->loop.self)) {

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# rooms.sh: who may see whom. A room includes <lockstep/...> and its own folder, never another
+# room's header; each foreign library is known to the files listed here and to no other.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+rooms='consensus statesync storage transport machine'
+failed=
+
+complain() {
+    echo "$1" >&2
+    failed=yes
+}
+
+# 1. quoted includes name a header of the same folder; angle includes never name a room
+for room in $rooms; do
+    while IFS=: read -r file line text; do
+        header=$(sed -E 's/.*"([^"]*)".*/\1/' <<<"$text")
+        case $header in
+        */* | ..*) complain "$file:$line: includes \"$header\", which is not of its own room" ;;
+        *) [ -e "$room/$header" ] || complain "$file:$line: no $header in $room/" ;;
+        esac
+    done < <(grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' "$room"/*.[ch] /dev/null)
+    while IFS=: read -r file line text; do
+        complain "$file:$line: $text"
+    done < <(grep -nE "^[[:space:]]*#[[:space:]]*include[[:space:]]*<($(tr ' ' '|' <<<"$rooms"))/" \
+        "$room"/*.[ch] /dev/null)
+done
+
+# 2. public contracts include only each other and the C library
+while IFS=: read -r file line text; do
+    complain "$file:$line: $text"
+done < <(grep -nE '^[[:space:]]*#[[:space:]]*include' include/lockstep/*.h /dev/null |
+    grep -vE '<(lockstep/[a-z]+|std(arg|bool|def|int)|string)\.h>')
+
+# 3. a foreign library's headers appear only where they belong
+only() { # only <library> <pattern of its headers> <files that may>
+    while IFS=: read -r file line text; do
+        case $file in
+        $3) ;;
+        *) complain "$file:$line: $1 does not belong here: $text" ;;
+        esac
+    done < <(grep -nE "^[[:space:]]*#[[:space:]]*include[[:space:]]*<($2)" \
+        $(for room in $rooms; do echo "$room"/*.[ch]; done) /dev/null)
+}
+shopt -s extglob
+only libevent 'event2?/|event\.h|evutil' '@(transport/*|machine/loop.c)'
+only RocksDB 'rocksdb/' 'storage/rocksdb*.c'
+only msgpack 'msgpack' 'transport/@(codec*|wire*)'
+only libsodium 'sodium' 'transport/*'
+
+rocksdb=$(grep -lE '#[[:space:]]*include[[:space:]]*<rocksdb/' storage/*.[ch] 2>/dev/null | wc -l || true)
+[ "$rocksdb" -le 1 ] || complain "RocksDB is included by $rocksdb files of storage/, one is enough"
+
+# 4. the words themselves, outside comments of the pure rooms: no way around the includes
+while IFS=: read -r file line text; do
+    complain "$file:$line: $text"
+done < <(grep -nE '\b(event_base|evbuffer|bufferevent|rocksdb_[a-z]+|msgpack_[a-z]+|sodium_[a-z]+|crypto_[a-z]+)' \
+    consensus/*.[ch] statesync/*.[ch] /dev/null)
+
+# 5. pure rooms: no threads, files or clocks by include
+while IFS=: read -r file line text; do
+    complain "$file:$line: $text"
+done < <(grep -nE '^[[:space:]]*#[[:space:]]*include' consensus/*.[ch] statesync/*.[ch] /dev/null |
+    grep -E '<' | grep -vE '<(lockstep/[a-z]+|std(bool|def|int)|string)\.h>')
+
+[ -z "$failed" ] || exit 1
+echo "rooms: every include points the right way"

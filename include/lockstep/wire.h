@@ -54,7 +54,7 @@ struct ls_wire_frame {
     } as;
 };
 
-/** Growing output, owned by the caller; reused between messages. */
+/** Growing output, owned by the caller; reused between messages. `env` is pinned until freed. */
 struct ls_wire_buffer {
     const struct ls_env *env;
     uint8_t *data;
@@ -64,7 +64,10 @@ LS_API void ls_wire_buffer_free(struct ls_wire_buffer *buffer);
 
 /**
  * Replaces the content of `out` with the encoded frame.
- * errors LS_ERR_NO_MEMORY, LS_ERR_LIMIT (over LS_MESSAGE_BYTES_MAX)
+ *
+ * frame    passes ls_forward_invalid(), ls_forward_reply_invalid() (asserted) or is what the core
+ *          sent, with the payloads of its entries filled in
+ * errors   LS_ERR_NO_MEMORY, LS_ERR_LIMIT (over LS_MESSAGE_BYTES_MAX); `out` is then empty
  */
 LS_API LS_NODISCARD enum ls_status ls_wire_encode(const struct ls_wire_frame *frame,
                                                   struct ls_wire_buffer *out);
@@ -76,9 +79,14 @@ LS_API void ls_wire_decoder_close(struct ls_wire_decoder *decoder);
 
 /**
  * Decodes one frame; payload spans point into `bytes`, arrays live until the next decode. A frame
- * that passes is well formed: ls_message_invalid(), ls_forward_invalid() ... are NULL for it, with
- * from and to taken from the arguments. reason   out, optional: static sentence errors
- * LS_ERR_PROTOCOL, LS_ERR_NO_MEMORY
+ * that passes is well formed: ls_message_invalid(), ls_forward_invalid() ... are NULL for it. from,
+ * to and incarnation of a core message are zero: the caller sets them to what the bond knows.
+ *
+ * decoder  keeps the largest arrays it needed: at most LS_APPEND_ENTRIES_MAX entries and
+ *          LS_PROPOSE_ENTRIES_MAX spans
+ * out      all zero on failure
+ * reason   out, optional: static sentence, NULL on success
+ * errors   LS_ERR_PROTOCOL, LS_ERR_NO_MEMORY
  */
 LS_API LS_NODISCARD enum ls_status ls_wire_decode(struct ls_wire_decoder *decoder,
                                                   struct ls_span bytes, struct ls_wire_frame *out,

@@ -41,6 +41,11 @@
 /* bytes waiting to be sent to one peer, per lane; over it: LS_ERR_BUSY. Holds the largest message
  */
 #define LS_SEND_QUEUE_BYTES_MAX (32u << 20)
+/* inbound connections that have not proven the key yet; one more ends the oldest of them, so that a
+ * flood exhausts no descriptors and a peer that proves itself quickly still gets through */
+#define LS_HANDSHAKES_MAX 64u
+/* peers that one node keeps links to: members of all its groups */
+#define LS_LINKS_MAX 1024u
 
 /* bytes of AppendEntries in flight to one follower before the leader waits for an acknowledgement
  */

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The memory store for tests and simulators: its medium outlives it, and can hold back, lose, fail
+ * and damage on request. Everything passes the same framing, checksums and guard as on a disk.
+ *
+ * Thread: a medium and its store belong to one thread.
+ */
+#ifndef LOCKSTEP_STORAGE_MEMORY_H
+#define LOCKSTEP_STORAGE_MEMORY_H
+
+#include <lockstep/storage.h>
+
+LS_EXTERN_C_BEGIN
+
+struct ls_storage_medium;
+
+/**
+ * An empty medium with a new incarnation.
+ * env     borrowed until closed; NULL: ls_env_default()
+ * medium  owned; release with ls_storage_medium_close
+ * errors  LS_ERR_NO_MEMORY
+ */
+LS_API LS_NODISCARD enum ls_status ls_storage_medium_open(const struct ls_env *env,
+                                                          struct ls_storage_medium **medium);
+
+/** No store may be open on it. Takes NULL. */
+LS_API void ls_storage_medium_close(struct ls_storage_medium *medium);
+
+/**
+ * A store on `medium`, which must outlive it. Opening again finds what was durable at close. Faults
+ * asked for before are over; holding and FULL stay.
+ * errors  LS_ERR_LOCKED (a store is open on it), LS_ERR_NO_MEMORY
+ */
+LS_API LS_NODISCARD enum ls_status ls_storage_memory_open_on(struct ls_storage_medium *medium,
+                                                             struct ls_storage *out,
+                                                             struct ls_error *error);
+
+/**
+ * While on, commits wait; they are durable only when released, and reported at the next collect
+ * (the caller of release sees to it that collect is called). Turned off, all that wait are
+ * released. Close releases all.
+ */
+LS_API void ls_storage_medium_hold(struct ls_storage_medium *medium, bool on);
+/** Makes the oldest `commits` waiting commits durable. */
+LS_API void ls_storage_medium_release(struct ls_storage_medium *medium, size_t commits);
+/** Commits that wait. */
+LS_API size_t ls_storage_medium_held(const struct ls_storage_medium *medium);
+
+/** What is not durable is gone, and the open store reports nothing more: close it. */
+LS_API void ls_storage_medium_power_cut(struct ls_storage_medium *medium);
+
+enum ls_storage_fault {
+    LS_STORAGE_FAULT_NONE = 0,
+    LS_STORAGE_FAULT_WRITE = 1, /* nothing of the commit is there afterwards */
+    LS_STORAGE_FAULT_SYNC = 2,  /* it is there after reopening, but was reported as failed */
+    LS_STORAGE_FAULT_FULL = 3   /* as WRITE, and stays until set to NONE */
+};
+/** Lets one commit fail, after `after` more that succeed. */
+LS_API void ls_storage_medium_fail(struct ls_storage_medium *medium, enum ls_storage_fault fault,
+                                   size_t after);
+
+enum ls_storage_part {
+    LS_STORAGE_LOG = 1, /* the record at `index` */
+    LS_STORAGE_HARD = 2,
+    LS_STORAGE_ANCHOR = 3,
+    LS_STORAGE_COMMIT = 4,
+    LS_STORAGE_GUARD = 5
+};
+/** Flips bit `bit` (modulo its length) of what is stored. False: there is no such thing. */
+LS_API bool ls_storage_medium_flip(struct ls_storage_medium *medium, const struct ls_group_id *id,
+                                   enum ls_storage_part part, ls_index index, size_t bit);
+/** Removes a part; of the log, the records from `index` on. False: there is no such thing. */
+LS_API bool ls_storage_medium_drop(struct ls_storage_medium *medium, const struct ls_group_id *id,
+                                   enum ls_storage_part part, ls_index index);
+/** A new incarnation, everything gone. No store may be open on it. */
+LS_API void ls_storage_medium_wipe(struct ls_storage_medium *medium);
+
+/** How many faults were caused (failed commits, lost commits, flips, drops). */
+LS_API uint64_t ls_storage_medium_faults(const struct ls_storage_medium *medium);
+
+LS_EXTERN_C_END
+
+#endif

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The medium of the memory store: bytes that outlive it, and the faults tests ask for.
+ */
+#include "medium.h"
+
+bool ls__blob_append(const struct ls_env *env, struct ls__blob *blob, const void *bytes,
+                     size_t count)
+{
+    void *array = blob->bytes;
+    bool grown = ls__grow(env, &array, &blob->capacity, blob->count + count, 1);
+    blob->bytes = array;
+    if (!grown) {
+        return false;
+    }
+    if (count > 0) {
+        (void)memcpy(blob->bytes + blob->count, bytes, count);
+        blob->count += count;
+    }
+    return true;
+}
+
+static bool blob_reserve(const struct ls_env *env, struct ls__blob *blob, size_t count)
+{
+    void *array = blob->bytes;
+    bool grown = ls__grow(env, &array, &blob->capacity, count, 1);
+    blob->bytes = array;
+    return grown;
+}
+
+enum ls_status ls_storage_medium_open(const struct ls_env *env, struct ls_storage_medium **medium)
+{
+    if (env == NULL) {
+        env = ls_env_default();
+    }
+    struct ls_storage_medium *made = ls__allocate(env, sizeof *made);
+    if (made == NULL) {
+        return LS_ERR_NO_MEMORY;
+    }
+    *made = (struct ls_storage_medium){.env = env};
+    env->entropy(env->self, made->incarnation.bytes, sizeof made->incarnation.bytes);
+    *medium = made;
+    return LS_OK;
+}
+
+static void groups_free(struct ls_storage_medium *medium)
+{
+    while (medium->groups != NULL) {
+        struct ls__medium_group *group = medium->groups;
+        medium->groups = group->next;
+        ls__free(medium->env, group->log.bytes);
+        ls__free(medium->env, group->records);
+        ls__free(medium->env, group->guard_image.bytes);
+        for (size_t i = 0; i <= LS__CELL_COMMIT; i++) {
+            ls__free(medium->env, group->cells[i].bytes);
+        }
+        ls__free(medium->env, group);
+    }
+}
+
+void ls_storage_medium_close(struct ls_storage_medium *medium)
+{
+    if (medium != NULL) {
+        LS_ASSERT(medium->store == NULL);
+        groups_free(medium);
+        ls__free(medium->env, medium);
+    }
+}
+
+void ls_storage_medium_wipe(struct ls_storage_medium *medium)
+{
+    LS_ASSERT(medium->store == NULL);
+    groups_free(medium);
+    medium->env->entropy(medium->env->self, medium->incarnation.bytes,
+                         sizeof medium->incarnation.bytes);
+}
+
+struct ls__medium_group *ls__medium_group(struct ls_storage_medium *medium,
+                                          const struct ls_group_id *id, bool make)
+{
+    for (struct ls__medium_group *group = medium->groups; group != NULL; group = group->next) {
+        if (ls_group_id_equal(&group->id, id)) {
+            return group;
+        }
+    }
+    struct ls__medium_group *made = make ? ls__allocate(medium->env, sizeof *made) : NULL;
+    if (made != NULL) {
+        *made = (struct ls__medium_group){.next = medium->groups, .id = *id, .first = 1};
+        medium->groups = made;
+    }
+    return made;
+}
+
+static struct ls__medium_record *record_at(const struct ls__medium_group *group, ls_index index)
+{
+    size_t held = group->records_count - group->records_head;
+    if (index < group->first || index - group->first >= held) {
+        return NULL;
+    }
+    return &group->records[group->records_head + (size_t)(index - group->first)];
+}
+
+struct ls_span ls__medium_record(const struct ls__medium_group *group, ls_index index)
+{
+    const struct ls__medium_record *record = record_at(group, index);
+    if (record == NULL) {
+        return (struct ls_span){NULL, 0};
+    }
+    return (struct ls_span){group->log.bytes + record->offset, record->bytes};
+}
+
+/* Gives the room of pruned records back once it is half of all. */
+static void log_compact(struct ls__medium_group *group)
+{
+    size_t head = group->records_head;
+    size_t held = group->records_count - head;
+    if (held == 0) {
+        group->log.count = group->records_count = group->records_head = 0;
+        return;
+    }
+    if (head < held || head == 0) {
+        return;
+    }
+    size_t dead = group->records[head].offset;
+    group->log.count -= dead;
+    (void)memmove(group->log.bytes, group->log.bytes + dead, group->log.count);
+    for (size_t i = 0; i < held; i++) {
+        group->records[i] = (struct ls__medium_record){group->records[head + i].offset - dead,
+                                                       group->records[head + i].bytes};
+    }
+    group->records_count = held;
+    group->records_head = 0;
+}
+
+static void log_remove(struct ls__medium_group *group, ls_index first, ls_index last)
+{
+    size_t held = group->records_count - group->records_head;
+    if (held == 0) {
+        return;
+    }
+    ls_index end = group->first + held - 1;
+    if (last >= end) { /* a tail, or all */
+        ls_index kept = first > group->first ? first - group->first : 0;
+        if (kept < held) {
+            group->records_count = group->records_head + (size_t)kept;
+            group->log.count = group->records[group->records_count].offset;
+        }
+    } else if (last >= group->first) { /* a prefix */
+        LS_ASSERT(first <= group->first);
+        group->records_head += (size_t)(last + 1 - group->first);
+        group->first = last + 1;
+    }
+    log_compact(group);
+}
+
+static void log_append(struct ls__medium_group *group, ls_index index, const uint8_t *bytes,
+                       size_t count)
+{
+    size_t held = group->records_count - group->records_head;
+    if (held == 0) {
+        group->first = index;
+    }
+    LS_ASSERT(index == group->first + held);
+    LS_ASSERT(group->log.count + count <= group->log.capacity);
+    group->records[group->records_count++] = (struct ls__medium_record){group->log.count, count};
+    (void)memcpy(group->log.bytes + group->log.count, bytes, count);
+    group->log.count += count;
+}
+
+/* Makes room for everything first: growing changes no content, so a refusal changes nothing. */
+static bool reserve_all(struct ls_storage_medium *medium, const struct ls__commit *commit)
+{
+    const struct ls_env *env = medium->env;
+    for (size_t i = 0; i < commit->touched_count; i++) {
+        struct ls__medium_group *group = commit->touched[i].group;
+        group->wanted_records = group->records_count;
+        group->wanted_bytes = group->log.count;
+        if (!blob_reserve(env, &group->guard_image, LS__GUARD_FILE_BYTES)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < commit->ops_count; i++) {
+        const struct ls__op *op = &commit->ops[i];
+        if (op->kind == LS__OP_APPEND) {
+            op->group->wanted_records++;
+            op->group->wanted_bytes += op->bytes;
+        } else if (op->kind == LS__OP_PUT &&
+                   !blob_reserve(env, &op->group->cells[op->cell], op->bytes)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < commit->touched_count; i++) {
+        struct ls__medium_group *group = commit->touched[i].group;
+        void *array = group->records;
+        bool grown = ls__grow(env, &array, &group->records_capacity, group->wanted_records,
+                              sizeof *group->records);
+        group->records = array;
+        if (!grown || !blob_reserve(env, &group->log, group->wanted_bytes)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+enum ls_status ls__medium_guard_write(struct ls_storage_medium *medium,
+                                      struct ls__medium_group *group)
+{
+    if (!blob_reserve(medium->env, &group->guard_image, LS__GUARD_FILE_BYTES)) {
+        return LS_ERR_NO_MEMORY;
+    }
+    if (group->guard_image.count != LS__GUARD_FILE_BYTES) {
+        ls__guard_image(&group->guard, &group->id, group->guard_image.bytes);
+        group->guard_image.count = LS__GUARD_FILE_BYTES;
+    } else {
+        uint8_t slot[LS__GUARD_SLOT_BYTES];
+        size_t offset = ls__guard_encode(&group->guard, &group->id, slot);
+        (void)memcpy(group->guard_image.bytes + offset, slot, sizeof slot);
+    }
+    group->guard_dirty = false;
+    group->guard_synced_us = medium->env->now_us(medium->env->self);
+    return LS_OK;
+}
+
+enum ls_status ls__medium_apply(struct ls_storage_medium *medium, struct ls__commit *commit,
+                                uint64_t *guard_syncs)
+{
+    if (!reserve_all(medium, commit)) {
+        return LS_ERR_NO_MEMORY;
+    }
+    for (size_t i = 0; i < commit->ops_count; i++) {
+        const struct ls__op *op = &commit->ops[i];
+        const uint8_t *bytes = commit->arena.bytes + op->offset;
+        if (op->kind == LS__OP_REMOVE) {
+            log_remove(op->group, op->first, op->last);
+        } else if (op->kind == LS__OP_APPEND) {
+            log_append(op->group, op->first, bytes, op->bytes);
+        } else {
+            struct ls__blob *cell = &op->group->cells[op->cell];
+            (void)memcpy(cell->bytes, bytes, op->bytes);
+            cell->count = op->bytes;
+        }
+    }
+    uint64_t now = medium->env->now_us(medium->env->self);
+    for (size_t i = 0; i < commit->touched_count; i++) {
+        struct ls__medium_group *group = commit->touched[i].group;
+        const struct ls__outcome *outcome = &commit->touched[i].outcome;
+        bool sync = ls__guard_before(&group->guard, outcome);
+        sync = ls__guard_after(&group->guard, outcome, &group->guard_dirty) || sync;
+        if (!sync && group->guard_dirty && now - group->guard_synced_us >= LS__GUARD_PERIOD_US) {
+            group->guard.sequence++;
+            sync = true;
+        }
+        if (sync && ls__medium_guard_write(medium, group) == LS_OK) {
+            (*guard_syncs)++; /* cannot be refused: reserved above */
+        }
+    }
+    return LS_OK;
+}
+
+void ls_storage_medium_hold(struct ls_storage_medium *medium, bool on)
+{
+    medium->hold = on;
+    if (!on) {
+        ls_storage_medium_release(medium, SIZE_MAX);
+    }
+}
+
+void ls_storage_medium_release(struct ls_storage_medium *medium, size_t commits)
+{
+    if (medium->store != NULL) {
+        ls__memory_release(medium->store, commits);
+    }
+}
+
+size_t ls_storage_medium_held(const struct ls_storage_medium *medium)
+{
+    return medium->store == NULL ? 0 : ls__memory_held(medium->store);
+}
+
+void ls_storage_medium_power_cut(struct ls_storage_medium *medium)
+{
+    if (medium->store != NULL) {
+        medium->dead = true;
+        medium->faults += ls__memory_lose(medium->store);
+    }
+}
+
+void ls_storage_medium_fail(struct ls_storage_medium *medium, enum ls_storage_fault fault,
+                            size_t after)
+{
+    medium->fault = fault;
+    medium->fault_after = after;
+}
+
+static struct ls_span part_of(struct ls__medium_group *group, enum ls_storage_part part,
+                              ls_index index)
+{
+    const struct ls__blob *blob = NULL;
+    switch (part) {
+    case LS_STORAGE_LOG:
+        return ls__medium_record(group, index);
+    case LS_STORAGE_HARD:
+        blob = &group->cells[LS__CELL_HARD];
+        break;
+    case LS_STORAGE_ANCHOR:
+        blob = &group->cells[LS__CELL_ANCHOR];
+        break;
+    case LS_STORAGE_COMMIT:
+        blob = &group->cells[LS__CELL_COMMIT];
+        break;
+    case LS_STORAGE_GUARD:
+        blob = &group->guard_image;
+        break;
+    }
+    return blob == NULL ? (struct ls_span){NULL, 0} : (struct ls_span){blob->bytes, blob->count};
+}
+
+bool ls_storage_medium_flip(struct ls_storage_medium *medium, const struct ls_group_id *id,
+                            enum ls_storage_part part, ls_index index, size_t bit)
+{
+    struct ls__medium_group *group = ls__medium_group(medium, id, false);
+    struct ls_span found = {NULL, 0};
+    if (group != NULL) {
+        found = part_of(group, part, index);
+    }
+    if (found.bytes == 0) {
+        return false;
+    }
+    bit %= found.bytes * 8;
+    uint8_t *bytes = (uint8_t *)(uintptr_t)found.data;
+    bytes[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+    medium->faults++;
+    return true;
+}
+
+bool ls_storage_medium_drop(struct ls_storage_medium *medium, const struct ls_group_id *id,
+                            enum ls_storage_part part, ls_index index)
+{
+    struct ls__medium_group *group = ls__medium_group(medium, id, false);
+    if (group == NULL || part_of(group, part, index).bytes == 0) {
+        return false;
+    }
+    if (part == LS_STORAGE_LOG) {
+        log_remove(group, index, UINT64_MAX);
+    } else if (part == LS_STORAGE_GUARD) {
+        group->guard_image.count = 0;
+    } else {
+        group
+            ->cells[part == LS_STORAGE_HARD     ? LS__CELL_HARD
+                    : part == LS_STORAGE_ANCHOR ? LS__CELL_ANCHOR
+                                                : LS__CELL_COMMIT]
+            .count = 0;
+    }
+    medium->faults++;
+    return true;
+}
+
+uint64_t ls_storage_medium_faults(const struct ls_storage_medium *medium)
+{
+    return medium->faults;
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A group of a few members in one process and one event_base: loopback transport, memory stores,
+ * and a machine that keeps what it applied. For tests of the runtime; members can be closed and
+ * opened again.
+ */
+#ifndef LOCKSTEP_TRIO_H
+#define LOCKSTEP_TRIO_H
+
+#include "test.h"
+
+#include <lockstep/lockstep.h>
+#include <lockstep/storage_memory.h>
+
+#define TRIO_MAX 5
+
+/** The machine "tally/1": appends each command to a running hash and counts; the reply is the count
+ * as 8 bytes. */
+struct tally {
+    uint64_t count;           /* commands applied */
+    uint64_t digest;          /* of all of them, in order */
+    ls_index last;            /* index of the last one; ascending is asserted */
+    enum ls_status answer;    /* what apply returns; LS_OK unless a test sets it */
+    struct ls_group *reenter; /* apply calls the API of it, if set */
+    enum ls_status reentered;
+};
+
+struct trio_member {
+    char name[8];
+    struct ls_identity *identity;
+    struct ls_node *node; /* NULL: closed */
+    struct ls_group *group;
+    struct tally tally;
+    struct ls_storage_medium *medium; /* outlives the store: what a restart finds */
+    bool closed;
+};
+
+struct trio {
+    struct event_base *base;
+    struct ls_loopback *hub;
+    size_t count;
+    struct ls_founder founders[TRIO_MAX];
+    struct trio_member members[TRIO_MAX];
+    struct ls_group_options
+        options; /* used at every open: a test may change it before trio_start */
+    const char *group_name;
+};
+
+/** Prepares `count` members a, b, c ...; none runs yet. */
+void trio_open(struct trio *trio, size_t count);
+/** Starts member `at` with what its medium holds. */
+void trio_start(struct trio *trio, size_t at);
+/** Closes member `at` and waits until it is gone. */
+void trio_stop(struct trio *trio, size_t at);
+/** Starts all and waits for a serving leader; returns its place. */
+size_t trio_up(struct trio *trio);
+void trio_close(struct trio *trio);
+
+/** Runs the loop until `holds` or fails the test after 20 s. */
+void trio_until(struct trio *trio, bool (*holds)(struct trio *trio, void *arg), void *arg);
+/** The serving leader's place, or `count`. */
+size_t trio_leader(const struct trio *trio);
+/** Waits for a serving leader. */
+size_t trio_wait_leader(struct trio *trio);
+/** Waits until all running members applied the same number of commands, at least `count`, with one
+ * digest. */
+void trio_wait_equal(struct trio *trio, uint64_t count);
+
+/** The last outcome of a call, copied. */
+struct trio_outcome {
+    bool fired;
+    uint32_t times;
+    enum ls_status status;
+    struct ls_cursor first;
+    size_t count;
+    uint64_t reply; /* first reply, as a number */
+};
+void trio_done(void *arg, const struct ls_outcome *outcome);
+/** Runs the loop until it fired. */
+void trio_wait(struct trio *trio, struct trio_outcome *outcome);
+/** Executes `text` on member `at` and waits. */
+struct trio_outcome trio_execute(struct trio *trio, size_t at, const char *text);
+
+#endif

@@ -75,7 +75,9 @@ struct ls_call_options {
 
 /**
  * Replicates commands; done fires when all are committed and applied, on any member (forwarded once
- * to the leader); the replies are the leader's. Several commands take consecutive indices.
+ * to the leader); the replies are the leader's. Several commands take consecutive indices. Calls
+ * that are outstanding together may take effect in another order when leadership moves: where order
+ * matters, put them into one call or wait for done.
  *
  * call     NULL: defaults
  * errors   LS_ERR_BUSY (over in_flight_bytes), LS_ERR_LIMIT (LS_ENTRY_BYTES_MAX,

@@ -8,7 +8,7 @@ set -euo pipefail
 
 # librocksdb-dev brings the libraries it is linked with; libmsgpack-dev is the C one on Debian 12.
 build=(gcc libc6-dev cmake ninja-build pkg-config
-    libevent-dev librocksdb-dev libmsgpack-dev libsodium-dev)
+    libevent-dev librocksdb-dev libmsgpack-dev libsodium-dev libxxhash-dev)
 demo=(redis-tools)
 # g++ proves that the public headers are C++ too
 test=(g++ libcmocka-dev libhiredis-dev redis-tools git)

@@ -49,6 +49,7 @@ only libevent 'event2?/|event\.h|evutil' '@(transport/*|machine/loop.c)'
 only RocksDB 'rocksdb/' 'storage/rocksdb*.c'
 only msgpack 'msgpack' 'transport/@(codec*|wire*)'
 only libsodium 'sodium' 'transport/*'
+only xxHash 'xxhash' 'storage/*'
 
 rocksdb=$(grep -lE '#[[:space:]]*include[[:space:]]*<rocksdb/' storage/*.[ch] 2>/dev/null | wc -l || true)
 [ "$rocksdb" -le 1 ] || complain "RocksDB is included by $rocksdb files of storage/, one is enough"

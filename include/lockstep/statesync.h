@@ -79,6 +79,7 @@ struct ls_session_context {
      */
     uint64_t (*install)(void *self, ls_term term, struct ls_cursor prev,
                         const struct ls_entry *entries, uint32_t count, ls_index commit);
+    uint64_t generation; /* of the attempt: increasing as long as the group is open */
 };
 #define LS_SYNC_EFFECTS_MAX 16u
 

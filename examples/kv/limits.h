@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Every limit of lockstep-kv, with unit, reason, and the relations between them. Over a limit is a
+ * reply, a pause of reading, or a closed connection; never growth.
+ */
+#ifndef KV_LIMITS_H
+#define KV_LIMITS_H
+
+#include <lockstep/limits.h>
+
+/* one key or value, bytes: what Redis calls proto-max-bulk-len */
+#define KV_VALUE_BYTES_MAX (1u << 20)
+/* one whole command on the wire, bytes: it must fit one log entry with its framing */
+#define KV_COMMAND_BYTES_MAX (LS_ENTRY_BYTES_MAX - (1u << 16))
+/* arguments of one command */
+#define KV_ARGUMENTS_MAX (1u << 20)
+/* an inline command, or a line that announces a count, bytes: as Redis */
+#define KV_LINE_BYTES_MAX (64u << 10)
+/* before AUTH nobody may make us buffer much: as Redis */
+#define KV_UNAUTHENTICATED_ARGUMENTS_MAX 10
+#define KV_UNAUTHENTICATED_BULK_MAX      16384
+
+/* bytes asked of a socket at a time, and the least that an input buffer offers */
+#define KV_READ_BYTES (64u << 10)
+/* replies waiting for one client: it is not served further until it has read some */
+#define KV_OUTPUT_PAUSE_BYTES (1u << 20)
+/* ... and where a single reply that is larger ends the connection */
+#define KV_OUTPUT_BYTES_MAX (64u << 20)
+/* writes of one client that are not answered yet */
+#define KV_CLIENT_WRITES_MAX 4096u
+/* writes collected and not yet taken by the group, bytes of all clients */
+#define KV_STAGED_BYTES_MAX (8u << 20)
+/* bytes handed over in one ls_group_execute_many; a larger command goes alone */
+#define KV_PROPOSE_BYTES_MAX (1u << 20)
+/* read barriers under way: one is enough for throughput, more shorten the wait */
+#define KV_BARRIERS_MAX 4u
+/* commands of one client in one loop turn, so that others get theirs */
+#define KV_COMMANDS_PER_TURN 1024u
+/* connected clients */
+#define KV_CLIENTS_MAX 10000u
+/* name of a client, bytes with the terminator */
+#define KV_CLIENT_NAME_BYTES 64
+/* how long a command may wait for a leader, ms */
+#define KV_CALL_MS 5000u
+/* how soon to offer writes again that the group had no room for, ms */
+#define KV_BUSY_RETRY_MS 2
+
+/* keys that one SCAN looks at, whatever COUNT says */
+#define KV_SCAN_COUNT_DEFAULT 10u
+#define KV_SCAN_COUNT_MAX     10000u
+/* password, bytes */
+#define KV_PASSWORD_BYTES_MAX 512u
+
+/* memory of the state in RocksDB: one memtable, and its cache of blocks, bytes */
+#define KV_ROCKSDB_MEMTABLE_BYTES (12u << 20)
+#define KV_ROCKSDB_CACHE_BYTES    (16u << 20)
+
+LS_STATIC_ASSERT(KV_VALUE_BYTES_MAX < KV_COMMAND_BYTES_MAX, "a value fits a command");
+LS_STATIC_ASSERT(KV_COMMAND_BYTES_MAX < LS_ENTRY_BYTES_MAX, "a command fits an entry");
+LS_STATIC_ASSERT(KV_OUTPUT_PAUSE_BYTES < KV_OUTPUT_BYTES_MAX, "the pause comes first");
+LS_STATIC_ASSERT(KV_COMMAND_BYTES_MAX <= KV_STAGED_BYTES_MAX, "a command can be staged");
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A hash table whose items can be walked in the order of (hash, key): buckets are chosen by the top
+ * bits of the hash, chains are sorted. It grows in independent shards, so that no insert pays for
+ * the whole.
+ */
+#ifndef KV_TABLE_H
+#define KV_TABLE_H
+
+#include <lockstep/types.h>
+
+struct kv_item {
+    struct kv_item *next;
+    uint64_t hash;
+    uint32_t key_bytes, value_bytes, capacity; /* capacity: room for the value */
+    bool gone;                                 /* a tombstone: for overlays */
+    char bytes[];                              /* key, then value */
+};
+
+struct kv_shard {
+    struct kv_item **buckets;
+    unsigned bits; /* 2^bits buckets; valid when buckets != NULL */
+    size_t count;
+};
+
+struct kv_table {
+    struct kv_shard *shards;
+    unsigned shard_bits;
+    size_t count; /* items, tombstones included */
+};
+
+/** errors LS_ERR_NO_MEMORY */
+LS_NODISCARD enum ls_status kv_table_open(struct kv_table *table, unsigned shard_bits);
+void kv_table_close(struct kv_table *table);
+void kv_table_clear(struct kv_table *table);
+
+/** NULL: not there. */
+struct kv_item *kv_table_find(const struct kv_table *table, uint64_t hash, struct ls_span key);
+
+/** Inserts or replaces. `value` may lie in the item itself. errors LS_ERR_NO_MEMORY: unchanged */
+LS_NODISCARD enum ls_status kv_table_put(struct kv_table *table, uint64_t hash, struct ls_span key,
+                                         struct ls_span value);
+/** Inserts or replaces by a tombstone. errors LS_ERR_NO_MEMORY: unchanged */
+LS_NODISCARD enum ls_status kv_table_bury(struct kv_table *table, uint64_t hash,
+                                          struct ls_span key);
+/** False: it was not there. */
+bool kv_table_remove(struct kv_table *table, uint64_t hash, struct ls_span key);
+
+/** The first item whose hash is at least `hash`, or NULL; and the one behind an item. */
+struct kv_item *kv_table_seek(const struct kv_table *table, uint64_t hash);
+struct kv_item *kv_table_next(const struct kv_table *table, const struct kv_item *item);
+
+static inline struct ls_span kv_item_key(const struct kv_item *item)
+{
+    return (struct ls_span){item->bytes, item->key_bytes};
+}
+
+static inline struct ls_span kv_item_value(const struct kv_item *item)
+{
+    return (struct ls_span){item->bytes + item->key_bytes, item->value_bytes};
+}
+
+#endif

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/* The state in RocksDB: what survives, whose it is, and a full disk. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kv_support.h"
+#include "limits.h"
+
+/* Sets keys from..to-1, each to its own number. */
+static void fill(struct kv_bench *bench, int from, int to)
+{
+    char line[64];
+    for (int i = from; i < to; i++) {
+        (void)snprintf(line, sizeof line, "SET k%d %d", i, i);
+        assert_reply(bench, line, "+OK\r\n");
+    }
+}
+
+TEST(state, comes_back_with_its_applied_index_after_close)
+{
+    const char *directory = test_directory();
+    struct kv_bench bench;
+    assert_int_equal(bench_open_rocksdb(&bench, directory), 0);
+    fill(&bench, 0, 100);
+    bench_close(&bench);
+    assert_int_equal(bench_open_rocksdb(&bench, directory), 100);
+    assert_int_equal(bench.port.durable_applied(bench.port.self), 100);
+    assert_reply(&bench, "DBSIZE", ":100\r\n");
+    assert_reply(&bench, "GET k42", "$2\r\n42\r\n");
+    bench_close(&bench);
+}
+
+TEST(state, does_not_call_durable_what_is_only_in_memory)
+{
+    struct kv_bench bench;
+    (void)bench_open_rocksdb(&bench, test_directory());
+    fill(&bench, 0, 10);
+    assert_int_equal(bench.port.durable_applied(bench.port.self), 0);
+    bench_close(&bench);
+}
+
+/* Writes until the state has flushed by itself, then tells what it calls durable and dies. */
+static void write_and_die(const char *directory, int report)
+{
+    struct kv_bench bench;
+    (void)bench_open_rocksdb(&bench, directory);
+    static char line[40000];
+    uint64_t durable = 0;
+    for (int i = 0; durable == 0; i++) {
+        int head = snprintf(line, sizeof line, "SET k%d ", i);
+        (void)memset(line + head, 'v', sizeof line - (size_t)head - 1);
+        (void)bench_run(&bench, line);
+        durable = bench.port.durable_applied(bench.port.self);
+    }
+    fill(&bench, 0, 10);
+    (void)!write(report, &durable, sizeof durable);
+    (void)kill(getpid(), SIGKILL);
+}
+
+TEST(state, holds_whole_batches_up_to_an_index_not_below_the_durable_one_after_a_kill)
+{
+    const char *directory = test_directory();
+    int pipes[2];
+    uint64_t durable = 0;
+    assert_int_equal(pipe(pipes), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        write_and_die(directory, pipes[1]);
+    }
+    assert_int_equal(read(pipes[0], &durable, sizeof durable), sizeof durable);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    struct kv_bench bench;
+    ls_index applied = bench_open_rocksdb(&bench, directory);
+    assert_true(durable > 0 && applied >= durable);
+    /* entry i + 1 set key i: exactly those up to the applied index are there */
+    char reply[32];
+    (void)snprintf(reply, sizeof reply, ":%llu\r\n", (unsigned long long)applied);
+    assert_reply(&bench, "DBSIZE", reply);
+    bench_close(&bench);
+    (void)close(pipes[0]);
+    (void)close(pipes[1]);
+}
+
+static enum ls_status open_as(const char *directory, const struct ls_group_id *group,
+                              const struct ls_incarnation *incarnation, struct ls_error *error)
+{
+    struct kv_store store;
+    ls_index applied = 0;
+    assert_ok(kv_store_rocksdb_open(directory, &store));
+    enum ls_status status = store.open(store.self, group, incarnation, &applied, error);
+    store.close(store.self);
+    return status;
+}
+
+TEST(state, refuses_another_group_and_another_incarnation)
+{
+    const char *directory = test_directory();
+    struct ls_group_id group = {{1}};
+    struct ls_group_id other_group = {{2}};
+    struct ls_incarnation incarnation = {{3}};
+    struct ls_incarnation other_incarnation = {{4}};
+    struct ls_error error = {0};
+    assert_ok(open_as(directory, &group, &incarnation, &error));
+    assert_int_equal(open_as(directory, &other_group, &incarnation, &error), LS_ERR_MISMATCH);
+    assert_non_null(strstr(error.text, "another group"));
+    assert_int_equal(open_as(directory, &group, &other_incarnation, &error), LS_ERR_MISMATCH);
+    assert_non_null(strstr(error.text, "another incarnation"));
+    assert_non_null(strstr(error.text, directory));
+    assert_ok(open_as(directory, &group, &incarnation, &error));
+}
+
+TEST(state, says_that_its_directory_is_in_use)
+{
+    const char *directory = test_directory();
+    struct kv_bench bench;
+    (void)bench_open_rocksdb(&bench, directory);
+    struct ls_group_id group = {{1, 2, 3}};
+    struct ls_incarnation incarnation = {{4, 5, 6}};
+    struct ls_error error = {0};
+    assert_int_equal(open_as(directory, &group, &incarnation, &error), LS_ERR_LOCKED);
+    assert_non_null(strstr(error.text, directory));
+    bench_close(&bench);
+}
+
+TEST(state, says_why_a_directory_cannot_be_used)
+{
+    struct ls_group_id group = {{1}};
+    struct ls_incarnation incarnation = {{3}};
+    struct ls_error error = {0};
+    assert_int_equal(open_as("/proc/no/such/place", &group, &incarnation, &error), LS_ERR_IO);
+    assert_non_null(strstr(error.text, "/proc/no/such/place"));
+}
+
+/* Applies writes until the machine refuses one. */
+static enum ls_status write_until_refused(struct kv_bench *bench)
+{
+    static char value[500000];
+    (void)memset(value, 'v', sizeof value);
+    enum ls_status status = LS_OK;
+    for (int i = 0; i < 2000 && status == LS_OK; i++) {
+        char key[32];
+        int bytes = snprintf(key, sizeof key, "k%d", i);
+        const struct ls_span args[3] = {
+            text_span("set"), {key, (size_t)bytes}, {value, sizeof value}};
+        struct kv_buffer entry = {0};
+        kv_entry_encode(&entry, kv_command_find(args[0]), args, 3);
+        struct ls_command one = {{1, bench->next}, kv_buffer_span(&entry)};
+        size_t applied = 0;
+        do {
+            status = bench->port.apply_batch(bench->port.self, &one, 1, NULL, &applied);
+        } while (status == LS_ERR_BUSY);
+        bench->next += status == LS_OK ? 1 : 0;
+        kv_buffer_free(&entry);
+    }
+    return status;
+}
+
+TEST(state, a_full_disk_halts_the_machine_and_loses_nothing_durable)
+{
+    const char *directory = test_directory();
+    char options[64];
+    (void)snprintf(options, sizeof options, "size=%u", 40u << 20);
+    if (mount("tmpfs", directory, "tmpfs", 0, options) != 0) {
+        print_message("needs the right to mount a tmpfs\n");
+        skip();
+    }
+    struct kv_bench bench;
+    (void)bench_open_rocksdb(&bench, directory);
+    assert_int_equal(write_until_refused(&bench), LS_ERR_IO);
+    assert_non_null(kv_machine_trouble(&bench.machine));
+    assert_non_null(strstr(kv_machine_trouble(&bench.machine), directory));
+    ls_index durable = bench.port.durable_applied(bench.port.self);
+    ls_index reached = bench.next - 1;
+    /* nothing after the failure is taken, not even when there is room again */
+    (void)snprintf(options, sizeof options, "remount,size=%u", 200u << 20);
+    assert_int_equal(mount("tmpfs", directory, "tmpfs", MS_REMOUNT, options + 8), 0);
+    assert_int_equal(write_until_refused(&bench), LS_ERR_IO);
+    assert_int_equal(bench.next - 1, reached);
+    bench_close(&bench);
+    ls_index applied = bench_open_rocksdb(&bench, directory);
+    assert_true(durable > 0 && applied >= durable && applied <= reached);
+    bench_close(&bench);
+    assert_int_equal(umount(directory), 0);
+}

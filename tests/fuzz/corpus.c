@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Writes the seed inputs of the codec and wire targets below the folder on the command line. */
+/* Writes the seed inputs of all targets below the folder on the command line. */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +7,7 @@
 
 #include <lockstep/wire.h>
 
+#include "record.h"
 #include "wire_sample.h"
 
 struct seed {
@@ -30,8 +31,6 @@ static const struct seed seeds[] = {
     SEED("codec", "deepest", "\x91\x91\x91\x91\x91\x91\x91\x90"),
     SEED("codec", "too_deep", "\x91\x91\x91\x91\x91\x91\x91\x91\x90"),
     SEED("codec", "announced", "\xdd\x10\x00\x00\x00"),
-    SEED("codec", "trailing", "\x01\x01"),
-    SEED("codec", "map", "\x81\x01\x02"),
     SEED("codec", "bool", "\x91\xc3"),
     SEED("codec", "range",
          "\x95\x02\x07\x93\x08\x09\x01\x92\xc4\x01"
@@ -45,6 +44,17 @@ static const struct seed seeds[] = {
     SEED("wire", "version_2", "\x94\x02\x01\x0b\x09"),
     SEED("wire", "map", "\x81\x01\x02"),
     SEED("wire", "empty", ""),
+    /* the first byte is the size of a piece, from 0x80 on of a client without password */
+    SEED("resp", "set", "\x02*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nv\r\nal\r\n"),
+    SEED("resp", "pipeline", "\x06*1\r\n$4\r\nPING\r\nGET k\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"),
+    SEED("resp", "inline", "\x01SET k \"a\\x41\\n\\\"\" 'b\\'c'\r\n\r\nPING\n"),
+    SEED("resp", "empty_commands", "\x00*0\r\n*-1\r\n\r\n*1\r\n$0\r\n\r\n"),
+    SEED("resp", "unauthenticated", "\x84*11\r\n$4\r\nAUTH\r\n"),
+    SEED("resp", "unauthenticated_bulk", "\x84*2\r\n$4\r\nAUTH\r\n$16385\r\nx"),
+    SEED("resp", "count_too_large", "\x03*2147483648\r\n"),
+    SEED("resp", "bulk_too_large", "\x03*1\r\n$4097\r\n"),
+    SEED("resp", "no_dollar", "\x03*1\r\n+4\r\n"),
+    SEED("resp", "unbalanced", "\x03SET k \"a\r\n"),
 };
 
 static void *allocate(void *self, void *block, size_t bytes)
@@ -72,6 +82,33 @@ static void write_seed(const char *folder, const char *target, const char *name,
     }
 }
 
+/* Stored things that are whole; for the fields in front of an input of frame_and_parse see record.c
+ */
+static void write_records(const char *folder)
+{
+    static const uint64_t group = 0x0123456789abcdef; /* that of record.c */
+    uint8_t bytes[256] = {0};
+    struct ls__chain chain = {group, 7};
+    const struct ls_entry entry = {3, LS_ENTRY_COMMAND, {"set a 1", 7}};
+    ls__record_frame(&chain, 42, &entry, bytes);
+    (void)memcpy(bytes + LS__RECORD_HEADER_BYTES, entry.data.data, entry.data.bytes);
+    write_seed(folder, "record", "record",
+               (struct ls_span){bytes, LS__RECORD_HEADER_BYTES + entry.data.bytes});
+
+    const struct ls_hard_state hard = {.term = 5, .voted = true, .vote = {{1, 2, 3}}};
+    ls__hard_encode(group, &hard, bytes);
+    write_seed(folder, "record", "hard_state", (struct ls_span){bytes, LS__HARD_BYTES});
+
+    ls__put_u64(bytes + LS__CELL_HEADER_BYTES, 99);
+    size_t count = ls__cell_seal(group, LS__CELL_COMMIT, bytes, 8);
+    write_seed(folder, "record", "commit_hint", (struct ls_span){bytes, count});
+
+    for (size_t i = 0; i < 48; i++) {
+        bytes[i] = (uint8_t)(i * 37);
+    }
+    write_seed(folder, "record", "fields", (struct ls_span){bytes, 48});
+}
+
 int main(int argc, char **argv)
 {
     const struct ls_env env = {.size = sizeof env, .allocate = allocate};
@@ -83,6 +120,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof seeds / sizeof seeds[0]; i++) {
         write_seed(argv[1], seeds[i].target, seeds[i].name, seeds[i].bytes);
     }
+    write_records(argv[1]);
     for (size_t i = 0; i < WIRE_SAMPLES; i++) {
         char name[32];
         (void)snprintf(name, sizeof name, "sample_%02zu", i);

@@ -7,7 +7,6 @@
 #include <lockstep/core.h>
 
 #include "codec.h"
-#include "message_stand_in.c"
 #include "test.h"
 #include "wire_sample.h"
 

@@ -405,8 +405,10 @@ static void set_phase(const struct ls__replay_session *session, struct ls_sync_p
     bool asking = false;
     bool source = ls__replay_has_source(session, &asking);
     bool bonded = false;
+    bool asked = false;
     for (uint32_t i = 0; i < session->peers_count; i++) {
         bonded = bonded || session->peers[i].bonded;
+        asked = asked || session->peers[i].in_flight > 0;
     }
     if (session->handed.index >= session->target) {
         bool installing = session->installing_count > 0;
@@ -415,7 +417,7 @@ static void set_phase(const struct ls__replay_session *session, struct ls_sync_p
     } else if (!bonded) {
         out->phase = LS_SYNC_WAITING;
         out->reason = "no peer is bonded";
-    } else if (source || session->ranges_count > 0) {
+    } else if (source || asked) {
         out->phase = LS_SYNC_FETCHING;
     } else if (session->installing_count > 0) {
         out->phase = LS_SYNC_INSTALLING;

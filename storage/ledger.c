@@ -8,7 +8,8 @@
 /* a burst's tail is given back when it is empty and larger than this many entries */
 #define TAIL_KEPT 16384u
 
-bool ls__grow(const struct ls_env *env, void **array, size_t *capacity, size_t count, size_t bytes)
+bool ls__array_grow(const struct ls_env *env, void **array, size_t *capacity, size_t count,
+                    size_t bytes)
 {
     if (count <= *capacity) {
         return true;
@@ -168,8 +169,8 @@ static bool copy_configuration(struct ls__ledger *ledger, struct plan *plan,
 {
     size_t at = ledger->configurations_count + plan->copies;
     void *array = ledger->configurations;
-    bool grown = ls__grow(ledger->env, &array, &ledger->configurations_capacity, at + 1,
-                          sizeof *ledger->configurations);
+    bool grown = ls__array_grow(ledger->env, &array, &ledger->configurations_capacity, at + 1,
+                                sizeof *ledger->configurations);
     ledger->configurations = array;
     uint8_t *bytes = grown ? ls__allocate(ledger->env, from.bytes.bytes + 1) : NULL;
     if (bytes == NULL) {
@@ -187,8 +188,8 @@ static bool copy_configuration(struct ls__ledger *ledger, struct plan *plan,
 static bool reserve_anchor(struct ls__ledger *ledger, size_t configuration_bytes)
 {
     void *cell = ledger->anchor_cell;
-    bool grown = ls__grow(ledger->env, &cell, &ledger->anchor_cell_capacity,
-                          LS__ANCHOR_BYTES + configuration_bytes, 1);
+    bool grown = ls__array_grow(ledger->env, &cell, &ledger->anchor_cell_capacity,
+                                LS__ANCHOR_BYTES + configuration_bytes, 1);
     ledger->anchor_cell = cell;
     return grown;
 }

@@ -159,6 +159,7 @@ static inline void ls__free(const struct ls_env *env, void *block)
 }
 
 /** Grows an array to hold `count` elements, doubling. False: refused, nothing changed. */
-bool ls__grow(const struct ls_env *env, void **array, size_t *capacity, size_t count, size_t bytes);
+bool ls__array_grow(const struct ls_env *env, void **array, size_t *capacity, size_t count,
+                    size_t bytes);
 
 #endif

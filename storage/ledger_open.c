@@ -34,8 +34,8 @@ enum ls_status ls__ledger_load_guard(struct ls__ledger *ledger, struct ls_span i
 static bool add_configuration(struct ls__ledger *ledger, ls_index index, struct ls_span bytes)
 {
     void *array = ledger->configurations;
-    bool grown = ls__grow(ledger->env, &array, &ledger->configurations_capacity,
-                          ledger->configurations_count + 1, sizeof *ledger->configurations);
+    bool grown = ls__array_grow(ledger->env, &array, &ledger->configurations_capacity,
+                                ledger->configurations_count + 1, sizeof *ledger->configurations);
     ledger->configurations = array;
     uint8_t *copy = grown ? ls__allocate(ledger->env, bytes.bytes + 1) : NULL;
     if (copy == NULL) {
@@ -152,8 +152,8 @@ enum ls_status ls__ledger_load_record(struct ls__ledger *ledger, ls_index index,
     struct ls_cursor at = {record.entry.term, index};
     if (ledger->runs_count == 0 || at.term != ledger->last.term) {
         void *array = ledger->runs;
-        bool grown = ls__grow(ledger->env, &array, &ledger->runs_capacity, ledger->runs_count + 1,
-                              sizeof *ledger->runs);
+        bool grown = ls__array_grow(ledger->env, &array, &ledger->runs_capacity,
+                                    ledger->runs_count + 1, sizeof *ledger->runs);
         ledger->runs = array;
         if (!grown) {
             return ls_error_set(error, LS_ERR_NO_MEMORY, "group %s: out of memory", ledger->name);

@@ -8,7 +8,7 @@ bool ls__blob_append(const struct ls_env *env, struct ls__blob *blob, const void
                      size_t count)
 {
     void *array = blob->bytes;
-    bool grown = ls__grow(env, &array, &blob->capacity, blob->count + count, 1);
+    bool grown = ls__array_grow(env, &array, &blob->capacity, blob->count + count, 1);
     blob->bytes = array;
     if (!grown) {
         return false;
@@ -23,7 +23,7 @@ bool ls__blob_append(const struct ls_env *env, struct ls__blob *blob, const void
 static bool blob_reserve(const struct ls_env *env, struct ls__blob *blob, size_t count)
 {
     void *array = blob->bytes;
-    bool grown = ls__grow(env, &array, &blob->capacity, count, 1);
+    bool grown = ls__array_grow(env, &array, &blob->capacity, count, 1);
     blob->bytes = array;
     return grown;
 }
@@ -192,8 +192,8 @@ static bool reserve_all(struct ls_storage_medium *medium, const struct ls__commi
     for (size_t i = 0; i < commit->touched_count; i++) {
         struct ls__medium_group *group = commit->touched[i].group;
         void *array = group->records;
-        bool grown = ls__grow(env, &array, &group->records_capacity, group->wanted_records,
-                              sizeof *group->records);
+        bool grown = ls__array_grow(env, &array, &group->records_capacity, group->wanted_records,
+                                    sizeof *group->records);
         group->records = array;
         if (!grown || !blob_reserve(env, &group->log, group->wanted_bytes)) {
             return false;

@@ -277,12 +277,12 @@ static enum ls_status emit_reserve(void *self, size_t operations, size_t bytes)
     struct ls__memory *memory = self;
     struct ls__commit *commit = memory->pending;
     void *ops = commit->ops;
-    bool grown = ls__grow(memory->env, &ops, &commit->ops_capacity, commit->ops_count + operations,
-                          sizeof *commit->ops);
+    bool grown = ls__array_grow(memory->env, &ops, &commit->ops_capacity,
+                                commit->ops_count + operations, sizeof *commit->ops);
     commit->ops = ops;
     void *arena = commit->arena.bytes;
-    grown = grown &&
-            ls__grow(memory->env, &arena, &commit->arena.capacity, commit->arena.count + bytes, 1);
+    grown = grown && ls__array_grow(memory->env, &arena, &commit->arena.capacity,
+                                    commit->arena.count + bytes, 1);
     commit->arena.bytes = arena;
     return grown ? LS_OK : LS_ERR_NO_MEMORY;
 }
@@ -362,8 +362,8 @@ static struct ls__touched *touch(struct ls__memory *memory, struct ls_storage_gr
         }
     }
     void *array = commit->touched;
-    bool grown = ls__grow(memory->env, &array, &commit->touched_capacity, commit->touched_count + 1,
-                          sizeof *commit->touched);
+    bool grown = ls__array_grow(memory->env, &array, &commit->touched_capacity,
+                                commit->touched_count + 1, sizeof *commit->touched);
     commit->touched = array;
     if (!grown) {
         return NULL;

@@ -57,6 +57,11 @@
 #define LS_TRAIL_RUNS_MAX (1u << 16)
 /* persist batches in flight per group: the writer double-buffers, so few are ever used */
 #define LS_PERSIST_BATCHES_MAX 4096u
+/* bytes staged in a store for its next write; over it: LS_ERR_BUSY. The budgets of calls, windows
+ * and replay keep far below it, so it only ends an overload that none of them saw */
+#define LS_STORAGE_STAGED_BYTES_MAX (64u << 20)
+/* memory of the durable store for entries that are not in its tables yet */
+#define LS_STORAGE_WRITE_BUFFER_BYTES_DEFAULT (32u << 20)
 /* reads waiting for a confirmation round, per group */
 #define LS_READS_MAX 4096u
 /* proposals: bytes accepted and not yet applied, per group; over it: LS_ERR_BUSY */
@@ -91,6 +96,9 @@ LS_STATIC_ASSERT(LS_MESSAGE_BYTES_MAX < LS_SEND_QUEUE_BYTES_MAX, "one message fi
 LS_STATIC_ASSERT(LS_ENTRY_BYTES_MAX < LS_IN_FLIGHT_BYTES_DEFAULT, "one entry fits the budget");
 LS_STATIC_ASSERT(LS_REPLAY_BYTES_MAX + LS_ENTRY_BYTES_MAX < LS_MESSAGE_BYTES_MAX,
                  "a range fits a message");
+LS_STATIC_ASSERT(LS_IN_FLIGHT_BYTES_DEFAULT + LS_REPLAY_BUFFER_BYTES_MAX <
+                     LS_STORAGE_STAGED_BYTES_MAX,
+                 "what is accepted can be staged");
 LS_STATIC_ASSERT(2u * LS_HEARTBEAT_MS_DEFAULT < LS_ELECTION_MS_DEFAULT,
                  "one lost heartbeat is no election");
 

@@ -95,8 +95,12 @@ struct ls_storage {
                                  struct ls_storage_group **group, struct ls_storage_state *state,
                                  struct ls_error *error);
 
-    /** Adds a batch to what the next commit writes; copies payloads. errors LS_ERR_IO (latched),
-     * LS_ERR_NO_MEMORY */
+    /**
+     * Adds a batch to what the next commit writes; copies payloads. A refused batch changes
+     * nothing. errors   LS_ERR_IO         latched LS_ERR_CORRUPT    the record before a truncation
+     * cannot be read LS_ERR_BUSY       more than LS_STORAGE_STAGED_BYTES_MAX would be staged
+     *          LS_ERR_NO_MEMORY
+     */
     enum ls_status (*stage)(void *self, struct ls_storage_group *group,
                             const struct ls_storage_batch *batch);
 
@@ -121,7 +125,7 @@ struct ls_storage {
                            ls_index last, size_t bytes_max, ls_storage_visit visit, void *arg);
 
     /** Removes entries up to and with `upto` (durable, anchor < upto < last); its cursor becomes
-     * the anchor. Staged. */
+     * the anchor. Staged. errors as stage, and LS_ERR_INVALID (upto is not in those bounds) */
     enum ls_status (*prune)(void *self, struct ls_storage_group *group, ls_index upto);
 
     void (*close_group)(void *self, struct ls_storage_group *group);

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The durable store between its two threads.
+ *
+ *     loop thread                        writer thread
+ *     stage  -> pending buffer
+ *     commit -> "wanted"          ->     takes the pending buffer, writes and syncs it, then the
+ *     stage  -> next buffer              guards that are due
+ *     collect <- descriptor       <-     puts it on the written list
+ *
+ * So while one buffer syncs the next collects, and the writer goes on by itself when it is done.
+ * Staged batches that were not yet committed may be written early with those that were: a batch is
+ * whole at any time the mutex is free.
+ */
+#ifndef LS_STORAGE_DURABLE_H
+#define LS_STORAGE_DURABLE_H
+
+#include <pthread.h>
+
+#include "directory.h"
+#include "engine.h"
+#include "ledger.h"
+
+struct ls_storage_group {
+    struct ls_storage_group *next; /* under the mutex */
+    /* loop's */
+    struct ls__ledger ledger;
+    void *context;
+    uint64_t reported;           /* last seq that was */
+    bool failed;                 /* told so */
+    uint64_t touched_generation; /* the buffer that knows it, and where */
+    size_t touched_at;
+    /* writer's, once open */
+    int guard_file;
+    struct ls__guard guard;
+    uint64_t guard_synced_us;
+    /* under the mutex */
+    uint32_t buffers; /* that hold it */
+    bool dirty;       /* the guard's cursor waits for its sync */
+    bool closing;
+};
+
+struct ls__part {
+    struct ls_storage_group *group; /* NULL: closed meanwhile */
+    struct ls__outcome outcome;
+    bool dirty, clean; /* the guard's state after the write */
+};
+
+struct ls__buffer {
+    struct ls__buffer *next;
+    uint64_t generation;
+    struct ls__engine_batch *batch;
+    struct ls__part *parts;
+    size_t parts_count, parts_capacity;
+    size_t bytes;
+    bool sync; /* holds more than commit hints */
+    bool written;
+    uint64_t entries, payload_bytes;
+};
+
+struct ls__durable {
+    struct ls_env env;
+    char *path; /* as the caller named it */
+    struct ls__directory directory;
+    struct ls__engine *engine;
+    struct ls_incarnation incarnation;
+    int event; /* readable while results wait */
+    pthread_t writer;
+
+    /* loop's */
+    struct ls_storage_sink sink;
+    struct ls_storage_group *staging;
+    bool failure_traced;
+
+    pthread_mutex_t mutex;
+    pthread_cond_t work;   /* for the writer */
+    pthread_cond_t rested; /* the writer finished something */
+    /* under the mutex */
+    struct ls_storage_group *groups;
+    struct ls__buffer *pending;
+    struct ls__buffer *spare;
+    struct ls__buffer *written, **written_end;
+    uint64_t generation;
+    uint64_t guard_due_us; /* earliest, UINT64_MAX: none */
+    bool wanted, busy, stop;
+    enum ls_status failed; /* latched */
+    struct ls_error failure;
+    struct ls_storage_counters counters;
+};
+
+/* writer.c */
+
+/** Starts the writer. errors LS_ERR_IO */
+LS_NODISCARD enum ls_status ls__writer_start(struct ls__durable *durable, struct ls_error *error);
+/** Lets it write what is pending and sync the guards, and joins it. */
+void ls__writer_stop(struct ls__durable *durable);
+/** Asks it to write what is pending; the mutex is held. */
+void ls__writer_want(struct ls__durable *durable);
+/** Waits until it has nothing to do for `group`; the mutex is held. */
+void ls__writer_rest(struct ls__durable *durable, const struct ls_storage_group *group);
+
+#endif

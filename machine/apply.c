@@ -11,8 +11,8 @@
 
 enum ls_status ls__replies_reset(struct ls_replies *replies, size_t count)
 {
-    if (ls__grow(replies->env, &replies->slots, &replies->slots_capacity, count,
-                 sizeof *replies->slots) != LS_OK) {
+    if (ls__block_grow(replies->env, &replies->slots, &replies->slots_capacity, count,
+                       sizeof *replies->slots) != LS_OK) {
         return LS_ERR_NO_MEMORY;
     }
     if (count > 0) {
@@ -28,8 +28,8 @@ enum ls_status ls_reply_set(struct ls_replies *replies, size_t at, const void *d
     if (at >= replies->count) {
         return LS_ERR_INVALID;
     }
-    if (ls__grow(replies->env, &replies->data, &replies->capacity, replies->bytes + bytes, 1) !=
-        LS_OK) {
+    if (ls__block_grow(replies->env, &replies->data, &replies->capacity, replies->bytes + bytes,
+                       1) != LS_OK) {
         return LS_ERR_NO_MEMORY;
     }
     if (bytes > 0) {
@@ -87,8 +87,9 @@ static bool batch_visit(void *arg, ls_index index, const struct ls_entry *entry)
     /* commands point into the block: it must not move once the first is in */
     size_t room =
         batch->bytes == 0 ? LS__APPLY_READ_BYTES + entry->data.bytes : node->read_capacity;
-    if (need > room || (batch->bytes == 0 && ls__grow(&node->env, &node->read_block,
-                                                      &node->read_capacity, room, 1) != LS_OK)) {
+    if (need > room ||
+        (batch->bytes == 0 &&
+         ls__block_grow(&node->env, &node->read_block, &node->read_capacity, room, 1) != LS_OK)) {
         return false;
     }
     if (entry->data.bytes > 0) {

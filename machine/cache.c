@@ -20,8 +20,8 @@ struct ls__slab {
     uint8_t bytes[];
 };
 
-enum ls_status ls__grow(const struct ls_env *env, void *block_pointer, size_t *capacity,
-                        size_t need, size_t item)
+enum ls_status ls__block_grow(const struct ls_env *env, void *block_pointer, size_t *capacity,
+                              size_t need, size_t item)
 {
     if (need <= *capacity) {
         return LS_OK;

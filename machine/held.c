@@ -10,10 +10,10 @@
 enum ls_status ls__held_add(struct ls__held *held, uint64_t after, const struct ls_peer_id *peer,
                             struct ls_span message)
 {
-    if (ls__grow(held->env, &held->messages, &held->capacity, held->count + 1,
-                 sizeof *held->messages) != LS_OK ||
-        ls__grow(held->env, &held->data, &held->data_capacity, held->bytes + message.bytes, 1) !=
-            LS_OK) {
+    if (ls__block_grow(held->env, &held->messages, &held->capacity, held->count + 1,
+                       sizeof *held->messages) != LS_OK ||
+        ls__block_grow(held->env, &held->data, &held->data_capacity, held->bytes + message.bytes,
+                       1) != LS_OK) {
         return LS_ERR_NO_MEMORY;
     }
     held->messages[held->count++] =

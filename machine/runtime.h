@@ -395,8 +395,8 @@ static inline void *ls__allocate(const struct ls_env *env, void *block, size_t b
 }
 
 /** Grows `*block` to at least `need` items of `item` bytes. errors LS_ERR_NO_MEMORY: unchanged */
-enum ls_status ls__grow(const struct ls_env *env, void *block_pointer, size_t *capacity,
-                        size_t need, size_t item);
+enum ls_status ls__block_grow(const struct ls_env *env, void *block_pointer, size_t *capacity,
+                              size_t need, size_t item);
 
 /* ---- loop.c ---- */
 

@@ -45,6 +45,9 @@ static void reads_remove(struct ls_core *core, size_t from, size_t count)
 {
     LS_ASSERT(from + count <= core->reads_count);
     core->reads_count -= count;
+    if (count == 0) {
+        return; /* there may be no array yet */
+    }
     memmove(core->reads + from, core->reads + from + count,
             (core->reads_count - from) * sizeof *core->reads);
 }

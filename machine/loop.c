@@ -168,10 +168,10 @@ enum ls_status ls__loop_libevent(struct event_base *base, struct ls_loop *out,
     return LS_OK;
 }
 
-void ls__loop_adopt_thread(struct ls_loop *self)
+void ls__loop_runs_on(struct ls_loop *self, pthread_t thread)
 {
     struct loop *loop = self->self;
-    loop->thread = pthread_self();
+    loop->thread = thread;
 }
 
 void ls__loop_run(struct ls_loop *self)

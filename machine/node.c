@@ -319,6 +319,7 @@ static enum ls_status thread_start(struct ls_node *node, struct ls_error *error)
         return ls_error_set(error, LS_ERR_NO_MEMORY, "open node: cannot start a thread: %s",
                             strerror(failed));
     }
+    ls__loop_runs_on(&node->loop, node->thread);
     return LS_OK;
 }
 

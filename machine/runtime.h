@@ -404,7 +404,7 @@ enum ls_status ls__block_grow(const struct ls_env *env, void *block_pointer, siz
  * ls__loop_stop. */
 enum ls_status ls__loop_libevent(struct event_base *base, struct ls_loop *out,
                                  struct ls_error *error);
-void ls__loop_adopt_thread(struct ls_loop *loop);
+void ls__loop_runs_on(struct ls_loop *loop, pthread_t thread);
 void ls__loop_run(struct ls_loop *loop);
 void ls__loop_stop(struct ls_loop *loop);
 

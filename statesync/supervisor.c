@@ -17,7 +17,7 @@
  *
  * Source: SYNC.md section 5 of the design; generations and watchdog after calimero's sync manager.
  */
-#include <lockstep/supervisor.h>
+#include "supervisor_state.h"
 
 #include "note.h"
 
@@ -34,79 +34,6 @@
 #define STRATEGIES_MAX 8u
 
 #define NEVER UINT64_MAX
-
-/* Who calls a context: the provider of a strategy, or the session. */
-struct side {
-    struct ls_supervisor *supervisor;
-    uint32_t tag;
-    bool to_session; /* where its messages go on the other side */
-    uint64_t wake_us;
-};
-
-struct hosted {
-    struct ls_statesync strategy;
-    struct ls_sync_provider provider;
-    struct side side;
-    uint32_t failures; /* consecutive, of this strategy */
-};
-
-enum effect_state { EFFECT_FREE = 0, EFFECT_QUEUED, EFFECT_CALLING, EFFECT_UNDER_WAY, EFFECT_OVER };
-
-/* An install that a session asked for. Entries are pinned by the session. */
-struct effect {
-    enum effect_state state;
-    uint64_t token;
-    ls_term term;
-    struct ls_cursor prev;
-    const struct ls_entry *entries;
-    uint32_t count;
-    ls_index commit;
-    enum ls_status status; /* OVER: reported while the driver was still in the call */
-};
-
-struct attempt {
-    bool live;
-    struct hosted *hosted;
-    struct ls_sync_session session;
-    struct side side;
-    uint64_t started_us;
-    uint64_t moved_us;   /* when progress was last seen, or waited for somebody else */
-    uint64_t waiting_us; /* since when the session waits; NEVER: it does not */
-    struct ls_sync_progress seen;
-};
-
-struct ls_supervisor {
-    struct ls_env env;
-    struct ls_peer_id local;
-    struct ls_group_id group;
-    struct ls_network_id network;
-    struct ls_supervisor_driver driver;
-    bool machine_snapshots;
-    uint64_t retry_min_us, watchdog_us;
-
-    struct hosted *hosted;
-    uint32_t hosted_count, providers_count;
-    uint32_t preferred; /* the first strategy to consider */
-
-    bool wanted; /* a gap is known */
-    ls_index target;
-    ls_term term;
-
-    struct attempt attempt;
-    uint64_t generation;
-    uint64_t not_before_us;
-    uint32_t failures;     /* consecutive attempts */
-    uint32_t penalties;    /* ever */
-    ls_index reached;      /* by the furthest completed attempt */
-    bool syncing_told;     /* what the driver knows */
-    bool carrying;         /* inside driver.install or driver.syncing */
-    uint32_t inside;       /* vtable calls under way */
-    const char *waits_for; /* no legal strategy: why */
-
-    struct effect effects[LS_SYNC_EFFECTS_MAX];
-    uint64_t next_token;
-    struct ls_sync_progress shown;
-};
 
 const char *ls_sync_phase_text(enum ls_sync_phase phase)
 {
@@ -144,130 +71,6 @@ static struct ls__note note_of(const struct ls_supervisor *supervisor,
     return (struct ls__note){&supervisor->env, &supervisor->group, peer, detail};
 }
 
-/* ---- the contexts ---------------------------------------------------------------------------- */
-
-static uint64_t context_now(void *self)
-{
-    return now_us(((struct side *)self)->supervisor);
-}
-
-static void context_wake_at(void *self, uint64_t at_us)
-{
-    struct side *side = self;
-    if (at_us < side->wake_us) {
-        side->wake_us = at_us;
-    }
-}
-
-static struct ls_cursor context_committed(void *self)
-{
-    struct ls_supervisor_driver *driver = &((struct side *)self)->supervisor->driver;
-    return driver->committed(driver->self);
-}
-
-static void context_log_bounds(void *self, ls_index *first, ls_index *last)
-{
-    struct ls_supervisor_driver *driver = &((struct side *)self)->supervisor->driver;
-    driver->log_bounds(driver->self, first, last);
-}
-
-static enum ls_status context_log_read(void *self, ls_index first, ls_index last, size_t bytes_max,
-                                       ls_storage_visit visit, void *arg)
-{
-    struct ls_supervisor_driver *driver = &((struct side *)self)->supervisor->driver;
-    return driver->log_read(driver->self, first, last, bytes_max, visit, arg);
-}
-
-static enum ls_status context_send_to(void *self, const struct ls_peer_id *peer,
-                                      struct ls_span message)
-{
-    struct side *side = self;
-    struct ls_supervisor_driver *driver = &side->supervisor->driver;
-    return driver->send(driver->self, peer, side->tag, side->to_session, message);
-}
-
-static size_t context_bonds(void *self, struct ls_sync_bond *out, size_t capacity)
-{
-    struct ls_supervisor_driver *driver = &((struct side *)self)->supervisor->driver;
-    return driver->bonds(driver->self, out, capacity);
-}
-
-static enum ls_status context_broadcast(void *self, struct ls_span message, struct ls_peer_id *sent,
-                                        size_t *sent_count)
-{
-    struct ls_sync_bond bonds[LS_MEMBERS_MAX];
-    size_t count = context_bonds(self, bonds, LS_MEMBERS_MAX);
-    size_t taken = 0;
-    bool busy = false;
-    for (size_t i = 0; i < count; i++) {
-        enum ls_status status = context_send_to(self, &bonds[i].peer, message);
-        busy = busy || status == LS_ERR_BUSY;
-        if (status == LS_OK) {
-            if (sent != NULL) {
-                sent[taken] = bonds[i].peer;
-            }
-            taken++;
-        }
-    }
-    if (sent_count != NULL) {
-        *sent_count = taken;
-    }
-    return taken == 0 && busy ? LS_ERR_BUSY : LS_OK;
-}
-
-static bool context_leader(void *self, struct ls_peer_id *out)
-{
-    struct ls_supervisor_driver *driver = &((struct side *)self)->supervisor->driver;
-    return driver->leader(driver->self, out);
-}
-
-static bool context_is_leader(void *self)
-{
-    struct ls_supervisor_driver *driver = &((struct side *)self)->supervisor->driver;
-    return driver->is_leader(driver->self);
-}
-
-static uint64_t context_install(void *self, ls_term term, struct ls_cursor prev,
-                                const struct ls_entry *entries, uint32_t count, ls_index commit)
-{
-    struct ls_supervisor *supervisor = ((struct side *)self)->supervisor;
-    LS_ASSERT(supervisor->inside > 0);
-    for (size_t i = 0; i < LS_SYNC_EFFECTS_MAX; i++) {
-        struct effect *effect = &supervisor->effects[i];
-        if (effect->state == EFFECT_FREE) {
-            *effect = (struct effect){.state = EFFECT_QUEUED,
-                                      .token = ++supervisor->next_token,
-                                      .term = term,
-                                      .prev = prev,
-                                      .entries = entries,
-                                      .count = count,
-                                      .commit = commit};
-            return effect->token;
-        }
-    }
-    return 0;
-}
-
-static struct ls_sync_context base_context(struct side *side)
-{
-    const struct ls_supervisor *supervisor = side->supervisor;
-    return (struct ls_sync_context){
-        .self = side,
-        .env = &supervisor->env,
-        .local = supervisor->local,
-        .group = supervisor->group,
-        .network = supervisor->network,
-        .now_us = context_now,
-        .wake_at = context_wake_at,
-        .committed = context_committed,
-        .log_bounds = context_log_bounds,
-        .log_read = context_log_read,
-        .send_to = context_send_to,
-        .broadcast = context_broadcast,
-        .bonds = context_bonds,
-    };
-}
-
 /* ---- open and close -------------------------------------------------------------------------- */
 
 static const char *config_invalid(const struct ls_supervisor_config *config)
@@ -285,12 +88,9 @@ static const char *config_invalid(const struct ls_supervisor_config *config)
     return NULL;
 }
 
-static enum ls_status open_provider(struct ls_supervisor *supervisor, struct hosted *hosted)
+static enum ls_status open_provider(struct ls_supervisor *supervisor, struct ls__hosted *hosted)
 {
-    struct ls_provider_context context = {
-        .base = base_context(&hosted->side),
-        .is_leader = context_is_leader,
-    };
+    struct ls_provider_context context = ls__provider_context(&hosted->side);
     hosted->provider.size = sizeof hosted->provider;
     supervisor->inside++;
     enum ls_status status =
@@ -342,9 +142,9 @@ enum ls_status ls_supervisor_open(const struct ls_supervisor_config *config,
         return ls__refuse(error, LS_ERR_NO_MEMORY, "supervisor of state sync: out of memory");
     }
     for (uint32_t i = 0; i < supervisor->hosted_count; i++) {
-        struct hosted *hosted = &supervisor->hosted[i];
+        struct ls__hosted *hosted = &supervisor->hosted[i];
         hosted->strategy = config->strategies[i];
-        hosted->side = (struct side){supervisor, i, true, NEVER};
+        hosted->side = (struct ls__side){supervisor, i, true, NEVER};
         enum ls_status status = open_provider(supervisor, hosted);
         if (status != LS_OK) {
             ls_supervisor_close(supervisor);
@@ -358,7 +158,7 @@ enum ls_status ls_supervisor_open(const struct ls_supervisor_config *config,
 
 static void drop_session(struct ls_supervisor *supervisor)
 {
-    struct attempt *attempt = &supervisor->attempt;
+    struct ls__attempt *attempt = &supervisor->attempt;
     LS_ASSERT(attempt->live && supervisor->inside == 0);
     attempt->live = false;
     memset(supervisor->effects, 0, sizeof supervisor->effects);
@@ -413,7 +213,7 @@ static void show_pace(struct ls_sync_progress *shown, uint64_t elapsed_us)
 }
 
 /* What the watchdog and the choice of strategy look at. */
-static void watch(struct attempt *attempt, const struct ls_sync_progress *fresh, uint64_t now)
+static void watch(struct ls__attempt *attempt, const struct ls_sync_progress *fresh, uint64_t now)
 {
     const struct ls_sync_progress *seen = &attempt->seen;
     if (fresh->at > seen->at || fresh->items > seen->items || fresh->bytes > seen->bytes) {
@@ -436,7 +236,7 @@ static uint64_t larger(uint64_t a, uint64_t b)
 /* Takes what the session knows into `shown`, which never goes back within an attempt. */
 static void refresh(struct ls_supervisor *supervisor)
 {
-    struct attempt *attempt = &supervisor->attempt;
+    struct ls__attempt *attempt = &supervisor->attempt;
     struct ls_sync_progress *shown = &supervisor->shown;
     LS_ASSERT(attempt->live);
     struct ls_sync_progress fresh = {.from = shown->from, .target = supervisor->target};
@@ -482,7 +282,7 @@ void ls_supervisor_progress(const struct ls_supervisor *supervisor, struct ls_sy
 
 /* ---- attempts -------------------------------------------------------------------------------- */
 
-static void count_failure(struct ls_supervisor *supervisor, struct hosted *hosted,
+static void count_failure(struct ls_supervisor *supervisor, struct ls__hosted *hosted,
                           const char *reason)
 {
     supervisor->failures++;
@@ -503,7 +303,7 @@ static void count_failure(struct ls_supervisor *supervisor, struct hosted *hoste
 
 static void attempt_failed(struct ls_supervisor *supervisor, const char *reason)
 {
-    struct hosted *hosted = supervisor->attempt.hosted;
+    struct ls__hosted *hosted = supervisor->attempt.hosted;
     drop_session(supervisor);
     count_failure(supervisor, hosted, reason != NULL ? reason : "the state sync gave no reason");
 }
@@ -541,7 +341,7 @@ static void attempt_done(struct ls_supervisor *supervisor, struct ls_cursor at)
              at.index);
 }
 
-static const char *unusable(const struct hosted *hosted, const struct ls_sync_facts *facts)
+static const char *unusable(const struct ls__hosted *hosted, const struct ls_sync_facts *facts)
 {
     const struct ls_statesync *strategy = &hosted->strategy;
     return strategy->usable == NULL ? NULL : strategy->usable(strategy->self, facts);
@@ -549,7 +349,8 @@ static const char *unusable(const struct hosted *hosted, const struct ls_sync_fa
 
 /* The first legal strategy from number `from` on, or NULL; *reason tells why this one, or why none.
  */
-static struct hosted *choose(struct ls_supervisor *supervisor, uint32_t from, const char **reason)
+static struct ls__hosted *choose(struct ls_supervisor *supervisor, uint32_t from,
+                                 const char **reason)
 {
     struct ls_supervisor_driver *driver = &supervisor->driver;
     struct ls_sync_bond bonds[LS_MEMBERS_MAX];
@@ -576,14 +377,9 @@ static struct hosted *choose(struct ls_supervisor *supervisor, uint32_t from, co
 
 static enum ls_status open_session(struct ls_supervisor *supervisor)
 {
-    struct attempt *attempt = &supervisor->attempt;
+    struct ls__attempt *attempt = &supervisor->attempt;
     const struct ls_statesync *strategy = &attempt->hosted->strategy;
-    struct ls_session_context context = {
-        .base = base_context(&attempt->side),
-        .leader = context_leader,
-        .install = context_install,
-        .generation = supervisor->generation,
-    };
+    struct ls_session_context context = ls__session_context(&attempt->side);
     struct ls_sync_gap gap = {
         .commit = supervisor->shown.from,
         .target = supervisor->target,
@@ -597,16 +393,16 @@ static enum ls_status open_session(struct ls_supervisor *supervisor)
     return status;
 }
 
-static void begin_attempt(struct ls_supervisor *supervisor, struct hosted *hosted,
+static void begin_attempt(struct ls_supervisor *supervisor, struct ls__hosted *hosted,
                           const char *reason)
 {
-    struct attempt *attempt = &supervisor->attempt;
+    struct ls__attempt *attempt = &supervisor->attempt;
     LS_ASSERT(!attempt->live && supervisor->wanted);
     struct ls_supervisor_driver *driver = &supervisor->driver;
     ls_index commit = driver->committed(driver->self).index;
     uint64_t now = now_us(supervisor);
     supervisor->generation++;
-    *attempt = (struct attempt){
+    *attempt = (struct ls__attempt){
         .hosted = hosted,
         .side = {supervisor, hosted->side.tag, false, now},
         .started_us = now,
@@ -649,7 +445,7 @@ static void begin_if_due(struct ls_supervisor *supervisor)
         return;
     }
     const char *reason = NULL;
-    struct hosted *hosted = choose(supervisor, supervisor->preferred, &reason);
+    struct ls__hosted *hosted = choose(supervisor, supervisor->preferred, &reason);
     supervisor->waits_for = hosted == NULL ? reason : NULL;
     if (hosted != NULL) {
         begin_attempt(supervisor, hosted, reason);
@@ -659,14 +455,14 @@ static void begin_if_due(struct ls_supervisor *supervisor)
 /* The session waits for sources that another strategy might not need: that one has its turn. */
 static bool pass_on(struct ls_supervisor *supervisor)
 {
-    struct attempt *attempt = &supervisor->attempt;
+    struct ls__attempt *attempt = &supervisor->attempt;
     if (supervisor->hosted_count == 1 || attempt->waiting_us == NEVER ||
         now_us(supervisor) - attempt->waiting_us < 1000ull * WAITING_MS_MAX) {
         return false;
     }
     const char *reason = NULL;
     uint32_t from = (attempt->hosted->side.tag + 1) % supervisor->hosted_count;
-    struct hosted *next = choose(supervisor, from, &reason);
+    struct ls__hosted *next = choose(supervisor, from, &reason);
     if (next == NULL || next == attempt->hosted) {
         return false;
     }
@@ -676,7 +472,7 @@ static bool pass_on(struct ls_supervisor *supervisor)
 
 static void poll_session(struct ls_supervisor *supervisor)
 {
-    struct attempt *attempt = &supervisor->attempt;
+    struct ls__attempt *attempt = &supervisor->attempt;
     uint64_t now = now_us(supervisor);
     if (supervisor->driver.is_leader(supervisor->driver.self)) {
         supervisor->wanted = false;
@@ -718,25 +514,26 @@ static void session_due(struct ls_supervisor *supervisor)
     }
 }
 
-static void report_effect(struct ls_supervisor *supervisor, struct effect *effect,
+static void report_effect(struct ls_supervisor *supervisor, struct ls__effect *effect,
                           enum ls_status status)
 {
-    struct attempt *attempt = &supervisor->attempt;
+    struct ls__attempt *attempt = &supervisor->attempt;
     LS_ASSERT(attempt->live);
     uint64_t token = effect->token;
-    *effect = (struct effect){0};
+    *effect = (struct ls__effect){0};
     supervisor->inside++;
     attempt->session.effect(attempt->session.self, token, status);
     supervisor->inside--;
     session_due(supervisor);
 }
 
-static struct effect *oldest_queued(struct ls_supervisor *supervisor)
+static struct ls__effect *oldest_queued(struct ls_supervisor *supervisor)
 {
-    struct effect *oldest = NULL;
+    struct ls__effect *oldest = NULL;
     for (size_t i = 0; i < LS_SYNC_EFFECTS_MAX; i++) {
-        struct effect *effect = &supervisor->effects[i];
-        if (effect->state == EFFECT_QUEUED && (oldest == NULL || effect->token < oldest->token)) {
+        struct ls__effect *effect = &supervisor->effects[i];
+        if (effect->state == LS__EFFECT_QUEUED &&
+            (oldest == NULL || effect->token < oldest->token)) {
             oldest = effect;
         }
     }
@@ -746,9 +543,9 @@ static struct effect *oldest_queued(struct ls_supervisor *supervisor)
 static void carry_out_effects(struct ls_supervisor *supervisor)
 {
     struct ls_supervisor_driver *driver = &supervisor->driver;
-    struct effect *effect = NULL;
+    struct ls__effect *effect = NULL;
     while ((effect = oldest_queued(supervisor)) != NULL) {
-        effect->state = EFFECT_CALLING;
+        effect->state = LS__EFFECT_CALLING;
         supervisor->carrying = true;
         enum ls_status status =
             driver->install(driver->self, effect->token, effect->term, effect->prev,
@@ -756,10 +553,10 @@ static void carry_out_effects(struct ls_supervisor *supervisor)
         supervisor->carrying = false;
         if (status != LS_OK) {
             report_effect(supervisor, effect, status);
-        } else if (effect->state == EFFECT_OVER) {
+        } else if (effect->state == LS__EFFECT_OVER) {
             report_effect(supervisor, effect, effect->status);
         } else {
-            effect->state = EFFECT_UNDER_WAY;
+            effect->state = LS__EFFECT_UNDER_WAY;
         }
     }
 }
@@ -779,14 +576,14 @@ void ls_supervisor_effect(struct ls_supervisor *supervisor, uint64_t token, enum
 {
     LS_ASSERT(supervisor->inside == 0);
     for (size_t i = 0; i < LS_SYNC_EFFECTS_MAX; i++) {
-        struct effect *effect = &supervisor->effects[i];
+        struct ls__effect *effect = &supervisor->effects[i];
         if (effect->token != token) {
             continue; /* also the late result of an older attempt: its slot was cleared */
         }
-        if (effect->state == EFFECT_CALLING) {
-            effect->state = EFFECT_OVER; /* the driver still reads the entries */
+        if (effect->state == LS__EFFECT_CALLING) {
+            effect->state = LS__EFFECT_OVER; /* the driver still reads the entries */
             effect->status = status;
-        } else if (effect->state == EFFECT_UNDER_WAY) {
+        } else if (effect->state == LS__EFFECT_UNDER_WAY) {
             report_effect(supervisor, effect, status);
         }
         return;
@@ -799,7 +596,7 @@ static void poll_providers(struct ls_supervisor *supervisor)
 {
     uint64_t now = now_us(supervisor);
     for (uint32_t i = 0; i < supervisor->hosted_count; i++) {
-        struct hosted *hosted = &supervisor->hosted[i];
+        struct ls__hosted *hosted = &supervisor->hosted[i];
         if (hosted->side.wake_us > now) {
             continue;
         }
@@ -821,7 +618,7 @@ static uint64_t next_due(const struct ls_supervisor *supervisor)
         uint64_t wake = supervisor->hosted[i].side.wake_us;
         due = wake < due ? wake : due;
     }
-    const struct attempt *attempt = &supervisor->attempt;
+    const struct ls__attempt *attempt = &supervisor->attempt;
     if (attempt->live) {
         uint64_t watchdog = attempt->moved_us + supervisor->watchdog_us;
         due = watchdog < due ? watchdog : due;
@@ -844,6 +641,7 @@ uint64_t ls_supervisor_poll(struct ls_supervisor *supervisor)
     if (supervisor->carrying) {
         return NEVER; /* the outer call finishes the work and answers */
     }
+    tell_syncing(supervisor); /* of a session that a gap began */
     poll_providers(supervisor);
     if (supervisor->attempt.live) {
         poll_session(supervisor);
@@ -861,7 +659,7 @@ void ls_supervisor_term(struct ls_supervisor *supervisor, ls_term term)
         return;
     }
     supervisor->term = term;
-    struct attempt *attempt = &supervisor->attempt;
+    struct ls__attempt *attempt = &supervisor->attempt;
     if (attempt->live) {
         supervisor->inside++;
         attempt->session.term(attempt->session.self, term);
@@ -878,7 +676,7 @@ void ls_supervisor_gap(struct ls_supervisor *supervisor, ls_term term, ls_index 
         return; /* of a leader that was replaced */
     }
     ls_supervisor_term(supervisor, term);
-    struct attempt *attempt = &supervisor->attempt;
+    struct ls__attempt *attempt = &supervisor->attempt;
     struct ls_supervisor_driver *driver = &supervisor->driver;
     bool moved = target > supervisor->target;
     supervisor->target = larger(supervisor->target, target);
@@ -901,7 +699,8 @@ void ls_supervisor_gap(struct ls_supervisor *supervisor, ls_term term, ls_index 
 }
 
 static enum ls_sync_verdict deliver(struct ls_supervisor *supervisor, const struct ls_peer_id *from,
-                                    struct hosted *hosted, bool to_session, struct ls_span message)
+                                    struct ls__hosted *hosted, bool to_session,
+                                    struct ls_span message)
 {
     enum ls_sync_verdict verdict = LS_SYNC_NOT_MINE;
     if (!to_session) {
@@ -912,7 +711,7 @@ static enum ls_sync_verdict deliver(struct ls_supervisor *supervisor, const stru
     if (verdict != LS_SYNC_NOT_MINE) {
         return verdict;
     }
-    struct attempt *attempt = &supervisor->attempt;
+    struct ls__attempt *attempt = &supervisor->attempt;
     if (!attempt->live || attempt->hosted != hosted) {
         return LS_SYNC_IGNORE; /* for an attempt that ended */
     }

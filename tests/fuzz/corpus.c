@@ -23,6 +23,8 @@ struct seed {
         }                                                                                          \
     }
 
+#define TEXT_OF_32 "abcdefghijklmnopqrstuvwxyz012345"
+
 static const struct seed seeds[] = {
     SEED("codec", "numbers",
          "\x95\x7f\xcc\xff\xcd\xff\xff\xce\xff\xff\xff\xff\xcf\xff\xff\xff\xff\xff\xff\xff\xff"),
@@ -55,6 +57,22 @@ static const struct seed seeds[] = {
     SEED("resp", "bulk_too_large", "\x03*1\r\n$4097\r\n"),
     SEED("resp", "no_dollar", "\x03*1\r\n+4\r\n"),
     SEED("resp", "unbalanced", "\x03SET k \"a\r\n"),
+    SEED("control", "message", "\x01\x00\x00\x00\x07payload"),
+    SEED("control", "open",
+         "\x02\x00\x00\x00\x07" TEXT_OF_32 "\x04main\x01"
+         "a\x0d"
+         "lockstep-kv/1"),
+    SEED("control", "accept", "\x03\x00\x00\x00\x07"),
+    SEED("control", "close", "\x04" TEXT_OF_32),
+    SEED("control", "formed", "\x05\x00\x00\x00\x07" TEXT_OF_32),
+    SEED("control", "ping", "\x07\x00\x00\x00\x00\x00\x00\x00\x07"),
+    SEED("control", "bind", "\x09" TEXT_OF_32),
+    /* bits that are changed on the way: none, of the magic, of the incarnation */
+    SEED("handshake", "unchanged", "\x00"),
+    SEED("handshake", "magic", "\x01"),
+    SEED("handshake", "incarnation",
+         "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+         "\x00\x00\x00\x00\x01"),
 };
 
 static void *allocate(void *self, void *block, size_t bytes)

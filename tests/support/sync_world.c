@@ -1,76 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* See sync_world.h. Messages are encoded by a plain codec of its own: kind byte, then 8 bytes. */
+/* See sync_world.h. */
 #include "sync_world.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-/* ---- codec ----------------------------------------------------------------------------------- */
-
-static enum ls_status world_encode(void *self, const struct ls_value *values, size_t count,
-                                   void *out, size_t capacity, size_t *written)
-{
-    (void)self;
-    size_t need = 0;
-    for (size_t i = 0; i < count; i++) {
-        need += 9 + (values[i].kind == LS_VALUE_BYTES ? values[i].as.bytes.bytes : 0);
-    }
-    *written = need;
-    if (need > capacity) {
-        return LS_ERR_LIMIT;
-    }
-    uint8_t *at = out;
-    for (size_t i = 0; i < count; i++) {
-        const struct ls_value *value = &values[i];
-        uint64_t number = value->kind == LS_VALUE_UINT    ? value->as.number
-                          : value->kind == LS_VALUE_ARRAY ? value->as.count
-                                                          : value->as.bytes.bytes;
-        *at++ = (uint8_t)value->kind;
-        memcpy(at, &number, sizeof number);
-        at += sizeof number;
-        if (value->kind == LS_VALUE_BYTES && value->as.bytes.bytes > 0) {
-            memcpy(at, value->as.bytes.data, value->as.bytes.bytes);
-            at += value->as.bytes.bytes;
-        }
-    }
-    return LS_OK;
-}
-
-static enum ls_status world_decode(void *self, struct ls_span bytes, struct ls_value *values,
-                                   size_t values_max, size_t *count)
-{
-    (void)self;
-    const uint8_t *at = bytes.data;
-    size_t left = bytes.bytes;
-    uint64_t expected = 1;
-    *count = 0;
-    while (expected > 0) {
-        if (*count == values_max || left < 9) {
-            return LS_ERR_PROTOCOL;
-        }
-        struct ls_value *value = &values[(*count)++];
-        uint64_t number;
-        memcpy(&number, at + 1, sizeof number);
-        value->kind = (enum ls_value_kind)at[0];
-        at += 9;
-        left -= 9;
-        expected--;
-        if (value->kind == LS_VALUE_UINT) {
-            value->as.number = number;
-        } else if (value->kind == LS_VALUE_ARRAY && number <= values_max) {
-            value->as.count = (uint32_t)number;
-            expected += number;
-        } else if (value->kind == LS_VALUE_BYTES && number <= left) {
-            value->as.bytes = (struct ls_span){at, (size_t)number};
-            at += number;
-            left -= (size_t)number;
-        } else {
-            return LS_ERR_PROTOCOL;
-        }
-    }
-    return left == 0 ? LS_OK : LS_ERR_PROTOCOL;
-}
 
 /* ---- env ------------------------------------------------------------------------------------- */
 
@@ -463,12 +397,27 @@ void world_poll(struct world *world, uint32_t at)
     node->due_us = ls_supervisor_poll(node->supervisor);
 }
 
+/* A fetch is the only question of six numbers. */
+static void count_question(struct world *world, struct world_node *node,
+                           const struct world_message *message)
+{
+    struct ls_value values[8];
+    size_t count = 0;
+    const struct ls_codec *codec = &world->env.codec;
+    struct ls_span bytes = {message->data, message->bytes};
+    node->questions++;
+    if (codec->decode(codec->self, bytes, values, 8, &count) == LS_OK && count == 7) {
+        node->fetches++;
+    }
+}
+
 static void deliver(struct world *world, struct world_message *message)
 {
     struct world_node *node = &world->nodes[message->to];
     if (bonded(world, message->from, message->to)) {
-        node->questions += !message->to_session;
-        node->fetches += !message->to_session && message->bytes == 7 * 9;
+        if (!message->to_session) {
+            count_question(world, node, message);
+        }
         (void)ls_supervisor_receive(node->supervisor, &world->nodes[message->from].id, message->tag,
                                     message->to_session,
                                     (struct ls_span){message->data, message->bytes});
@@ -664,7 +613,7 @@ struct world *world_open(const struct world_options *options)
         .self = world,
         .now_us = world_now,
         .allocate = world_allocate,
-        .codec = {.size = sizeof world->env.codec, .encode = world_encode, .decode = world_decode},
+        .codec = ls_env_default()->codec,
         .trace = world_trace,
     };
     world->random = options->seed;

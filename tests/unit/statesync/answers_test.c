@@ -33,7 +33,8 @@ static void resend(struct world *world, const struct world_message *message,
 {
     static uint8_t bytes[1u << 20];
     size_t written = 0;
-    assert_ok(world->env.codec.encode(NULL, values, count, bytes, sizeof bytes, &written));
+    assert_ok(world->env.codec.encode(world->env.codec.self, values, count, bytes, sizeof bytes,
+                                      &written));
     world_send(world, message->from, message->to, true, (struct ls_span){bytes, written});
 }
 
@@ -90,7 +91,8 @@ static enum world_fate change(struct world *world, const struct world_message *m
     if (!message->to_session || message->from != bad->node) {
         return WORLD_DELIVER;
     }
-    assert_ok(world->env.codec.decode(NULL, bytes, values, LS_VALUES_MAX - 3, &count));
+    assert_ok(
+        world->env.codec.decode(world->env.codec.self, bytes, values, LS_VALUES_MAX - 3, &count));
     if (values[1].as.number != LS__REPLAY_ENTRIES || bad->answers++ < bad->from_answer) {
         return WORLD_DELIVER;
     }

@@ -408,45 +408,61 @@ static enum ls_status join_checked(struct ls_group *group, const struct ls_group
     return status;
 }
 
-enum ls_status ls_group_join(struct ls_node *node, const struct ls_group_options *options,
-                             struct ls_group **out, struct ls_error *error)
+static struct ls_group *group_new(struct ls_node *node, const struct ls_group_options *options)
 {
-    *out = NULL;
-    enum ls_status status = node->closing
-                                ? ls_error_set(error, LS_ERR_CLOSED, "the node is closing")
-                                : options_check(options, error);
-    if (status == LS_OK && node->groups_count >= LS_GROUPS_MAX) {
-        status =
-            ls_error_set(error, LS_ERR_LIMIT, "the node hosts %d groups already", LS_GROUPS_MAX);
+    struct ls_group *group = ls__allocate(&node->env, NULL, sizeof *group);
+    if (group == NULL) {
+        return NULL;
     }
-    struct ls_group *group = status == LS_OK ? ls__allocate(&node->env, NULL, sizeof *group) : NULL;
-    if (status == LS_OK && group == NULL) {
-        status = ls_error_set(error, LS_ERR_NO_MEMORY, "out of memory");
+    (void)memset(group, 0, sizeof *group);
+    group->node = node;
+    group->machine = options->machine;
+    group->election_ms = options->election_ms;
+    group->in_flight_bytes_max = options->in_flight_bytes;
+    group->held.env = &node->env;
+    group->core_deadline_us = 0; /* the first turn ticks */
+    group->sync_deadline_us = group->retry_us = group->calls.deadline_us = UINT64_MAX;
+    group->close_by_us = UINT64_MAX;
+    return group;
+}
+
+static enum ls_status join(struct ls_node *node, const struct ls_group_options *options,
+                           struct ls_group **out, struct ls_error *error)
+{
+    if (node->closing) {
+        return ls_error_set(error, LS_ERR_CLOSED, "the node is closing");
     }
-    if (status == LS_OK) {
-        (void)memset(group, 0, sizeof *group);
-        group->node = node;
-        group->machine = options->machine;
-        group->election_ms = options->election_ms;
-        group->in_flight_bytes_max = options->in_flight_bytes;
-        group->held.env = &node->env;
-        group->core_deadline_us = 0; /* the first turn ticks */
-        group->sync_deadline_us = group->retry_us = group->calls.deadline_us = UINT64_MAX;
-        group->close_by_us = UINT64_MAX;
-        status = join_checked(group, options, error);
-    }
+    enum ls_status status = options_check(options, error);
     if (status != LS_OK) {
-        if (group != NULL) {
-            ls__group_free(group);
-        }
-        return ls_error_wrap(error, status, "join group %s",
-                             options->name != NULL ? options->name : "(no name)");
+        return status;
+    }
+    if (node->groups_count >= LS_GROUPS_MAX) {
+        return ls_error_set(error, LS_ERR_LIMIT, "the node hosts %d groups already", LS_GROUPS_MAX);
+    }
+    struct ls_group *group = group_new(node, options);
+    if (group == NULL) {
+        return ls_error_set(error, LS_ERR_NO_MEMORY, "out of memory");
+    }
+    status = join_checked(group, options, error);
+    if (status != LS_OK) {
+        ls__group_free(group);
+        return status;
     }
     ls__node_add(node, group);
     ls__group_meet(group);
     ls__group_touch(group);
     *out = group;
     return LS_OK;
+}
+
+enum ls_status ls_group_join(struct ls_node *node, const struct ls_group_options *options,
+                             struct ls_group **out, struct ls_error *error)
+{
+    *out = NULL;
+    enum ls_status status = join(node, options, out, error);
+    return status == LS_OK ? status
+                           : ls_error_wrap(error, status, "join group %s",
+                                           options->name != NULL ? options->name : "(no name)");
 }
 
 /* ---- close ---- */

@@ -94,6 +94,7 @@ static void expire_ranges(struct ls__replay_session *session, uint64_t now)
             continue;
         }
         struct ls__replay_peer *peer = ls__replay_find_peer(session, &range->peer);
+        LS_ASSERT(peer != NULL); /* a departed peer took its ranges along */
         peer->order = ++session->last_order; /* slow: to the end of the list */
         struct ls__note note = note_of(session, &peer->id, NULL);
         ls__note(&note, LS_TRACE_INFO, "{p} did not answer for {} to {} in time", range->first,

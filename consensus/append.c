@@ -116,6 +116,12 @@ enum ls__verdict ls__plan_prepare(struct ls_core *core, struct ls_cursor prev,
         runs += i == 0 || plan->entries[i].term != before;
         before = plan->entries[i].term;
     }
+    if (core->trail.count + runs > LS_TRAIL_RUNS_MAX) {
+        ls__trace(core, LS_TRACE_WARN, "{} terms since the anchor: prune the log first", NULL,
+                  LS__ARGS(core->trail.count));
+        plan->verdict = LS__PLAN_NO_MEMORY;
+        return plan->verdict;
+    }
     if (!ls__trail_reserve(&core->trail, &core->env, runs) ||
         !ls__ring_reserve(&core->ring, &core->env, plan->count)) {
         plan->verdict = LS__PLAN_NO_MEMORY;
@@ -200,6 +206,7 @@ static void reject(struct ls_core *core, const struct ls_message *message)
     ls__trace(core, LS_TRACE_DEBUG, "append of {p} after {^} refused, last is {^}", &message->from,
               LS__ARGS(append->prev.term, append->prev.index, ls__trail_last(&core->trail).term,
                        core->trail.last));
+    ls__follower_commit(core, append->commit);
     if (append->syncing && append->commit > core->commit) {
         core->ready.gap = true;
         core->ready.gap_target = append->commit;

@@ -279,7 +279,7 @@ static void on_link(struct ls_core *core, const struct ls_event *event)
     }
     peer->linked = event->as.link.up;
     if (!event->as.link.up) {
-        ls__progress_probe(core, peer);
+        ls__progress_probe(peer);
         peer->probing = true; /* nothing can arrive; the link's return or a reply ends this */
         if (ls_peer_id_equal(id, &core->leader)) {
             ls__reads_fail(core); /* what was forwarded to it may never be answered */
@@ -287,7 +287,7 @@ static void on_link(struct ls_core *core, const struct ls_event *event)
         return;
     }
     ls__progress_meet(core, peer, &event->as.link.incarnation);
-    ls__progress_probe(core, peer);
+    ls__progress_probe(peer);
     if (core->role == LS_ROLE_LEADER) {
         ls__progress_send(core, (uint32_t)(peer - core->peers));
         ls__heartbeat_send(core, (uint32_t)(peer - core->peers));
@@ -323,6 +323,7 @@ static void dispatch(struct ls_core *core, const struct ls_event *event)
         on_persisted(core, event->as.persisted_seq);
         break;
     case LS_EVENT_FAILED:
+        LS_ASSERT(event->as.failed.status != LS_OK);
         ls__halt(core, event->as.failed.status, "the store failed");
         break;
     case LS_EVENT_APPLIED:

@@ -40,7 +40,7 @@ struct ls__trail {
     size_t count, capacity;
 };
 
-/** Room for `more` runs. False: refused by the allocator, or over LS_TRAIL_RUNS_MAX. */
+/** Room for `more` runs; whoever adds other members' terms keeps to LS_TRAIL_RUNS_MAX. */
 bool ls__trail_reserve(struct ls__trail *trail, const struct ls_env *env, size_t more);
 /** The term at `index` in [anchor, last]; else 0. */
 ls_term ls__trail_term(const struct ls__trail *trail, ls_index index);
@@ -123,6 +123,7 @@ struct ls__peer {
     ls_index match;
     ls_index next;
     bool probing;          /* probe: one AppendEntries is under way; wait for a sign of life */
+    bool probe_empty;      /* its entries have arrived: ask again without them */
     ls_index probe_last;   /* the last entry it carried */
     ls_index flight_from;  /* syncing: first entry sent since its last reply */
     uint64_t append_round; /* the newest round when the last AppendEntries was sent */
@@ -214,8 +215,7 @@ struct ls_core {
     /* leader */
     ls_index own_term_first;
     uint64_t heartbeat_deadline_us, notice_deadline_us;
-    uint64_t round;      /* newest confirmation round */
-    uint64_t read_round; /* the newest that a read waits for */
+    uint64_t round; /* newest confirmation round */
     bool transferring, transfer_sent;
     struct ls_peer_id transfer_to;
     uint64_t transfer_deadline_us;
@@ -302,7 +302,7 @@ void ls__progress_meet(struct ls_core *core, struct ls__peer *peer,
                        const struct ls_incarnation *incarnation);
 void ls__progress_send(struct ls_core *core, uint32_t at);
 void ls__progress_send_all(struct ls_core *core);
-void ls__progress_probe(struct ls_core *core, struct ls__peer *peer);
+void ls__progress_probe(struct ls__peer *peer);
 /** The member is known to hold what is committed up to `match`. */
 void ls__progress_match(struct ls_core *core, struct ls__peer *peer, ls_index match);
 void ls__progress_heard(struct ls_core *core, uint32_t at, bool counts);

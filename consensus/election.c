@@ -123,7 +123,6 @@ static void become_leader(struct ls_core *core)
     core->role = LS_ROLE_LEADER;
     core->leader = core->self;
     core->grants = 0;
-    core->read_round = core->round;
     core->own_term_first = core->trail.last + count;
     ls__trace(core, LS_TRACE_INFO, "leads term {} from {}", NULL,
               LS__ARGS(core->hard.term, core->own_term_first));
@@ -190,7 +189,8 @@ static void pre_campaign(struct ls_core *core)
 
 static bool may_campaign(const struct ls_core *core)
 {
-    return ls__makes_promises(core) && !core->syncing && !core->removed;
+    return ls__makes_promises(core) && !core->syncing && !core->removed &&
+           core->trail.count < LS_TRAIL_RUNS_MAX;
 }
 
 void ls__election_tick(struct ls_core *core)

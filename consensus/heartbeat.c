@@ -9,10 +9,7 @@
 void ls__heartbeat_send(struct ls_core *core, uint32_t at)
 {
     struct ls__peer *peer = &core->peers[at];
-    if (core->round == 0) {
-        core->round = 1;
-        core->read_round = 1;
-    }
+    core->round += core->round == 0;
     struct ls_message *message = &ls__send(core, LS_MESSAGE_HEARTBEAT, &peer->id)->message;
     ls_index sent = peer->state == LS_PROGRESS_PIPELINE ? peer->next - 1 : peer->match;
     message->as.heartbeat = (struct ls_heartbeat){.commit = core->commit,
@@ -74,7 +71,8 @@ static void loss_check(struct ls_core *core, struct ls__peer *peer,
 {
     if (peer->state == LS_PROGRESS_PROBE) {
         if (peer->probing && reply->round > peer->append_round) {
-            peer->probing = false; /* no answer yet, or lost: ask again */
+            peer->probing = false; /* lost, refused and the refusal lost, or waiting for its disk */
+            peer->probe_empty = reply->last >= peer->probe_last;
         }
         return;
     }
@@ -89,7 +87,7 @@ static void loss_check(struct ls_core *core, struct ls__peer *peer,
     if (reply->last < peer->check_sent) {
         ls__trace(core, LS_TRACE_INFO, "{p} ends at {}, {} was sent: sends again", &peer->id,
                   LS__ARGS(reply->last, peer->check_sent));
-        ls__progress_probe(core, peer);
+        ls__progress_probe(peer);
     }
 }
 

@@ -114,12 +114,11 @@ const char *ls_message_invalid(const struct ls_message *message)
         return append_invalid(&message->as.append, message->term);
     case LS_MESSAGE_APPEND_REPLY:
         return append_reply_invalid(&message->as.append_reply, message->term);
-    case LS_MESSAGE_HEARTBEAT:
-        return message->as.heartbeat.round == 0 ? "a heartbeat without a round" : NULL;
     case LS_MESSAGE_HEARTBEAT_REPLY:
         return message->as.heartbeat_reply.match > message->as.heartbeat_reply.last
                    ? "a match above the last index"
                    : NULL;
+    case LS_MESSAGE_HEARTBEAT:
     case LS_MESSAGE_READ_INDEX:
     case LS_MESSAGE_READ_INDEX_REPLY:
     case LS_MESSAGE_TIMEOUT_NOW:

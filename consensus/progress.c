@@ -18,6 +18,7 @@ void ls__progress_reset(struct ls_core *core, struct ls__peer *peer)
     peer->match = 0;
     peer->next = core->trail.last + 1;
     peer->probing = false;
+    peer->probe_empty = false;
     peer->probe_last = 0;
     peer->flight_from = 0;
     peer->append_round = 0;
@@ -54,14 +55,14 @@ void ls__progress_meet(struct ls_core *core, struct ls__peer *peer,
     peer->incarnation = *incarnation;
 }
 
-void ls__progress_probe(struct ls_core *core, struct ls__peer *peer)
+void ls__progress_probe(struct ls__peer *peer)
 {
-    (void)core;
     if (peer->state == LS_PROGRESS_PIPELINE) {
         peer->next = peer->match + 1;
         peer->state = LS_PROGRESS_PROBE;
     }
     peer->probing = false;
+    peer->probe_empty = false;
     peer->flight_from = peer->next;
     peer->check_round = 0;
 }
@@ -117,9 +118,12 @@ static bool send_one(struct ls_core *core, struct ls__peer *peer)
         if (peer->probing) {
             return false;
         }
-        uint32_t count = peer->next > last ? 0 : ls__ring_batch(&core->ring, peer->next, last);
+        uint32_t count = peer->next > last || peer->probe_empty
+                             ? 0
+                             : ls__ring_batch(&core->ring, peer->next, last);
         append_send(core, peer, count);
         peer->probing = true;
+        peer->probe_empty = false;
         peer->probe_last = peer->next - 1 + count;
         return false;
     }

@@ -25,9 +25,6 @@ void *ls__grow(const struct ls_env *env, void *array, size_t *capacity, size_t n
 
 bool ls__trail_reserve(struct ls__trail *trail, const struct ls_env *env, size_t more)
 {
-    if (trail->count + more > LS_TRAIL_RUNS_MAX) {
-        return false;
-    }
     size_t needed = trail->count + more;
     struct ls_cursor *runs =
         ls__grow(env, trail->runs, &trail->capacity, needed == 0 ? 1 : needed, sizeof *runs);

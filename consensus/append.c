@@ -6,26 +6,19 @@
  */
 #include "core_state.h"
 
-/* How many of `entries`, which start at `first`, the ring can hold while everything above `floor`
- * stays in it. */
-static uint32_t ring_fit(const struct ls_core *core, ls_index first, ls_index floor,
-                         const struct ls_entry *entries, uint32_t count)
+/*
+ * How many of `count` entries from `first` on the ring can hold while everything above `floor`
+ * stays in it. Not a matter of bytes: the leader is bounded by them, and a follower that refused
+ * would keep the leader's first entry, and with it every commit, out for ever.
+ */
+static uint32_t ring_fit(const struct ls_core *core, ls_index first, ls_index floor, uint32_t count)
 {
     ls_index kept_from = floor + 1 > core->ring.first ? floor + 1 : core->ring.first;
     uint64_t kept = first > kept_from ? first - kept_from : 0;
-    uint64_t bytes = kept == 0 ? 0 : ls__ring_bytes(&core->ring, kept_from, first - 1);
-    for (uint32_t i = 0; i < count; i++) {
-        if (first + i <= floor) {
-            continue;
-        }
-        kept++;
-        bytes += entries[i].data.bytes;
-        if (kept > LS_CACHE_ENTRIES_MAX - LS__RING_SLACK ||
-            (kept > 1 && bytes > core->cache_bytes)) {
-            return i;
-        }
-    }
-    return count;
+    uint64_t free_slots = kept < LS_CACHE_ENTRIES_MAX ? LS_CACHE_ENTRIES_MAX - kept : 0;
+    uint64_t committed = first <= floor ? floor - first + 1 : 0;
+    uint64_t fit = committed + free_slots;
+    return fit < count ? (uint32_t)fit : count;
 }
 
 /* Decodes the configurations among the entries to append into the slots after the present ones. */
@@ -107,7 +100,7 @@ enum ls__verdict ls__plan_prepare(struct ls_core *core, struct ls_cursor prev,
     ls_index floor = commit < end ? commit : end;
     floor = floor > core->commit ? floor : core->commit;
     /* what does not fit is as if it had been lost: the reply tells how far it went */
-    plan->count = ring_fit(core, plan->append_first, floor, plan->entries, plan->count);
+    plan->count = ring_fit(core, plan->append_first, floor, plan->count);
     plan->truncate = plan->truncate && plan->count > 0;
     plan->verified += plan->count;
     size_t runs = 0;

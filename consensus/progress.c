@@ -190,9 +190,9 @@ static void back_off(struct ls_core *core, struct ls__peer *peer,
     try : reply
         ->prev.index;
     if (reply->prev.index <= peer->match) {
-        /* it has acknowledged this and lost it: count it for what it has */
-        ls__trace(core, LS_TRACE_WARN, "{p} lost entries it had acknowledged: {} of {}", &peer->id,
-                  LS__ARGS(try - 1, peer->match));
+        /* it lost what it had acknowledged: it counts for what it has now (L16) */
+        ls__trace(core, LS_TRACE_WARN, "{p} refuses {}, which it had acknowledged: falls to {}",
+                  &peer->id, LS__ARGS(reply->prev.index, try - 1));
         peer->match = reply->match < try - 1 ? reply->match : try - 1;
     }
     peer->state = LS_PROGRESS_PROBE;

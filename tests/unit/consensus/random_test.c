@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Random schedules: messages lost, doubled and reordered, disks that hold back and lose what was not
- * synced, crashes, cut links, small caches with state sync. What must hold: one leader a term,
+ * Random schedules: messages lost, doubled and reordered, disks that hold back and lose what was
+ * not synced, crashes, cut links, small caches with state sync. What must hold: one leader a term,
  * committed entries never change, and after healing everyone has everything.
  */
 #include "cores.h"
@@ -83,8 +83,7 @@ static void duplicate(struct world *world, size_t at)
         assert_non_null(entries);
         for (uint32_t i = 0; i < count; i++) {
             struct stored stored = stored_copy(&copy.entries[i]);
-            entries[i] =
-                (struct ls_entry){stored.term, stored.kind, {stored.data, stored.bytes}};
+            entries[i] = (struct ls_entry){stored.term, stored.kind, {stored.data, stored.bytes}};
         }
         copy.entries = entries;
         copy.outgoing.message.as.append.entries = entries;
@@ -113,8 +112,7 @@ static void state_sync(struct world *world, unsigned at)
         entries[i] = (struct ls_entry){stored->term, stored->kind, {stored->data, stored->bytes}};
     }
     struct ls_event event = {.kind = LS_EVENT_SYNCED};
-    event.as.synced.prev =
-        (struct ls_cursor){ls_core_term_at(node->core, first - 1), first - 1};
+    event.as.synced.prev = (struct ls_cursor){ls_core_term_at(node->core, first - 1), first - 1};
     event.as.synced.entries = entries;
     event.as.synced.count = count;
     event.as.synced.commit = last;
@@ -152,6 +150,8 @@ static void act(struct world *world)
             node_step(group, at, (struct ls_event){.kind = LS_EVENT_TICK});
         }
     } else if (what < 920) {
+        at = group_leader(group) >= 0 ? (unsigned)group_leader(group) : at;
+        node = &group->nodes[at];
         if (node->up && node->ready.last < LOG_MAX - 200) {
             group_propose(group, at, 1 + (uint32_t)draw(world, 5), draw(world, 300));
         }
@@ -166,9 +166,9 @@ static void act(struct world *world)
                 floor = group->nodes[i].commit_max > floor ? group->nodes[i].commit_max : floor;
             }
             world->read_floor[world->read_token % 64] = floor;
-            node_step(group, at,
-                      (struct ls_event){.kind = LS_EVENT_READ,
-                                        .as.read_token = world->read_token++});
+            node_step(
+                group, at,
+                (struct ls_event){.kind = LS_EVENT_READ, .as.read_token = world->read_token++});
         }
     } else if (what < 984) {
         if (node->up) {
@@ -181,8 +181,11 @@ static void act(struct world *world)
     } else {
         unsigned other = (unsigned)draw(world, group->count);
         if (other != at) {
-            bool up = group->cut[at][other];
+            bool up = group->cut[at][other] || draw(world, 3) > 0;
             group_link(group, at, other, up);
+            if (draw(world, 8) == 0) {
+                group->cut[at][other] = true; /* one way only, and nobody is told (E12) */
+            }
             world->faults++;
         }
     }
@@ -222,7 +225,8 @@ static void run(uint64_t seed)
     world->group->window_bytes = draw(world, 2) == 0 ? 500 : 1u << 20;
     world->group->cache_bytes = draw(world, 2) == 0 ? 2000 : 1u << 20;
     group_open(world->group);
-    for (unsigned i = 0; i < 12000; i++) {
+    group_run(world->group, founding ? 4 * ELECTION : 0);
+    for (unsigned i = 0; i < 60000; i++) {
         act(world);
         observe(world);
     }
@@ -239,6 +243,11 @@ static void run(uint64_t seed)
         }
     }
     assert_true(world->faults > 0);
+    if (getenv("LS_TEST_TRACE") != NULL) {
+        print_message("term %llu last %llu reads %llu faults %llu\n",
+                      (unsigned long long)first->ready.term, (unsigned long long)first->ready.last,
+                      (unsigned long long)world->reads, (unsigned long long)world->faults);
+    }
     group_free(world->group);
     free(world);
 }

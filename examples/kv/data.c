@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "command.h"
-#include "limits.h"
+#include "kv_limits.h"
 #include "text.h"
 
 static enum ls_status store_get(const struct kv_call *call, struct ls_span key,

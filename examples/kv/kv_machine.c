@@ -7,7 +7,7 @@
  */
 #include "kv_machine.h"
 
-#include "limits.h"
+#include "kv_limits.h"
 
 /* Names the language of entries and their meaning: a change of either needs a new number. */
 static const char signature_text[] = "lockstep-kv/1";

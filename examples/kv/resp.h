@@ -21,6 +21,7 @@ struct resp_parser {
     struct ls_span *args;
     size_t argc;
     char error[128];
+    bool broken; /* for good */
 
     bool unauthenticated; /* apply the smaller limits */
     size_t value_bytes_max;

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "limits.h"
+#include "kv_limits.h"
 #include "text.h"
 
 void resp_parser_init(struct resp_parser *parser, size_t value_bytes_max, size_t command_bytes_max)
@@ -31,6 +31,7 @@ void resp_parser_free(struct resp_parser *parser)
 static enum resp_result broken(struct resp_parser *parser, const char *reason)
 {
     (void)snprintf(parser->error, sizeof parser->error, "Protocol error: %s", reason);
+    parser->broken = true;
     return RESP_BROKEN;
 }
 
@@ -312,6 +313,9 @@ enum resp_result resp_parse(struct resp_parser *parser, struct ls_span input, si
     const char *data = input.data;
     if (parser->at == 0 && parser->searched == 0) {
         parser->argc = 0;
+    }
+    if (parser->broken) {
+        return RESP_BROKEN;
     }
     if (input.bytes == 0) {
         return RESP_MORE;

@@ -27,7 +27,7 @@
 #include <rocksdb/c.h>
 
 #include "buffer.h"
-#include "limits.h"
+#include "kv_limits.h"
 #include "table.h"
 #include "text.h"
 

@@ -5,7 +5,7 @@
  */
 #include "kv_support.h"
 
-#include "limits.h"
+#include "kv_limits.h"
 
 struct ls_span text_span(const char *text)
 {

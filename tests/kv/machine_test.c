@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "kv_limits.h"
 #include "kv_support.h"
-#include "limits.h"
 #include "text.h"
 
 /* Runs a script over a fresh machine of each kind. */

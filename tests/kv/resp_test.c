@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "limits.h"
+#include "kv_limits.h"
 #include "test.h"
 
 /* Parses all of `input`, given in pieces of `piece` bytes; writes commands as "[a][b];" into out.

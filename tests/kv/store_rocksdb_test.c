@@ -7,8 +7,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kv_limits.h"
 #include "kv_support.h"
-#include "limits.h"
 
 /* Sets keys from..to-1, each to its own number. */
 static void fill(struct kv_bench *bench, int from, int to)

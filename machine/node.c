@@ -330,7 +330,14 @@ static void node_dispose(struct ls_node *node)
         node->transport_open = false;
     }
     if (node->storage_open) {
-        node->storage.close(node->storage.self);
+        if (!ls__storage_close(&node->env, &node->storage, node->close_by_us) &&
+            node->env.trace != NULL) {
+            node->env.trace(
+                node->env.self,
+                &(struct ls_trace){.level = LS_TRACE_WARN,
+                                   .room = "machine",
+                                   .format = "the store did not close in time: left behind"});
+        }
         node->storage_open = false;
     }
     ls_wire_decoder_close(node->decoder);

@@ -15,6 +15,7 @@
  *   when.c     conditions
  *   info.c     status, members, bonds
  *   loop.c     libevent
+ *   closer.c   closing a store whose disk may hang
  */
 #ifndef LOCKSTEP_RUNTIME_H
 #define LOCKSTEP_RUNTIME_H
@@ -397,6 +398,12 @@ static inline void *ls__allocate(const struct ls_env *env, void *block, size_t b
 /** Grows `*block` to at least `need` items of `item` bytes. errors LS_ERR_NO_MEMORY: unchanged */
 enum ls_status ls__block_grow(const struct ls_env *env, void *block_pointer, size_t *capacity,
                               size_t need, size_t item);
+
+/* ---- closer.c ---- */
+
+/** Closes the store; false: it hung until `until_us`, and was left behind on its thread. */
+bool ls__storage_close(const struct ls_env *env, const struct ls_storage *storage,
+                       uint64_t until_us);
 
 /* ---- loop.c ---- */
 

@@ -5,6 +5,8 @@
 
 #include <lockstep/storage_memory.h>
 
+#include <pthread.h>
+
 static const uint8_t network_key[LS_KEY_BYTES] = {9, 8, 7, 6, 5};
 
 /* A machine that counts; the reply is the count. */
@@ -188,4 +190,55 @@ TEST(node, options_that_were_not_initialised_are_refused)
     assert_non_null(strstr(error.text, "ls_node_options_init"));
     assert_null(node);
     ls_node_close(NULL, NULL, NULL);
+}
+
+/* A store whose close hangs until it is let go. */
+static struct {
+    struct ls_storage inner;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool hangs, closed;
+} hung;
+
+static void hung_close(void *self)
+{
+    (void)pthread_mutex_lock(&hung.lock);
+    while (hung.hangs) {
+        (void)pthread_cond_wait(&hung.changed, &hung.lock);
+    }
+    (void)pthread_mutex_unlock(&hung.lock);
+    hung.inner.close(self);
+    (void)pthread_mutex_lock(&hung.lock);
+    hung.closed = true;
+    (void)pthread_cond_signal(&hung.changed);
+    (void)pthread_mutex_unlock(&hung.lock);
+}
+
+TEST(node, closes_within_its_time_although_a_sync_hangs)
+{
+    struct threaded threaded;
+    (void)memset(&threaded, 0, sizeof threaded);
+    (void)pthread_mutex_init(&hung.lock, NULL);
+    (void)pthread_cond_init(&hung.changed, NULL);
+    hung.hangs = true;
+    assert_ok(ls_loopback_open(NULL, &threaded.hub));
+    assert_ok(ls_identity_founder(network_key, "solo", &threaded.identity, NULL));
+    struct ls_node_options options;
+    ls_node_options_init(&options);
+    options.identity = threaded.identity;
+    options.close_ms = 20;
+    assert_ok(ls_storage_memory_open(NULL, &options.storage, NULL));
+    hung.inner = options.storage;
+    options.storage.close = hung_close;
+    assert_ok(ls_loopback_endpoint(threaded.hub, threaded.identity, &options.transport, NULL));
+    assert_ok(ls_node_open(&options, &threaded.node, NULL));
+    close_threaded(&threaded); /* would not return */
+    (void)pthread_mutex_lock(&hung.lock);
+    assert_false(hung.closed);
+    hung.hangs = false;
+    (void)pthread_cond_broadcast(&hung.changed);
+    while (!hung.closed) {
+        (void)pthread_cond_wait(&hung.changed, &hung.lock);
+    }
+    (void)pthread_mutex_unlock(&hung.lock);
 }

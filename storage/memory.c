@@ -258,6 +258,9 @@ static enum ls_status memory_open_group(void *self, const struct ls_group_id *id
     if (status == LS_OK) {
         place->guard = made->ledger.guard;
         status = ls__medium_guard_write(memory->medium, place);
+        if (status != LS_OK) {
+            (void)ls_error_set(error, status, "out of memory");
+        }
     }
     if (status != LS_OK) {
         ls__ledger_release(&made->ledger);

@@ -303,6 +303,9 @@ void ls__progress_meet(struct ls_core *core, struct ls__peer *peer,
 void ls__progress_send(struct ls_core *core, uint32_t at);
 void ls__progress_send_all(struct ls_core *core);
 void ls__progress_probe(struct ls__peer *peer);
+/** An AppendEntries without entries after all that was sent: its answer tells how far they are
+ * safe. */
+void ls__progress_ask(struct ls_core *core, struct ls__peer *peer);
 /** The member is known to hold what is committed up to `match`. */
 void ls__progress_match(struct ls_core *core, struct ls__peer *peer, ls_index match);
 void ls__progress_heard(struct ls_core *core, uint32_t at, bool counts);

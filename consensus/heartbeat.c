@@ -88,6 +88,9 @@ static void loss_check(struct ls_core *core, struct ls__peer *peer,
         ls__trace(core, LS_TRACE_INFO, "{p} ends at {}, {} was sent: sends again", &peer->id,
                   LS__ARGS(reply->last, peer->check_sent));
         ls__progress_probe(peer);
+    } else if (peer->match < peer->check_sent) {
+        /* it has them: the acknowledgement waits for its disk, or was lost */
+        ls__progress_ask(core, peer);
     }
 }
 

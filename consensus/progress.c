@@ -103,6 +103,12 @@ static void append_send(struct ls_core *core, struct ls__peer *peer, uint32_t co
     peer->told_commit = core->commit;
 }
 
+void ls__progress_ask(struct ls_core *core, struct ls__peer *peer)
+{
+    LS_ASSERT(peer->state == LS_PROGRESS_PIPELINE);
+    append_send(core, peer, 0);
+}
+
 /* One AppendEntries, if this member may have one now. */
 static bool send_one(struct ls_core *core, struct ls__peer *peer)
 {

@@ -667,12 +667,14 @@ static inline int group_leader(const struct group *group)
     return leader;
 }
 
-/* Lets `at` time out first and the group elect it. */
+/* Lets `at` time out first and the group elect it; again when it had to learn a later term. */
 static inline void group_elect(struct group *group, unsigned at)
 {
-    group->now += 2 * ELECTION * (uint64_t)group->reluctance[at];
-    node_step(group, at, (struct ls_event){.kind = LS_EVENT_TICK});
-    group_settle(group);
+    for (unsigned i = 0; i < 3 && group->nodes[at].ready.role != LS_ROLE_LEADER; i++) {
+        group->now += 2 * ELECTION * (uint64_t)group->reluctance[at];
+        node_step(group, at, (struct ls_event){.kind = LS_EVENT_TICK});
+        group_settle(group);
+    }
     assert_int_equal(group->nodes[at].ready.role, LS_ROLE_LEADER);
 }
 
@@ -733,17 +735,30 @@ static inline void node_receive(struct group *group, unsigned at, const struct l
     node_step(group, at, (struct ls_event){.kind = LS_EVENT_MESSAGE, .as.message = message});
 }
 
-/* The newest message of a kind that the last step of `at` sent, or NULL. */
+/* How many messages of a kind the last step of `at` sent. */
+static inline unsigned node_sends(const struct group *group, unsigned at, enum ls_message_kind kind)
+{
+    const struct ls_ready *ready = &group->nodes[at].ready;
+    unsigned count = 0;
+    for (size_t i = 0; i < ready->messages_count; i++) {
+        count += ready->messages[i].message.kind == kind;
+    }
+    return count;
+}
+
+/* The newest message of a kind that the last step of `at` sent: there must be one. */
 static inline const struct ls_outgoing *node_sent(const struct group *group, unsigned at,
                                                   enum ls_message_kind kind)
 {
+    static const struct ls_outgoing none;
     const struct ls_ready *ready = &group->nodes[at].ready;
     for (size_t i = ready->messages_count; i > 0; i--) {
         if (ready->messages[i - 1].message.kind == kind) {
             return &ready->messages[i - 1];
         }
     }
-    return NULL;
+    fail_msg("no message of kind %d was sent", (int)kind);
+    return &none;
 }
 
 static inline void net_drop_all(struct group *group)

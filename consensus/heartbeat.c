@@ -80,7 +80,7 @@ static void loss_check(struct ls_core *core, struct ls__peer *peer,
         peer->flight_from = peer->next;
         return;
     }
-    if (peer->check_round == 0 || reply->round != peer->check_round) {
+    if (peer->check_round == 0 || reply->round < peer->check_round) {
         return;
     }
     peer->check_round = 0;

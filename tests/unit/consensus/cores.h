@@ -215,7 +215,7 @@ struct group {
     struct packet *net;
     size_t net_count;
     bool cut[CORES_MAX][CORES_MAX]; /* [from][to] */
-    uint64_t dropped;
+    uint64_t dropped, refusals;
     uint64_t window_bytes, cache_bytes;
     uint32_t reluctance[CORES_MAX];
 };
@@ -593,6 +593,8 @@ static inline void net_take(struct group *group, size_t at)
         packet.outgoing.message.incarnation =
             test_incarnation(packet.from, group->nodes[packet.from].life);
         assert_null(ls_message_invalid(&packet.outgoing.message));
+        group->refusals += packet.outgoing.message.kind == LS_MESSAGE_APPEND_REPLY &&
+                           !packet.outgoing.message.as.append_reply.accepted;
         node_step(
             group, packet.to,
             (struct ls_event){.kind = LS_EVENT_MESSAGE, .as.message = &packet.outgoing.message});

@@ -119,7 +119,8 @@ void ls__catchup_persisted(struct ls_group *group)
     }
     group->installs_count = kept;
     for (size_t i = 0; i < done_count; i++) {
-        ls_supervisor_effect(group->supervisor, done[i].token, LS_OK); /* may install more */
+        ls_supervisor_effect(group->supervisor, done[i].token, LS_OK);
+        group->sync_deadline_us = 0; /* to be polled */
     }
 }
 

@@ -398,9 +398,9 @@ void ls__group_turn_persisted(struct ls_group *group)
         struct ls_event event = {.kind = LS_EVENT_PERSISTED, .as.persisted_seq = seq};
         if (ls__group_step(group, &event, NULL) == LS_OK) {
             group->persisted_seq = seq;
-            ls__catchup_persisted(group);
         }
     }
+    ls__catchup_persisted(group); /* also what was in the log already and needed no write */
     ls__held_release(group, group->durable_seq);
 }
 
@@ -429,7 +429,8 @@ void ls__group_turn_end(struct ls_group *group)
     group->reverted = false;
     ls_index ready_to_apply = group->commit < group->durable ? group->commit : group->durable;
     bool more = group->halted == LS_OK && group->applied < ready_to_apply && !group->apply_paused;
-    if (more || group->calls.finished.first != NULL) {
+    bool sync = group->sync_deadline_us == 0; /* an install ended: the session goes on at once */
+    if (more || sync || group->calls.finished.first != NULL) {
         ls__group_touch(group);
     }
 }

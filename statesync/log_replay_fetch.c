@@ -94,7 +94,7 @@ static void expire_ranges(struct ls__replay_session *session, uint64_t now)
             continue;
         }
         struct ls__replay_peer *peer = ls__replay_find_peer(session, &range->peer);
-        LS_ASSERT(peer != NULL); /* a departed peer took its ranges along */
+        LS_ASSERT(peer != NULL);             /* a departed peer took its ranges along */
         peer->order = ++session->last_order; /* slow: to the end of the list */
         struct ls__note note = note_of(session, &peer->id, NULL);
         ls__note(&note, LS_TRACE_INFO, "{p} did not answer for {} to {} in time", range->first,
@@ -175,7 +175,7 @@ static void ask_peers(struct ls__replay_session *session, uint64_t now)
 {
     for (uint32_t i = 0; i < session->peers_count; i++) {
         struct ls__replay_peer *peer = &session->peers[i];
-        if (peer->asked && now - peer->asked_us >= session->limits.timeout_us) {
+        if (peer->asked && now >= peer->asked_us + session->limits.timeout_us) {
             peer->asked = false;
             peer->order = ++session->last_order;
         }
@@ -200,7 +200,7 @@ static uint64_t patience_us(const struct ls__replay_session *session)
 static bool undecided(const struct ls__replay_session *session, const struct ls__replay_peer *peer,
                       uint64_t now)
 {
-    return peer->bonded && peer->asked && now - peer->asked_us < patience_us(session);
+    return peer->bonded && peer->asked && now < peer->asked_us + patience_us(session);
 }
 
 bool ls__replay_has_source(const struct ls__replay_session *session, bool *asking)

@@ -457,7 +457,7 @@ static bool pass_on(struct ls_supervisor *supervisor)
 {
     struct ls__attempt *attempt = &supervisor->attempt;
     if (supervisor->hosted_count == 1 || attempt->waiting_us == NEVER ||
-        now_us(supervisor) - attempt->waiting_us < 1000ull * WAITING_MS_MAX) {
+        now_us(supervisor) < attempt->waiting_us + 1000ull * WAITING_MS_MAX) {
         return false;
     }
     const char *reason = NULL;
@@ -498,7 +498,7 @@ static void poll_session(struct ls_supervisor *supervisor)
         }
     }
     refresh(supervisor);
-    if (now - attempt->moved_us >= supervisor->watchdog_us) {
+    if (now >= attempt->moved_us + supervisor->watchdog_us) { /* moved_us may be later than now */
         attempt_failed(supervisor, "no progress within the watchdog's time");
     } else if (pass_on(supervisor)) {
         attempt_dropped(supervisor, "no peer had what this state sync needs");

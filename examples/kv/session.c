@@ -32,8 +32,11 @@ static enum kv_wait run_select(struct kv_client *client, const struct ls_span *a
     (void)argc;
     struct resp_out out = kv_client_out(client);
     int64_t database = 0;
-    if (!kv_integer_parse(args[1], &database) || database < INT32_MIN || database > INT32_MAX) {
+    if (!kv_integer_parse(args[1], &database)) {
         kv_reply_not_integer(&out);
+    } else if (database < INT32_MIN || database > INT32_MAX) {
+        resp_error(&out, "ERR value is out of range, value must between %d and %d", INT32_MIN,
+                   INT32_MAX);
     } else if (database != 0) {
         resp_error(&out, "ERR DB index is out of range");
     } else {

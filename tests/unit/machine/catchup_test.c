@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Catch-up from end to end (journey C): members over the loopback transport and the memory store,
+ * whose leader keeps so little in its cache that a member which was away needs state sync.
+ */
+#include "trio.h"
+
+#include <stdio.h>
+
+#include <event2/event.h>
+
+#define BATCH 500u
+
+static void open_small_cache(struct trio *trio, size_t count)
+{
+    trio_open(trio, count);
+    trio->options.cache_bytes = 16u << 10;
+    trio->options.window_bytes = 8u << 10;
+}
+
+/* `batches` times BATCH commands of 40 bytes, each batch small enough for the cache. */
+static void load(struct trio *trio, size_t at, uint32_t batches)
+{
+    char bytes[40] = {0};
+    struct ls_span commands[100];
+    for (uint32_t i = 0; i < batches * (BATCH / 100); i++) {
+        (void)snprintf(bytes, sizeof bytes, "command %u of this load", i);
+        for (size_t c = 0; c < 100; c++) {
+            commands[c] = (struct ls_span){bytes, sizeof bytes};
+        }
+        struct trio_outcome outcome = {0};
+        assert_ok(ls_group_execute_many(trio->members[at].group, commands, 100, NULL, trio_done,
+                                        &outcome));
+        trio_wait(trio, &outcome);
+        assert_int_equal(outcome.status, LS_OK);
+    }
+}
+
+static struct ls_group_status status_of(const struct trio *trio, size_t at)
+{
+    struct ls_group_status status;
+    ls_group_status(trio->members[at].group, &status);
+    return status;
+}
+
+struct place {
+    size_t at;
+    uint64_t count;
+};
+
+static bool has_applied(struct trio *trio, void *arg)
+{
+    const struct place *place = arg;
+    return trio->members[place->at].tally.count >= place->count;
+}
+
+static bool is_online(struct trio *trio, void *arg)
+{
+    struct ls_group_status status = status_of(trio, *(size_t *)arg);
+    return status.online && status.sync.phase != LS_SYNC_FETCHING;
+}
+
+TEST(catchup, a_member_beyond_the_cache_comes_back_by_log_replay)
+{
+    struct trio trio;
+    open_small_cache(&trio, 3);
+    size_t leader = trio_up(&trio);
+    size_t away = (leader + 1) % 3;
+    load(&trio, leader, 1);
+    trio_wait_equal(&trio, BATCH);
+    trio_stop(&trio, away);
+    load(&trio, leader, 10);
+    trio_start(&trio, away);
+    trio_wait_equal(&trio, 11 * BATCH);
+    trio_until(&trio, is_online, &away);
+    struct ls_sync_progress sync = status_of(&trio, away).sync;
+    assert_string_equal(sync.strategy, "log replay");
+    assert_int_equal(sync.phase, LS_SYNC_DONE);
+    assert_int_equal(sync.percent, 100);
+    assert_int_equal(sync.failures, 0);
+    assert_int_equal(sync.penalties, 0);
+    assert_true(sync.items > 4 * BATCH);
+    load(&trio, leader, 1); /* and follows by ordinary appends again */
+    trio_wait_equal(&trio, 12 * BATCH);
+    trio_close(&trio);
+}
+
+TEST(catchup, the_leader_alone_serves_when_nobody_else_is_there)
+{
+    struct trio trio;
+    open_small_cache(&trio, 3);
+    size_t leader = trio_up(&trio);
+    size_t away = (leader + 1) % 3;
+    trio_stop(&trio, away);
+    load(&trio, leader, 10);
+    trio_start(&trio, away);
+    trio_stop(&trio, (leader + 2) % 3);
+    trio_wait_equal(&trio, 10 * BATCH);
+    trio_close(&trio);
+}
+
+TEST(catchup, goes_on_while_the_group_is_under_load)
+{
+    struct trio trio;
+    open_small_cache(&trio, 3);
+    size_t leader = trio_up(&trio);
+    size_t away = (leader + 1) % 3;
+    trio_stop(&trio, away);
+    load(&trio, leader, 6);
+    trio_start(&trio, away);
+    load(&trio, leader, 10);
+    trio_wait_equal(&trio, 16 * BATCH);
+    load(&trio, leader, 2);
+    trio_wait_equal(&trio, 18 * BATCH);
+    assert_int_equal(status_of(&trio, away).sync.failures, 0);
+    trio_close(&trio);
+}
+
+TEST(catchup, goes_on_when_the_serving_member_closes)
+{
+    struct trio trio;
+    open_small_cache(&trio, 5);
+    size_t leader = trio_up(&trio);
+    size_t away = (leader + 1) % 5;
+    trio_stop(&trio, away);
+    load(&trio, leader, 30);
+    trio_start(&trio, away);
+    struct place place = {away, 1};
+    trio_until(&trio, has_applied, &place);
+    trio_stop(&trio, (leader + 2) % 5);
+    trio_stop(&trio, (leader + 3) % 5);
+    trio_wait_equal(&trio, 30 * BATCH);
+    trio_close(&trio);
+}
+
+TEST(catchup, goes_on_when_the_leader_closes)
+{
+    struct trio trio;
+    open_small_cache(&trio, 5);
+    size_t leader = trio_up(&trio);
+    size_t away = (leader + 1) % 5;
+    trio_stop(&trio, away);
+    load(&trio, leader, 30);
+    trio_start(&trio, away);
+    struct place place = {away, 1};
+    trio_until(&trio, has_applied, &place);
+    trio_stop(&trio, leader);
+    (void)trio_wait_leader(&trio);
+    trio_wait_equal(&trio, 30 * BATCH);
+    trio_close(&trio);
+}
+
+TEST(catchup, a_wiped_member_gets_the_whole_log)
+{
+    struct trio trio;
+    open_small_cache(&trio, 3);
+    size_t leader = trio_up(&trio);
+    size_t away = (leader + 1) % 3;
+    load(&trio, leader, 10);
+    trio_stop(&trio, away);
+    ls_storage_medium_wipe(trio.members[away].medium);
+    trio_start(&trio, away);
+    trio_wait_equal(&trio, 10 * BATCH);
+    assert_true(status_of(&trio, away).text[0] != '\0');
+    trio_close(&trio);
+}
+
+/* Its commit index is not known, so that more entries are there already than installs may be under
+ * way: each must end without a write of its own. */
+TEST(catchup, entries_that_are_there_already_hold_nothing_up)
+{
+    struct trio trio;
+    struct ls_log_replay_options replay = {.size = sizeof replay, .entries_max = 10};
+    struct ls_statesync sync;
+    assert_ok(ls_log_replay(&replay, &sync));
+    open_small_cache(&trio, 3);
+    trio.options.statesyncs = &sync;
+    trio.options.statesyncs_count = 1;
+    size_t leader = trio_up(&trio);
+    size_t away = (leader + 1) % 3;
+    load(&trio, leader, 4);
+    trio_wait_equal(&trio, 4 * BATCH);
+    struct ls_group_id id = status_of(&trio, away).id;
+    trio_stop(&trio, away);
+    assert_true(ls_storage_medium_drop(trio.members[away].medium, &id, LS_STORAGE_COMMIT, 0));
+    load(&trio, leader, 4);
+    trio_start(&trio, away);
+    trio_wait_equal(&trio, 8 * BATCH);
+    trio_until(&trio, is_online, &away);
+    assert_int_equal(status_of(&trio, away).sync.failures, 0);
+    trio_close(&trio);
+}
+
+TEST(catchup, many_returns_leave_all_members_equal)
+{
+    struct trio trio;
+    open_small_cache(&trio, 3);
+    size_t leader = trio_up(&trio);
+    uint64_t count = 0;
+    for (size_t round = 0; round < 6; round++) {
+        size_t away = (leader + 1 + round % 2) % 3;
+        trio_stop(&trio, away);
+        leader = trio_wait_leader(&trio);
+        load(&trio, leader, 3);
+        count += 3 * BATCH;
+        trio_start(&trio, away);
+        trio_wait_equal(&trio, count);
+    }
+    trio_close(&trio);
+}

@@ -124,9 +124,12 @@ member() {
 
 names() { cut -d' ' -f1 "$dir/members"; }
 
-# used_ports: every local TCP port in use, decimal. 06 is TIME_WAIT, which does not hinder a listener.
+# used_ports: every local TCP port in use, decimal, and those that other clusters have noted, whose
+# members may be down for the moment. 06 is TIME_WAIT, which does not hinder a listener.
 used_ports() {
     local local_address state
+    cat /tmp/lockstep-*/members "${XDG_RUNTIME_DIR:-/tmp}"/lockstep-*/members 2>/dev/null |
+        tr ' ' '\n' | grep -x '[0-9]*' || true
     cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r _ local_address _ state _; do
         case $local_address in
         *:????) [ "$state" = 06 ] || echo $((16#${local_address##*:})) ;;
@@ -171,17 +174,17 @@ start_member() {
     wait_answer "$name" "$redis_port"
 }
 
-# A member answers its clients as soon as it runs, with or without a leader.
+# A member answers its clients as soon as it runs, with or without a leader. Whether it is ours that
+# answers, and not another program on that port, the process id tells.
 wait_answer() {
-    local tenths=100
-    until [ "$(ask "$2" PING)" = PONG ]; do
-        if [ -z "$(running_pid "$1")" ]; then
-            tail -n 5 "$dir/$1/log" >&2
-            fail "$1 ended at once; above is the end of $dir/$1/log"
-        fi
+    local tenths=100 pid
+    while pid=$(running_pid "$1") && [ -n "$pid" ]; do
+        ! ask "$2" INFO server | tr -d '\r' | grep -qx "process_id:$pid" || return 0
         [ "$((tenths--))" -gt 0 ] || fail "$1 does not answer on port $2; see $dir/$1/log"
         sleep 0.1
     done
+    tail -n 5 "$dir/$1/log" >&2
+    fail "$1 ended at once; above is the end of $dir/$1/log"
 }
 
 # ask <redis port> <command...>: the raw reply, or nothing when it does not answer
@@ -230,18 +233,39 @@ up() {
     mkdir -p "$dir"
     chmod 700 "$dir"
     locked
+    : >"$dir/flags"
+    [ $# = 0 ] || printf '%s\n' "$@" >"$dir/flags"
     if [ -f "$dir/members" ]; then
         [ "$(names | wc -l)" = "$count" ] ||
             fail "$dir holds a cluster of $(names | wc -l); cluster.sh down removes it"
+        for name in $(names); do start_member "$name"; done
     else
         [ -e "$dir/key" ] || "$bin" keygen "$dir/key" >/dev/null
-        choose_members "$count"
+        found "$count"
     fi
-    : >"$dir/flags"
-    [ $# = 0 ] || printf '%s\n' "$@" >"$dir/flags"
-    for name in $(names); do start_member "$name"; done
     wait_leader
     status
+}
+
+# found <count>: the first start. A port that was free may be taken by another before the member
+# listens: then all begin again, with other ports and without what they have written.
+found() {
+    local name tries=0
+    while :; do
+        choose_members "$1"
+        if (for name in $(names); do start_member "$name"; done) 2>"$dir/trouble"; then
+            rm -f "$dir/trouble"
+            return 0
+        fi
+        # shellcheck disable=SC2046 # one word for each member
+        stop_members $(names)
+        tries=$((tries + 1))
+        if [ "$tries" = 5 ] || ! grep -qi 'address already in use' "$dir/trouble"; then
+            cat "$dir/trouble" >&2
+            exit 1
+        fi
+        for name in $(names); do rm -rf "${dir:?}/$name"; done
+    done
 }
 
 wait_leader() {
@@ -290,7 +314,7 @@ down() {
     stop_members "${list[@]}"
     # only what this script made: the directory goes when nothing else is in it
     for name in "${list[@]}"; do rm -rf "${dir:?}/$name"; done
-    rm -f "$dir/key" "$dir/flags" "$dir/lock" "$dir/members"
+    rm -f "$dir/key" "$dir/flags" "$dir/lock" "$dir/trouble" "$dir/members"
     rmdir "$dir" 2>/dev/null || echo "$dir kept: it holds files that are not the cluster's"
 }
 

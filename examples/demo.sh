@@ -131,7 +131,7 @@ fi
 [ -x "$program" ] || fail "$program is not a program"
 started=$SECONDS
 work=$(mktemp -d)
-place=$(mktemp -d "${TMPDIR:-/tmp}/lockstep-demo-XXXXXX")
+place=$(mktemp -d /tmp/lockstep-demo-XXXXXX)
 
 # ---- data -----------------------------------------------------------------------------------
 

@@ -403,7 +403,7 @@ unsigned cluster_leader(struct cluster *cluster)
 static bool agreed(struct cluster *cluster, unsigned *leader)
 {
     *leader = cluster_leader(cluster);
-    if (*leader == NOBODY) {
+    if (*leader == NOBODY || cluster_number(cluster, *leader, "serving") != 1) {
         return false;
     }
     for (unsigned at = 0; at < cluster->count; at++) {

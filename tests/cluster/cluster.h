@@ -87,7 +87,7 @@ uint64_t cluster_number(struct cluster *cluster, unsigned at, const char *field)
 /** Whoever of the running members leads in the highest term, or NOBODY. Does not wait. */
 unsigned cluster_leader(struct cluster *cluster);
 
-/** Waits for a leader whom all members that run agree on. */
+/** Waits for a serving leader whom all members that run agree on. */
 unsigned cluster_await_leader(struct cluster *cluster);
 
 /** Whether every running member has applied what the leader has committed. */

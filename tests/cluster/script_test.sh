@@ -5,7 +5,7 @@
 set -euo pipefail
 script=$1
 program=$2
-work=$(mktemp -d)
+work=$(mktemp -d /tmp/lockstep-script-XXXXXX)
 cd / # it works from anywhere
 bystander=
 finish() {
@@ -15,7 +15,7 @@ finish() {
 }
 trap finish EXIT
 
-cluster() { "$script" --dir "$work/place" --bin "$program" "$@"; }
+cluster() { "$script" --dir "$work" --bin "$program" "$@"; }
 fail() {
     echo "script_test: $*" >&2
     exit 1
@@ -51,7 +51,7 @@ refuse 2 "no command" cluster
 refuse 2 "unknown command" cluster fly
 refuse 2 "expected 1 to 9" cluster up 12
 refuse 1 "there is no cluster" cluster status
-refuse 1 "is not a program" "$script" --dir "$work/place" --bin "$work/nothing" up 3
+refuse 1 "is not a program" "$script" --dir "$work" --bin "$work/nothing" up 3
 
 expect "leader" cluster up 3
 refuse 1 "a cluster of 3" cluster up 5
@@ -75,7 +75,7 @@ eventually "later" cluster cli a GET key
 sleep 1000 &
 bystander=$!
 cluster stop b
-echo "$bystander 1" >"$work/place/b/pid"
+echo "$bystander 1" >"$work/b/pid"
 [ "$(pid_of b)" = - ] || fail "a stranger's pid is taken for a member"
 refuse 1 "does not run" cluster kill b
 cluster stop b
@@ -86,10 +86,10 @@ expect "not running" cluster status
 cluster start
 eventually "later" cluster cli c GET key
 last=$(pid_of c)
-echo note >"$work/place/mine"
+echo note >"$work/mine"
 expect "kept" cluster down
 [ ! -e "/proc/$last" ] || [ "$(awk '{ print $3 }' "/proc/$last/stat")" = Z ] || fail "$last outlived down"
-[ "$(ls "$work/place")" = mine ] || fail "down removed or left the wrong files: $(ls "$work/place")"
+[ "$(ls "$work")" = mine ] || fail "down removed or left the wrong files: $(ls "$work")"
 expect "there is no cluster" cluster down
 kill -0 "$bystander" || fail "the bystander was ended"
 echo "cluster.sh keeps its promises"

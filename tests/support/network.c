@@ -72,7 +72,7 @@ void network_node_open(struct network *network, size_t node, uint8_t incarnation
     assert_ok(
         at->transport.start(at->transport.self, network->base, &at->incarnation, &sink, &error));
     at->open = true;
-    if (network->backend.listens) {
+    if (network->backend.listens && !at->deaf) {
         if (at->address[0] == '\0') {
             (void)snprintf(at->address, sizeof at->address, "127.0.0.1:%u", (unsigned)test_port());
         }
@@ -90,6 +90,35 @@ void network_node_close(struct network *network, size_t node)
         at->open = false;
     }
     network_forget(network, node);
+}
+
+void network_node_rekey(struct network *network, size_t node, uint8_t key_byte)
+{
+    struct network_node *at = &network->nodes[node];
+    uint8_t key[LS_KEY_BYTES];
+    (void)memcpy(key, network->key, sizeof key);
+    key[0] ^= key_byte;
+    network_node_close(network, node);
+    ls_identity_close(at->identity);
+    assert_ok(ls_identity_founder(key, "stranger", &at->identity, NULL));
+    at->id = ls_identity_id(at->identity);
+}
+
+static void tcp_endpoint(void *self, const struct ls_identity *identity, struct ls_transport *out)
+{
+    struct ls_transport_tcp_options options = *(const struct ls_transport_tcp_options *)self;
+    struct ls_error error = {0};
+    options.size = sizeof options;
+    options.identity = identity;
+    if (ls_transport_tcp_open(&options, out, &error) != LS_OK) {
+        fail_msg("%s", error.text);
+    }
+}
+
+struct network_backend network_tcp(const struct ls_transport_tcp_options *options)
+{
+    return (struct network_backend){
+        .self = (void *)(uintptr_t)options, .endpoint = tcp_endpoint, .listens = true};
 }
 
 static int by_id(const void *a, const void *b)
@@ -188,13 +217,15 @@ void network_bond_as(struct network *network, const char *name, const char *sign
                      size_t to)
 {
     struct network_node *node = &network->nodes[from];
+    const struct network_node *peer = &network->nodes[to];
+    const char *address = peer->dial[0] != '\0' ? peer->dial : peer->address;
     struct ls_bond_hello hello = {.group = network_group(network, name, signature)};
     (void)snprintf(hello.name, sizeof hello.name, "%s", name);
     (void)snprintf(hello.member, sizeof hello.member, "node-%zu", from);
     hello.signature_bytes = (uint32_t)strlen(signature);
     (void)memcpy(hello.signature, signature, hello.signature_bytes);
     assert_ok(node->transport.bond_open(node->transport.self, &hello, &network->nodes[to].id,
-                                        network->nodes[to].address, NULL));
+                                        address, NULL));
 }
 
 void network_bond(struct network *network, const char *name, size_t from, size_t to)

@@ -37,6 +37,8 @@ struct network_node {
     struct ls_incarnation incarnation;
     struct ls_transport transport;
     char address[LS_ADDRESS_BYTES]; /* where it listens, or empty */
+    char dial[LS_ADDRESS_BYTES];    /* where others dial it, if that is another place */
+    bool deaf;                      /* does not listen although the backend does */
     bool count_only;                /* keep no bytes of messages */
     struct network_message *messages;
     size_t messages_count, messages_capacity;
@@ -54,6 +56,9 @@ struct network_backend {
     void (*close)(void *self);
 };
 
+/** TCP endpoints with these options (identity filled in); borrowed until the network is closed. */
+struct network_backend network_tcp(const struct ls_transport_tcp_options *options);
+
 struct network {
     struct event_base *base;
     struct network_backend backend;
@@ -66,6 +71,8 @@ struct network {
 void network_open(struct network *network, const struct network_backend *backend, size_t count);
 /** (Re)starts one node with the given incarnation byte; records begin empty. */
 void network_node_open(struct network *network, size_t node, uint8_t incarnation);
+/** The node becomes one of another network: closed, with an identity of that key. */
+void network_node_rekey(struct network *network, size_t node, uint8_t key_byte);
 /** Closes the node's transport, and forgets what it recorded. */
 void network_node_close(struct network *network, size_t node);
 void network_close(struct network *network);

@@ -217,7 +217,9 @@ void ls__link_down(struct ls__link *link, const char *reason)
 {
     bool was_up = link->up;
     link->up = false;
-    connection_drop(&link->dialing, reason);
+    if (link->dialing != NULL && link->dialing->lane == LS_LANE_BULK) {
+        connection_drop(&link->dialing, reason); /* a consensus connection may yet succeed */
+    }
     for (size_t lane = 0; lane < LS_LANES; lane++) {
         struct ls__connection *connection = link->lanes[lane];
         if (connection != NULL && connection->heard_us > link->heard_us) {

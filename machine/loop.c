@@ -19,6 +19,7 @@ struct loop {
     struct event *timer, *watch, *turn, *wake;
     int wake_fd;
     bool deferred;
+    bool *in_turn; /* set while a turn runs: cleared by close, which the turn may call */
 };
 
 static void on_timer(evutil_socket_t descriptor, short what, void *self)
@@ -42,15 +43,28 @@ static void on_turn(evutil_socket_t descriptor, short what, void *self)
     (void)descriptor;
     (void)what;
     struct loop *loop = self;
+    bool open = true;
     loop->deferred = false;
+    loop->in_turn = &open;
     loop->sink.turn(loop->sink.self);
+    if (open) {
+        loop->in_turn = NULL;
+    }
 }
 
 static void loop_defer(void *self)
 {
     struct loop *loop = self;
-    if (!loop->deferred) {
-        loop->deferred = true;
+    if (loop->deferred) {
+        return;
+    }
+    loop->deferred = true;
+    if (loop->in_turn != NULL) {
+        /* libevent runs what a callback activates before it looks at any socket again: a turn with
+         * more to do comes after that look */
+        const struct timeval at_once = {0, 0};
+        (void)event_add(loop->turn, &at_once);
+    } else {
         event_active(loop->turn, 0, 0);
     }
 }
@@ -118,6 +132,9 @@ static void *loop_base(void *self)
 static void loop_close(void *self)
 {
     struct loop *loop = self;
+    if (loop->in_turn != NULL) {
+        *loop->in_turn = false;
+    }
     struct event *events[] = {loop->timer, loop->watch, loop->turn, loop->wake};
     for (size_t i = 0; i < sizeof events / sizeof events[0]; i++) {
         if (events[i] != NULL) {

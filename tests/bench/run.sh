@@ -300,12 +300,12 @@ catchup() {
     done
     row "log replay, no other load" "$(printf '%s\n' "${rates[@]}" | spread)" "entries/s" "300000"
 
-    if ! "$bin" --help 2>&1 | grep -q -- --bulk-bytes; then
+    if ! "$bin" --help 2>&1 | grep -q -- --bulk-rate; then
         row "log replay under load, paced" "not offered by this program" ""
         return
     fi
     for ((run = 0; run < runs; run++)); do
-        up --bulk-bytes "$bulk_bytes"
+        up --bulk-rate "$bulk_bytes"
         start_load
         base=$(commit_rate "$load_seconds")
         end_background

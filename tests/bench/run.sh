@@ -127,7 +127,7 @@ wait_applied() {
     while [ "$(now_ms)" -lt "$end" ]; do
         applied=$(field "$1" applied)
         [ "${applied:-0}" -lt "$2" ] || return 0
-        sleep 0.02
+        sleep 0.05
     done
     echo "run.sh: the member on port $1 did not reach index $2 within $3 s" >&2
     return 1
@@ -269,23 +269,25 @@ failover() {
     down
 }
 
-# lag: stops a follower and gives the others entries that it lacks; sets lagging, lagging_port, goal
+# lag: kills a follower and gives the others entries that it lacks; sets lagging, lagging_port, from
+# and goal
 lag() {
     lagging=${followers[0]} lagging_port=${follower_ports[0]}
+    wait_level
+    from=$(field "$lagging_port" applied)
     cluster kill "$lagging"
     load "$leader_port" set 64 "$replay_entries" >/dev/null
     goal=$(field "$leader_port" commit)
 }
 
-# replay: starts the lagging member; sets seconds (from its first answer to the goal) and entries
+# replay: starts the lagging member; sets elapsed_ms, from the start of its process until it has
+# applied what was committed before
 replay() {
-    local from start
-    cluster start "$lagging" >/dev/null
+    local start
     start=$(now_ms)
-    from=$(field "$lagging_port" applied)
+    cluster start "$lagging" >/dev/null
     wait_applied "$lagging_port" "$goal" 300
     elapsed_ms=$(($(now_ms) - start))
-    entries=$((goal - ${from:-0}))
 }
 
 catchup() {
@@ -295,7 +297,7 @@ catchup() {
         up
         lag
         replay
-        rates+=($((entries * 1000 / (elapsed_ms > 0 ? elapsed_ms : 1))))
+        rates+=($(((goal - from) * 1000 / elapsed_ms)))
         down
     done
     row "log replay, no other load" "$(printf '%s\n' "${rates[@]}" | spread)" "entries/s" "300000"

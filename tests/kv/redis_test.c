@@ -54,8 +54,10 @@ static pid_t start(const char *const *argv)
 
 static void end(struct served *served)
 {
+    int status = -1;
     (void)kill(served->pid, SIGTERM);
-    (void)waitpid(served->pid, NULL, 0);
+    assert_true(waitpid(served->pid, &status, 0) == served->pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 static int dial(uint16_t port)

@@ -430,7 +430,8 @@ void ls__group_turn_end(struct ls_group *group)
     ls_index ready_to_apply = group->commit < group->durable ? group->commit : group->durable;
     bool more = group->halted == LS_OK && group->applied < ready_to_apply && !group->apply_paused;
     bool sync = group->sync_deadline_us == 0; /* an install ended: the session goes on at once */
-    if (more || sync || group->calls.finished.first != NULL) {
+    bool fault = group->failed != LS_OK && !group->failed_reported; /* the core steps down */
+    if (more || sync || fault || group->calls.finished.first != NULL) {
         ls__group_touch(group);
     }
 }

@@ -323,9 +323,7 @@ static void session_peer(void *self, const struct ls_peer_id *id, bool bonded)
         peer = &session->peers[session->peers_count++];
         *peer = (struct ls__replay_peer){.id = *id, .order = ++session->last_order};
     }
-    if (!bonded) {
-        ls__replay_release(session, peer);
-    }
+    ls__replay_release(session, peer); /* also when it is back: what was asked went with the link */
     peer->bonded = bonded;
     peer->known = peer->asked = false;
     peer->ask_us = peer->pause_us = 0;

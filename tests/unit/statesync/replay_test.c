@@ -2,6 +2,8 @@
 /* Log replay from end to end: members of a small world with real supervisors on both sides. */
 #include "sync_world.h"
 
+#include <stdlib.h>
+
 #include "log_replay.h"
 
 /* Leader 0 and follower 1 hold all, node 2 lags. */
@@ -147,6 +149,26 @@ TEST(replay, moves_a_range_from_a_silent_source_to_another)
     catches_up(world, 2, 3005);
     assert_int_equal(world->nodes[2].appended, 3000);
     assert_int_equal(world_progress(world, 2).penalties, 0); /* late is not wrong */
+    world_close(world);
+}
+
+TEST(replay, asks_again_at_once_over_a_link_that_was_replaced)
+{
+    struct ls_log_replay_options replay = {.entries_max = 100};
+    struct world *world = lagging(&replay, 3000, test_seed());
+    world_gap(world, 2, 3005, 0, 0);
+    while (world->nodes[2].commit < 1000) {
+        assert_true(world_step(world, UINT64_MAX));
+    }
+    while (world->messages != NULL) { /* lost with the old link, whose end nobody noticed */
+        struct world_message *message = world->messages;
+        world->messages = message->next;
+        free(message);
+    }
+    ls_supervisor_peer(world->nodes[2].supervisor, &world->nodes[1].id, true);
+    world_poll(world, 2);
+    assert_true(world_reaches(world, 2, 3005, 2 * SECOND));
+    world_check(world, 2);
     world_close(world);
 }
 

@@ -459,8 +459,8 @@ bool world_step(struct world *world, uint64_t until_us)
             effect = false;
         }
     }
-    if (next > until_us) {
-        world->now_us = until_us;
+    if (next > until_us || next == UINT64_MAX) {
+        world->now_us = until_us == UINT64_MAX ? world->now_us : until_us;
         return false;
     }
     world->now_us = next > world->now_us ? next : world->now_us;

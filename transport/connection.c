@@ -51,7 +51,7 @@ void ls__connection_kill(struct ls__connection *connection, enum ls_status why, 
     (void)event_del(&connection->timer);
     ls__socket_close(connection->descriptor);
     connection->descriptor = -1;
-    ls__handshake_wipe(&connection->handshake);
+    ls__handshake_wipe(&connection->secrets->handshake);
     ls__tcp_settle_soon(connection->tcp);
 }
 
@@ -60,7 +60,7 @@ void ls__connection_free(struct ls__connection *connection)
     LS_ASSERT(connection->phase == LS__DEAD);
     ls__in_close(&connection->in);
     ls__out_close(&connection->out);
-    sodium_memzero(&connection->handshake, sizeof connection->handshake);
+    sodium_free(connection->secrets);
     (void)ls__tcp_allocate(connection->tcp, connection, 0);
 }
 
@@ -158,7 +158,7 @@ static void send_raw(struct ls__connection *connection, const void *data, size_t
 static void send_proof(struct ls__connection *connection)
 {
     uint8_t proof[LS__PROOF_BYTES];
-    ls__handshake_prove(&connection->handshake, &connection->out.stream, proof);
+    ls__handshake_prove(&connection->secrets->handshake, &connection->secrets->push, proof);
     send_raw(connection, proof, sizeof proof);
 }
 
@@ -169,14 +169,14 @@ static bool hello_take(struct ls__connection *connection)
     if (hello == NULL) {
         return false;
     }
-    const char *reason = ls__handshake_hello(&connection->handshake, hello);
+    const char *reason = ls__handshake_hello(&connection->secrets->handshake, hello);
     if (reason != NULL) {
         ls__connection_kill(connection, LS_ERR_PROTOCOL, "%s: %s", connection->remote, reason);
         return false;
     }
-    connection->lane = connection->handshake.lane;
+    connection->lane = connection->secrets->handshake.lane;
     if (connection->dialer &&
-        !ls_peer_id_equal(&connection->handshake.peer, &connection->link->peer)) {
+        !ls_peer_id_equal(&connection->secrets->handshake.peer, &connection->link->peer)) {
         ls__connection_kill(connection, LS_ERR_AUTH, "%s: another node answers there",
                             connection->remote);
         return false;
@@ -185,7 +185,7 @@ static bool hello_take(struct ls__connection *connection)
     if (connection->dialer) {
         send_proof(connection);
     } else {
-        send_raw(connection, connection->handshake.mine, LS__HELLO_BYTES);
+        send_raw(connection, connection->secrets->handshake.mine, LS__HELLO_BYTES);
     }
     return connection->phase == LS__PROOF;
 }
@@ -197,13 +197,14 @@ static bool proof_take(struct ls__connection *connection)
         return false;
     }
     const char *reason =
-        ls__handshake_verify(&connection->handshake, &connection->in.stream, proof);
+        ls__handshake_verify(&connection->secrets->handshake, &connection->secrets->pull, proof);
     if (reason != NULL) {
         ls__connection_kill(connection, LS_ERR_AUTH, "%s: %s", connection->remote, reason);
         return false;
     }
     connection->phase = LS__OPEN;
-    connection->opened_us = connection->heard_us;
+    connection->opened_us = ls__tcp_now(connection->tcp);
+    connection->heard_us = connection->opened_us;
     if (!connection->dialer) {
         connection->tcp->handshakes--;
         send_proof(connection);
@@ -211,7 +212,7 @@ static bool proof_take(struct ls__connection *connection)
             return false;
         }
     }
-    ls__handshake_wipe(&connection->handshake);
+    ls__handshake_wipe(&connection->secrets->handshake);
     timer_arm(connection, (uint64_t)connection->tcp->options.idle_ms * 1000u / 3u);
     ls__link_opened(connection);
     return connection->phase == LS__OPEN;
@@ -232,7 +233,8 @@ static const char *record_take(struct ls__connection *connection, struct ls_span
     }
     if (control.kind == LS__CONTROL_PONG) {
         struct ls__link *link = connection->link;
-        if (connection->ping_us != 0 && control.stamp == connection->ping_us) {
+        if (connection->ping_us != 0 && control.stamp == connection->ping_us &&
+            connection->heard_us >= connection->ping_us) {
             uint64_t sample = connection->heard_us - connection->ping_us;
             connection->ping_us = 0;
             if (link != NULL && connection->lane == LS_LANE_CONSENSUS) {
@@ -251,9 +253,11 @@ static const char *record_take(struct ls__connection *connection, struct ls_span
     return ls__bonds_receive(connection, &control);
 }
 
-/* Takes all that has arrived. */
+/* Takes all that has arrived. Only what proves authentic counts as heard: a frame that seems to
+ * grow without end is silence. */
 static void advance(struct ls__connection *connection)
 {
+    uint64_t now = ls__tcp_now(connection->tcp);
     if (connection->phase == LS__HELLO && !hello_take(connection)) {
         return;
     }
@@ -263,7 +267,11 @@ static void advance(struct ls__connection *connection)
     while (connection->phase == LS__OPEN && !connection->tcp->closed) {
         struct ls_span record;
         const char *reason = NULL;
+        uint64_t frames = connection->in.frames;
         enum ls_status status = ls__in_record(&connection->in, &record, &reason);
+        if (connection->in.frames != frames) {
+            connection->heard_us = now;
+        }
         if (status == LS_ERR_BUSY) {
             return;
         }
@@ -308,7 +316,6 @@ static void on_readable(evutil_socket_t descriptor, short what, void *arg)
         ssize_t got = ls__socket_read(connection->descriptor, at, space);
         if (got > 0) {
             ls__in_received(&connection->in, (size_t)got);
-            connection->heard_us = ls__tcp_now(tcp);
             taken += (size_t)got;
             more = (size_t)got == space || connection->write_failed;
             advance(connection);
@@ -336,7 +343,7 @@ static void connected(struct ls__connection *connection)
         ls__connection_kill(connection, LS_ERR_NO_MEMORY, "out of memory");
         return;
     }
-    send_raw(connection, connection->handshake.mine, LS__HELLO_BYTES);
+    send_raw(connection, connection->secrets->handshake.mine, LS__HELLO_BYTES);
 }
 
 static void on_writable(evutil_socket_t descriptor, short what, void *arg)
@@ -392,11 +399,14 @@ struct ls__connection *ls__connection_open(struct ls__tcp *tcp, int descriptor,
                                            const char *remote)
 {
     struct ls__connection *connection = ls__tcp_allocate(tcp, NULL, sizeof *connection);
-    if (connection == NULL) {
+    struct ls__secrets *secrets =
+        connection == NULL ? NULL : sodium_malloc(sizeof *connection->secrets);
+    if (secrets == NULL) {
         ls__socket_close(descriptor);
-        return NULL;
+        return connection == NULL ? NULL : ls__tcp_allocate(tcp, connection, 0);
     }
     (void)memset(connection, 0, sizeof *connection);
+    connection->secrets = secrets;
     connection->tcp = tcp;
     connection->link = dialed;
     connection->descriptor = descriptor;
@@ -405,10 +415,10 @@ struct ls__connection *ls__connection_open(struct ls__tcp *tcp, int descriptor,
     connection->phase = connection->dialer ? LS__CONNECTING : LS__HELLO;
     connection->heard_us = ls__tcp_now(tcp);
     (void)snprintf(connection->remote, sizeof connection->remote, "%s", remote);
-    ls__in_open(&connection->in, &tcp->env);
-    ls__out_open(&connection->out, &tcp->pool);
-    ls__handshake_begin(&connection->handshake, &tcp->env, tcp->identity, &tcp->incarnation,
-                        connection->dialer, lane);
+    ls__in_open(&connection->in, &tcp->env, &connection->secrets->pull);
+    ls__out_open(&connection->out, &tcp->pool, &connection->secrets->push);
+    ls__handshake_begin(&connection->secrets->handshake, &tcp->env, tcp->identity,
+                        &tcp->incarnation, connection->dialer, lane);
     (void)event_assign(&connection->readable, tcp->base, descriptor, EV_READ | EV_PERSIST,
                        on_readable, connection);
     (void)event_assign(&connection->writable, tcp->base, descriptor, EV_WRITE, on_writable,

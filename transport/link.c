@@ -282,8 +282,8 @@ static void consensus_opened(struct ls__link *link, struct ls__connection *conne
     }
     link->lanes[LS_LANE_CONSENSUS] = connection;
     connection->link = link;
-    link->incarnation = connection->handshake.incarnation;
-    (void)memcpy(link->session, connection->handshake.transcript, sizeof link->session);
+    link->incarnation = connection->secrets->handshake.incarnation;
+    (void)memcpy(link->session, connection->secrets->handshake.transcript, sizeof link->session);
     if (connection->dialer) {
         link_dial(link);
     }
@@ -294,7 +294,7 @@ void ls__link_opened(struct ls__connection *connection)
     struct ls__tcp *tcp = connection->tcp;
     struct ls__link *link = connection->link;
     if (connection->lane == LS_LANE_CONSENSUS) {
-        link = link != NULL ? link : ls__link_get(tcp, &connection->handshake.peer);
+        link = link != NULL ? link : ls__link_get(tcp, &connection->secrets->handshake.peer);
         if (link == NULL) {
             ls__connection_kill(connection, LS_ERR_LIMIT, "no room for another link");
             return;
@@ -313,7 +313,7 @@ void ls__link_opened(struct ls__connection *connection)
 
 void ls__link_bind(struct ls__connection *connection, const uint8_t session[32])
 {
-    struct ls__link *link = ls__link_find(connection->tcp, &connection->handshake.peer);
+    struct ls__link *link = ls__link_find(connection->tcp, &connection->secrets->handshake.peer);
     struct ls__connection *consensus = link == NULL ? NULL : link->lanes[LS_LANE_CONSENSUS];
     if (connection->dialer || connection->lane != LS_LANE_BULK || consensus == NULL ||
         consensus->dialer || link->lanes[LS_LANE_BULK] != NULL || consensus->phase != LS__OPEN ||

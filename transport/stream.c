@@ -63,10 +63,11 @@ void ls__frame_pool_free(struct ls__frame_pool *pool)
     }
 }
 
-void ls__out_open(struct ls__out *out, struct ls__frame_pool *pool)
+void ls__out_open(struct ls__out *out, struct ls__frame_pool *pool, ls__stream *stream)
 {
     (void)memset(out, 0, sizeof *out);
     out->pool = pool;
+    out->stream = stream;
 }
 
 void ls__out_close(struct ls__out *out)
@@ -80,7 +81,6 @@ void ls__out_close(struct ls__out *out)
     out->unsealed = NULL;
     out->queued = 0;
     out->sealed = 0;
-    sodium_memzero(&out->stream, sizeof out->stream);
 }
 
 static void frames_append(struct ls__out *out, struct ls__frame *first, struct ls__frame *last)
@@ -186,7 +186,7 @@ static void frame_seal(struct ls__out *out, struct ls__frame *frame)
     uint8_t *text = frame->bytes + LS__FRAME_HEAD;
     ls__put32(frame->bytes, sealed);
     (void)crypto_secretstream_xchacha20poly1305_push(
-        &out->stream, text, NULL, text + 1, frame->used, frame->bytes, LS__FRAME_HEAD,
+        out->stream, text, NULL, text + 1, frame->used, frame->bytes, LS__FRAME_HEAD,
         crypto_secretstream_xchacha20poly1305_TAG_MESSAGE);
     frame->wire = LS__FRAME_HEAD + sealed;
     out->sealed += frame->wire;
@@ -227,10 +227,11 @@ void ls__out_written(struct ls__out *out, size_t bytes)
     }
 }
 
-void ls__in_open(struct ls__in *in, const struct ls_env *env)
+void ls__in_open(struct ls__in *in, const struct ls_env *env, ls__stream *stream)
 {
     (void)memset(in, 0, sizeof *in);
     in->env = env;
+    in->stream = stream;
 }
 
 void ls__in_close(struct ls__in *in)
@@ -242,7 +243,7 @@ void ls__in_close(struct ls__in *in)
     if (in->record != NULL) {
         (void)allocate(env, in->record, 0);
     }
-    sodium_memzero(in, sizeof *in);
+    (void)memset(in, 0, sizeof *in);
     in->env = env;
 }
 
@@ -308,12 +309,13 @@ static enum ls_status frame_open(struct ls__in *in, const char **reason)
         return LS_ERR_BUSY;
     }
     uint8_t tag = 0, *text = head + LS__FRAME_HEAD;
-    if (crypto_secretstream_xchacha20poly1305_pull(&in->stream, text + 1, NULL, &tag, text, sealed,
+    if (crypto_secretstream_xchacha20poly1305_pull(in->stream, text + 1, NULL, &tag, text, sealed,
                                                    head, LS__FRAME_HEAD) != 0 ||
         tag != crypto_secretstream_xchacha20poly1305_TAG_MESSAGE) {
         *reason = "a frame that is not authentic";
         return LS_ERR_PROTOCOL;
     }
+    in->frames++;
     in->plain = text + 1;
     in->plain_bytes = sealed - LS__STREAM_OVERHEAD;
     in->begin += LS__FRAME_HEAD + sealed;

@@ -47,14 +47,14 @@ void ls__frame_pool_free(struct ls__frame_pool *pool);
 /** The sending half. */
 struct ls__out {
     struct ls__frame_pool *pool;
-    ls__stream stream;
+    ls__stream *stream; /* borrowed until close: in sodium memory */
     struct ls__frame *first, *last;
     struct ls__frame *unsealed; /* first of those not sealed yet; NULL: none */
     size_t queued;              /* plaintext bytes in frames not wholly written */
     size_t sealed;              /* bytes sealed and not written */
 };
 
-void ls__out_open(struct ls__out *out, struct ls__frame_pool *pool);
+void ls__out_open(struct ls__out *out, struct ls__frame_pool *pool, ls__stream *stream);
 void ls__out_close(struct ls__out *out);
 
 /** Queues bytes as they are: a hello or a proof. errors LS_ERR_NO_MEMORY */
@@ -72,9 +72,10 @@ void ls__out_written(struct ls__out *out, size_t bytes);
 /** The receiving half. */
 struct ls__in {
     const struct ls_env *env;
-    ls__stream stream;
+    ls__stream *stream; /* borrowed until close: in sodium memory */
     uint8_t *buffer;
     size_t capacity, begin, end; /* received and not taken: buffer[begin, end) */
+    uint64_t frames;             /* opened so far: proof that the peer lives */
     const uint8_t *plain;        /* opened and not taken, inside of the buffer */
     size_t plain_bytes;
     uint8_t *record; /* one that spans frames, as far as it has come */
@@ -82,7 +83,7 @@ struct ls__in {
     bool record_taken;
 };
 
-void ls__in_open(struct ls__in *in, const struct ls_env *env);
+void ls__in_open(struct ls__in *in, const struct ls_env *env, ls__stream *stream);
 void ls__in_close(struct ls__in *in);
 
 /** Where to receive to. Invalidates what was handed out. errors LS_ERR_NO_MEMORY */

@@ -40,6 +40,12 @@ enum ls__phase {
 struct ls__tcp;
 struct ls__link;
 
+/* What would open a connection's traffic; in sodium memory. */
+struct ls__secrets {
+    struct ls__handshake handshake;
+    ls__stream push, pull;
+};
+
 struct ls__connection {
     struct ls__connection *next;
     struct ls__tcp *tcp;
@@ -51,7 +57,7 @@ struct ls__connection {
     enum ls_lane lane;
     bool blocked;      /* the socket takes no more; `writable` waits */
     bool write_failed; /* nothing can be sent; what has arrived is still read */
-    struct ls__handshake handshake;
+    struct ls__secrets *secrets;
     struct ls__in in;
     struct ls__out out;
     uint64_t opened_us, heard_us;

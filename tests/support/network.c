@@ -171,6 +171,13 @@ static void on_timeout(evutil_socket_t descriptor, short what, void *arg)
     *(bool *)arg = true;
 }
 
+static void on_tick(evutil_socket_t descriptor, short what, void *arg)
+{
+    (void)descriptor;
+    (void)what;
+    (void)arg; /* the loop looks at the condition */
+}
+
 static void flush_all(struct network *network)
 {
     for (size_t i = 0; i < network->count; i++) {
@@ -185,14 +192,18 @@ static bool run(struct network *network, bool (*condition)(struct network *, voi
 {
     bool late = false, held = false;
     struct event *timer = evtimer_new(network->base, on_timeout, &late);
-    const struct timeval interval = {ms / 1000, (ms % 1000) * 1000};
+    struct event *tick = event_new(network->base, -1, EV_PERSIST, on_tick, NULL);
+    const struct timeval interval = {ms / 1000, (ms % 1000) * 1000}, often = {0, 2000};
     assert_non_null(timer);
+    assert_non_null(tick);
     assert_int_equal(evtimer_add(timer, &interval), 0);
+    assert_int_equal(event_add(tick, &often), 0);
     while (!(held = condition != NULL && condition(network, arg)) && !late) {
         flush_all(network);
         assert_true(event_base_loop(network->base, EVLOOP_ONCE) >= 0);
     }
     event_free(timer);
+    event_free(tick);
     return held;
 }
 

@@ -39,6 +39,7 @@ struct pipe {
     struct ls__frame_pool pool;
     struct ls__out out;
     struct ls__in in;
+    ls__stream push, pull;
 };
 
 static void pipe_open(struct pipe *pipe)
@@ -48,14 +49,12 @@ static void pipe_open(struct pipe *pipe)
     pipe->refusal.env.self = &pipe->refusal;
     pipe->refusal.env.allocate = counting;
     pipe->pool.env = &pipe->refusal.env;
-    ls__out_open(&pipe->out, &pipe->pool);
-    ls__in_open(&pipe->in, &pipe->refusal.env);
+    ls__out_open(&pipe->out, &pipe->pool, &pipe->push);
+    ls__in_open(&pipe->in, &pipe->refusal.env, &pipe->pull);
     static const uint8_t key[32] = {7};
     uint8_t header[crypto_secretstream_xchacha20poly1305_HEADERBYTES];
-    assert_int_equal(
-        crypto_secretstream_xchacha20poly1305_init_push(&pipe->out.stream, header, key), 0);
-    assert_int_equal(crypto_secretstream_xchacha20poly1305_init_pull(&pipe->in.stream, header, key),
-                     0);
+    assert_int_equal(crypto_secretstream_xchacha20poly1305_init_push(&pipe->push, header, key), 0);
+    assert_int_equal(crypto_secretstream_xchacha20poly1305_init_pull(&pipe->pull, header, key), 0);
 }
 
 static void pipe_close(struct pipe *pipe)
@@ -258,7 +257,7 @@ static size_t seal(struct pipe *pipe, const uint8_t *text, uint32_t bytes, uint8
         wire[byte] = (uint8_t)(sealed >> (8 * byte));
     }
     assert_int_equal(crypto_secretstream_xchacha20poly1305_push(
-                         &pipe->out.stream, wire + 4, NULL, text, bytes, wire, 4,
+                         &pipe->push, wire + 4, NULL, text, bytes, wire, 4,
                          crypto_secretstream_xchacha20poly1305_TAG_MESSAGE),
                      0);
     return 4 + sealed;

@@ -162,7 +162,7 @@ TEST(tcp, crossing_dials_end_in_one_link)
 {
     static const struct ls_transport_tcp_options options = {.reconnect_min_ms = 1,
                                                             .reconnect_max_ms = 1};
-    for (int round = 0; round < 30; round++) {
+    for (int round = 0; round < 12; round++) {
         struct network network;
         struct proxy proxy;
         begin_proxied(&network, &proxy, &options); /* the proxy makes the lower id's dial slower */

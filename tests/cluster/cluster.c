@@ -89,17 +89,23 @@ void cluster_address(uint16_t port, char *out, size_t capacity)
     (void)snprintf(out, capacity, "%s:%u", host, (unsigned)port);
 }
 
-static void make_key(const char *path)
+void cluster_run(const char *const *arguments)
 {
     int status = 0;
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        (void)execl(LOCKSTEP_KV, "lockstep-kv", "keygen", path, (char *)NULL);
+        union {
+            const char *const *ours;
+            char *const *theirs; /* execv does not change them, its type only says so */
+        } list = {.ours = arguments};
+        (void)execv(arguments[0], list.theirs);
         _exit(127);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status, 0);
+    if (status != 0) {
+        fail_msg("%s ended with status 0x%x", arguments[0], (unsigned)status);
+    }
 }
 
 void cluster_prepare(struct cluster *cluster, unsigned count)
@@ -125,7 +131,7 @@ void cluster_prepare(struct cluster *cluster, unsigned count)
         (void)snprintf(member->log, sizeof member->log, "%s/%s.log", cluster->directory, names[at]);
         (void)snprintf(member->key, sizeof member->key, "%s/key", cluster->directory);
     }
-    make_key(cluster->members[0].key);
+    cluster_run((const char *const[]){LOCKSTEP_KV, "keygen", cluster->members[0].key, NULL});
     current = cluster;
 }
 
@@ -248,6 +254,20 @@ void cluster_kill(struct cluster *cluster, unsigned at)
     assert_int_not_equal(cluster->members[at].pid, 0);
     assert_int_equal(kill(cluster->members[at].pid, SIGKILL), 0);
     (void)cluster_reap(cluster, at);
+}
+
+void cluster_kill_all(struct cluster *cluster)
+{
+    for (unsigned at = 0; at < cluster->count; at++) {
+        if (cluster->members[at].pid != 0) {
+            assert_int_equal(kill(cluster->members[at].pid, SIGKILL), 0);
+        }
+    }
+    for (unsigned at = 0; at < cluster->count; at++) {
+        if (cluster->members[at].pid != 0) {
+            (void)cluster_reap(cluster, at);
+        }
+    }
 }
 
 void cluster_terminate(struct cluster *cluster, unsigned at)

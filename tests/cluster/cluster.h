@@ -23,7 +23,7 @@ struct member {
     uint16_t peer_port, redis_port;
     char data[128], log[128];
     char key[128];              /* the key file it is started with */
-    const char *environment[4]; /* "NAME=value" besides ours; NULL ends */
+    const char *environment[6]; /* "NAME=value" besides ours, borrowed; NULL ends */
     redisContext *connection;   /* lazily opened by cluster_ask */
 };
 
@@ -59,6 +59,12 @@ int cluster_reap(struct cluster *cluster, unsigned at);
 
 /** kill -9, and gone when it returns. */
 void cluster_kill(struct cluster *cluster, unsigned at);
+
+/** kill -9 to all that run, before the first is waited for. */
+void cluster_kill_all(struct cluster *cluster);
+
+/** Runs a helper program to its end, which must be exit code 0. `arguments` ends with NULL. */
+void cluster_run(const char *const *arguments);
 
 /** SIGTERM; the member must end with exit code 0. */
 void cluster_terminate(struct cluster *cluster, unsigned at);

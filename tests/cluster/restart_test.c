@@ -2,7 +2,6 @@
 /* Members that end and come back, in good order and in bad. */
 #include "cluster.h"
 
-#include <signal.h>
 #include <stdio.h>
 
 static struct cluster cluster;
@@ -18,12 +17,7 @@ static void restart_all(const char *state)
     struct writer *writer = writer_start(&cluster, NOBODY, 0);
     eventually(writer_acknowledged(writer) >= 300);
 
-    for (unsigned at = 0; at < cluster.count; at++) {
-        assert_int_equal(kill(cluster.members[at].pid, SIGKILL), 0);
-    }
-    for (unsigned at = 0; at < cluster.count; at++) {
-        (void)cluster_reap(&cluster, at);
-    }
+    cluster_kill_all(&cluster);
     writer_stop(writer);
     for (unsigned at = 0; at < cluster.count; at++) {
         cluster_spawn(&cluster, at);

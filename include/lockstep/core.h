@@ -43,8 +43,11 @@ struct ls_core_config {
     const struct ls_configuration_at
         *configurations; /* ascending: the one in force at the anchor and each since */
     size_t configurations_count;
-    const uint32_t
-        *cached_bytes; /* payload sizes of the last cached_count entries, which the driver caches */
+    /* Payload sizes of the last cached_count entries, which the driver caches. They should reach
+     * down to commit_floor + 1: an uncommitted entry below them can be sent by nobody, neither by
+     * this member if it leads nor by state sync, and then a member that lacks it never catches up.
+     */
+    const uint32_t *cached_bytes;
     size_t cached_count;
     ls_index commit_floor; /* max(anchor, commit hint, machine's durable applied index) */
     ls_index applied;      /* the machine's applied index; <= commit_floor */
@@ -118,7 +121,8 @@ struct ls_event {
             const struct ls_configuration *configuration; /* in force at the anchor */
             ls_index configuration_index;
         } restored;
-        uint64_t read_token; /* chosen by the driver, echoed in ready.reads; unique among pending */
+        uint64_t read_token; /* chosen by the driver, echoed in ready.reads; never used twice, or a
+                                late answer could serve a later read */
         struct ls_peer_id transfer_to;
         ls_index pruned;
     } as;

@@ -46,6 +46,13 @@ static const struct seed seeds[] = {
     SEED("wire", "version_2", "\x94\x02\x01\x0b\x09"),
     SEED("wire", "map", "\x81\x01\x02"),
     SEED("wire", "empty", ""),
+    /* odd: plaintext of a peer with the keys; even: bytes off the wire */
+    SEED("stream", "records", "\x01\x03\0\0\0one\x05\0\0\0three\x01\0\0\0x"),
+    SEED("stream", "part_of_a_record", "\x01\x02\0\0\0ab\xff\0\0\0only this"),
+    SEED("stream", "announced_record", "\x01\0\0\x10\x01"),
+    SEED("stream", "empty_record", "\x01\x01\0\0\0x\0\0\0\0"),
+    SEED("stream", "announced_frame", "\x02\0\0\x04\0xxxxxxxxxxxxxxxxxxxx"),
+    SEED("stream", "forged_frame", "\x02\x14\0\0\0xxxxxxxxxxxxxxxxxxxx"),
     /* the first byte is the size of a piece, from 0x80 on of a client without password */
     SEED("resp", "set", "\x02*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nv\r\nal\r\n"),
     SEED("resp", "pipeline", "\x06*1\r\n$4\r\nPING\r\nGET k\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"),

@@ -51,9 +51,11 @@
 /* password, bytes */
 #define KV_PASSWORD_BYTES_MAX 512u
 
-/* memory of the state in RocksDB: one memtable, and its cache of blocks, bytes */
-#define KV_ROCKSDB_MEMTABLE_BYTES (12u << 20)
-#define KV_ROCKSDB_CACHE_BYTES    (16u << 20)
+/* memory of the state in RocksDB: one memtable, its cache of blocks, and one of the two generations
+ * of recently written values, bytes */
+#define KV_ROCKSDB_MEMTABLE_BYTES (8u << 20)
+#define KV_ROCKSDB_CACHE_BYTES    (8u << 20)
+#define KV_ROCKSDB_RECENT_BYTES   (10u << 20)
 
 LS_STATIC_ASSERT(KV_VALUE_BYTES_MAX < KV_COMMAND_BYTES_MAX, "a value fits a command");
 LS_STATIC_ASSERT(KV_COMMAND_BYTES_MAX < LS_ENTRY_BYTES_MAX, "a command fits an entry");

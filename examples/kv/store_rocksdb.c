@@ -28,8 +28,11 @@
 
 #include "buffer.h"
 #include "kv_limits.h"
+#include "recent.h"
 #include "table.h"
 #include "text.h"
+
+#define MEMTABLE_BLOOM_RATIO 0.05
 
 enum {
     FORMAT = 1,
@@ -51,7 +54,8 @@ struct rocks_store {
     rocksdb_writebatch_t *batch;
     rocksdb_pinnableslice_t *pinned; /* the value that the last get lent */
     struct kv_buffer key;
-    struct kv_table overlay;
+    struct kv_table overlay; /* of the batch */
+    struct kv_recent recent; /* of committed batches */
     bool cleared; /* the batch began with, or contains, a clear: nothing below the overlay counts */
     uint64_t count, committed_count;
     char trouble[LS_ERROR_TEXT_BYTES]; /* empty: none */
@@ -105,16 +109,14 @@ static const char *record_key(struct rocks_store *store, uint64_t hash, struct l
     return store->key.failed ? NULL : store->key.data;
 }
 
-static enum ls_status rocks_lookup(struct rocks_store *store, uint64_t hash, struct ls_span key,
-                                   struct ls_span *value)
+/* A key as committed. The value is lent until the next lookup. */
+static enum ls_status committed_lookup(struct rocks_store *store, uint64_t hash, struct ls_span key,
+                                       struct ls_span *value)
 {
-    const struct kv_item *item = kv_table_find(&store->overlay, hash, key);
+    const struct kv_item *item = kv_recent_find(&store->recent, hash, key);
     if (item != NULL) {
         *value = kv_item_value(item);
         return item->gone ? LS_ERR_NOT_FOUND : LS_OK;
-    }
-    if (store->cleared) {
-        return LS_ERR_NOT_FOUND;
     }
     size_t record_bytes = 0;
     const char *record = record_key(store, hash, key, &record_bytes);
@@ -132,6 +134,17 @@ static enum ls_status rocks_lookup(struct rocks_store *store, uint64_t hash, str
     }
     value->data = rocksdb_pinnableslice_value(store->pinned, &value->bytes);
     return LS_OK;
+}
+
+static enum ls_status rocks_lookup(struct rocks_store *store, uint64_t hash, struct ls_span key,
+                                   struct ls_span *value)
+{
+    const struct kv_item *item = kv_table_find(&store->overlay, hash, key);
+    if (item != NULL) {
+        *value = kv_item_value(item);
+        return item->gone ? LS_ERR_NOT_FOUND : LS_OK;
+    }
+    return store->cleared ? LS_ERR_NOT_FOUND : committed_lookup(store, hash, key, value);
 }
 
 static enum ls_status rocks_get(void *self, struct ls_span key, struct ls_span *value)
@@ -152,18 +165,12 @@ static enum ls_status rocks_put(void *self, struct ls_span key, struct ls_span v
         return status;
     }
     if (!known && !store->cleared) {
-        size_t record_bytes = 0;
-        const char *record = record_key(store, hash, key, &record_bytes);
-        if (record == NULL) {
-            return LS_ERR_NO_MEMORY;
+        struct ls_span before;
+        status = committed_lookup(store, hash, key, &before);
+        if (status != LS_OK && status != LS_ERR_NOT_FOUND) {
+            return status;
         }
-        pinned_release(store);
-        char *text = NULL;
-        store->pinned = rocksdb_get_pinned(store->db, store->read, record, record_bytes, &text);
-        if (text != NULL) {
-            return fail(store, "read", text);
-        }
-        present = store->pinned != NULL;
+        present = status == LS_OK;
     }
     store->count += present ? 0 : 1;
     return LS_OK;
@@ -273,6 +280,18 @@ static bool background_failed(struct rocks_store *store)
     return rocksdb_property_int(store->db, "rocksdb.background-errors", &errors) == 0 && errors > 0;
 }
 
+/* The batch is written: what it wrote is what is recent. */
+static void recent_update(struct rocks_store *store)
+{
+    if (store->cleared) {
+        kv_recent_clear(&store->recent);
+    }
+    for (const struct kv_item *item = kv_table_seek(&store->overlay, 0); item != NULL;
+         item = kv_table_next(&store->overlay, item)) {
+        kv_recent_note(&store->recent, item);
+    }
+}
+
 static enum ls_status rocks_commit(void *self, ls_index applied)
 {
     struct rocks_store *store = self;
@@ -289,6 +308,7 @@ static enum ls_status rocks_commit(void *self, ls_index applied)
     rocksdb_write(store->db, store->write, store->batch, &text);
     if (text == NULL) {
         store->committed_count = store->count;
+        recent_update(store);
         rocks_rollback(store);
         return LS_OK;
     }
@@ -331,6 +351,10 @@ static rocksdb_options_t *rocks_options(void)
     rocksdb_options_set_compression(options, rocksdb_no_compression);
     rocksdb_options_set_write_buffer_size(options, KV_ROCKSDB_MEMTABLE_BYTES);
     rocksdb_options_set_max_write_buffer_number(options, 3);
+    /* one thread writes; and most keys that are looked for in a memtable are not in it */
+    rocksdb_options_set_allow_concurrent_memtable_write(options, 0);
+    rocksdb_options_set_memtable_prefix_bloom_size_ratio(options, MEMTABLE_BLOOM_RATIO);
+    rocksdb_options_set_memtable_whole_key_filtering(options, 1);
     rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
     rocksdb_cache_t *cache = rocksdb_cache_create_lru(KV_ROCKSDB_CACHE_BYTES);
     rocksdb_block_based_options_set_block_cache(table, cache);
@@ -498,6 +522,7 @@ static void rocks_close(void *self)
         rocksdb_close(store->db);
     }
     kv_table_close(&store->overlay);
+    kv_recent_close(&store->recent);
     kv_buffer_free(&store->key);
     rocksdb_writebatch_destroy(store->batch);
     rocksdb_writeoptions_destroy(store->write);
@@ -515,7 +540,10 @@ enum ls_status kv_store_rocksdb_open(const char *directory, struct kv_store *out
         return LS_ERR_NO_MEMORY;
     }
     store->directory = strdup(directory);
-    if (store->directory == NULL || kv_table_open(&store->overlay, 0) != LS_OK) {
+    if (store->directory == NULL || kv_table_open(&store->overlay, 0) != LS_OK ||
+        kv_recent_open(&store->recent, KV_ROCKSDB_RECENT_BYTES) != LS_OK) {
+        kv_recent_close(&store->recent);
+        kv_table_close(&store->overlay);
         free(store->directory);
         free(store);
         return LS_ERR_NO_MEMORY;

@@ -325,3 +325,83 @@ TEST(machine, names_its_language)
     assert_memory_equal(signature.data, "lockstep-kv/1", signature.bytes);
     bench_close(&bench);
 }
+
+/* A dumb second implementation: what the store must hold after a random history. */
+struct model {
+    bool present[40];
+    int64_t value[40];
+};
+
+static void random_step(struct kv_bench *bench, struct model *model, uint64_t random)
+{
+    char line[64];
+    char reply[64];
+    unsigned key = (unsigned)(random >> 8) % 40;
+    long long number = (long long)((random >> 16) % 1000);
+    switch (random % 5) {
+    case 0:
+        (void)snprintf(line, sizeof line, "SET k%u %lld", key, number);
+        assert_reply(bench, line, "+OK\r\n");
+        model->value[key] = number;
+        model->present[key] = true;
+        break;
+    case 1:
+        (void)snprintf(line, sizeof line, "DEL k%u", key);
+        assert_reply(bench, line, model->present[key] ? ":1\r\n" : ":0\r\n");
+        model->present[key] = false;
+        break;
+    case 2:
+        model->value[key] = (model->present[key] ? model->value[key] : 0) + number;
+        model->present[key] = true;
+        (void)snprintf(line, sizeof line, "INCRBY k%u %lld", key, number);
+        (void)snprintf(reply, sizeof reply, ":%lld\r\n", (long long)model->value[key]);
+        assert_reply(bench, line, reply);
+        break;
+    case 3:
+        if (random % 500 < 5) {
+            assert_reply(bench, "FLUSHALL", "+OK\r\n");
+            *model = (struct model){0};
+        }
+        break;
+    default:
+        (void)snprintf(line, sizeof line, "EXISTS k%u", key);
+        assert_reply(bench, line, model->present[key] ? ":1\r\n" : ":0\r\n");
+        break;
+    }
+}
+
+static void assert_is(struct kv_bench *bench, const struct model *model)
+{
+    char reply[32];
+    int count = 0;
+    for (size_t i = 0; i < 40; i++) {
+        count += model->present[i] ? 1 : 0;
+    }
+    (void)snprintf(reply, sizeof reply, ":%d\r\n", count);
+    assert_reply(bench, "DBSIZE", reply);
+}
+
+TEST(machine, holds_what_a_random_history_left_on_both_stores_and_after_reopening)
+{
+    const char *directory = test_directory();
+    struct kv_bench memory;
+    struct kv_bench rocks;
+    struct model of_memory = {0};
+    struct model of_rocks = {0};
+    bench_open_memory(&memory);
+    (void)bench_open_rocksdb(&rocks, directory);
+    uint64_t random = test_seed() | 1;
+    for (int i = 0; i < 4000; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        random_step(&memory, &of_memory, random >> 20);
+        random_step(&rocks, &of_rocks, random >> 20);
+        if (i % 500 == 499) {
+            assert_is(&memory, &of_memory);
+            assert_is(&rocks, &of_rocks);
+            bench_close(&rocks);
+            (void)bench_open_rocksdb(&rocks, directory);
+        }
+    }
+    bench_close(&memory);
+    bench_close(&rocks);
+}

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "recent.h"
 #include "table.h"
 #include "test.h"
 
@@ -181,4 +182,56 @@ TEST(table, replaces_values_of_any_size)
     assert_false(kv_table_find(&table, 1, span("k"))->gone);
     assert_int_equal(table.count, 1);
     kv_table_close(&table);
+}
+
+/* A table with one item, to be noted. */
+static void note(struct kv_recent *recent, const char *key, struct ls_span value)
+{
+    struct kv_table table;
+    struct ls_span name = span(key);
+    assert_ok(kv_table_open(&table, 0));
+    assert_ok(kv_table_put(&table, kv_key_hash(name), name, value));
+    kv_recent_note(recent, kv_table_seek(&table, 0));
+    kv_table_close(&table);
+}
+
+static const struct kv_item *find(const struct kv_recent *recent, const char *key)
+{
+    return kv_recent_find(recent, kv_key_hash(span(key)), span(key));
+}
+
+TEST(recent, never_finds_an_older_value_and_stays_within_its_bytes)
+{
+    struct kv_recent recent;
+    char value[200];
+    assert_ok(kv_recent_open(&recent, 1u << 16));
+    size_t found = 0;
+    for (int i = 0; i < 20000; i++) {
+        char key[16];
+        (void)snprintf(key, sizeof key, "k%d", (i * 7) % 1000);
+        (void)memset(value, 'a' + i % 26, sizeof value);
+        size_t bytes = (size_t)(i % 200) + 1;
+        note(&recent, key, (struct ls_span){value, bytes});
+        const struct kv_item *item = find(&recent, key);
+        assert_non_null(item);
+        assert_int_equal(item->value_bytes, bytes);
+        assert_memory_equal(kv_item_value(item).data, value, bytes);
+        assert_true(recent.bytes <= recent.bytes_max);
+        (void)snprintf(key, sizeof key, "k%d", i % 1000);
+        found += find(&recent, key) != NULL ? 1 : 0;
+    }
+    assert_true(found > 0 && found < 20000);
+    kv_recent_close(&recent);
+}
+
+TEST(recent, forgets_a_key_whose_value_is_too_large_to_keep)
+{
+    static char large[1u << 15];
+    struct kv_recent recent;
+    assert_ok(kv_recent_open(&recent, 1u << 16));
+    note(&recent, "k", span("small"));
+    assert_non_null(find(&recent, "k"));
+    note(&recent, "k", (struct ls_span){large, sizeof large});
+    assert_null(find(&recent, "k"));
+    kv_recent_close(&recent);
 }

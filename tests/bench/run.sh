@@ -8,9 +8,10 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: tests/bench/run.sh [--quick] [--bin FILE] [--dir DIR] [PART...]
+usage: tests/bench/run.sh [--quick] [--runs N] [--bin FILE] [--dir DIR] [PART...]
 
-  --quick      fewer runs, smaller loads: for seeing that everything works
+  --quick      one run, smaller loads: for seeing that everything works
+  --runs N     of each measurement (default: 3)
   --bin FILE   the lockstep-kv to measure (default: builds the release preset and takes its)
   --dir DIR    where data is kept while it runs (default: /var/tmp, which is on a disk)
 
@@ -27,13 +28,14 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 bin=
 base=/var/tmp
 quick=
+runs=
 parts=()
 while [ $# -gt 0 ]; do
     case $1 in
     --quick) quick=yes ;;
-    --bin | --dir)
+    --bin | --dir | --runs)
         [ $# -ge 2 ] || { echo "run.sh: $1 needs a value" >&2; exit 2; }
-        if [ "$1" = --bin ]; then bin=$2; else base=$2; fi
+        case $1 in --bin) bin=$2 ;; --dir) base=$2 ;; --runs) runs=$2 ;; esac
         shift
         ;;
     -h | --help) usage; exit 0 ;;
@@ -42,15 +44,16 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+[[ ${runs:-1} =~ ^[1-9][0-9]?$ ]] || { echo "run.sh: --runs $runs: expected 1 to 99" >&2; exit 2; }
 [ ${#parts[@]} -gt 0 ] || parts=(calibrate wire throughput failover catchup)
 
 election_ms=300
 heartbeat_ms=60
 if [ -n "$quick" ]; then
-    runs=1 set_requests=100000 single_requests=20000 get_requests=200000
+    runs=${runs:-1} set_requests=100000 single_requests=20000 get_requests=200000
     trials=3 idle_seconds=3 replay_entries=100000 load_seconds=3
 else
-    runs=3 set_requests=1000000 single_requests=200000 get_requests=1000000
+    runs=${runs:-3} set_requests=1000000 single_requests=200000 get_requests=1000000
     trials=10 idle_seconds=10 replay_entries=1000000 load_seconds=10
 fi
 bulk_bytes=$((32 << 20))
@@ -184,6 +187,7 @@ wire() {
     cc -std=c11 -O2 -D_DEFAULT_SOURCE -I"$root/include" "$root/tests/bench/wire.c" \
         "$root/build/release/liblockstep.a" -o "$work/wire"
     while IFS=: read -r what value; do
+        value=${value# }
         row "$what" "${value%% M*}" "M entries/s" "10"
     done < <("$work/wire")
 }

@@ -295,16 +295,20 @@ replay() {
 }
 
 catchup() {
-    local run rates=() before_ms before_commit base paced=() drops=()
+    local state run rates before_ms before_commit base paced=() drops=()
     echo "catch-up by log replay of $replay_entries entries" >&2
-    for ((run = 0; run < runs; run++)); do
-        up
-        lag
-        replay
-        rates+=($(((goal - from) * 1000 / elapsed_ms)))
-        down
+    for state in rocksdb memory; do
+        rates=()
+        for ((run = 0; run < runs; run++)); do
+            up --state "$state"
+            lag
+            replay
+            rates+=($(((goal - from) * 1000 / elapsed_ms)))
+            down
+        done
+        row "log replay, no other load, state in $state" \
+            "$(printf '%s\n' "${rates[@]}" | spread)" "entries/s" "300000"
     done
-    row "log replay, no other load" "$(printf '%s\n' "${rates[@]}" | spread)" "entries/s" "300000"
 
     if ! "$bin" --help 2>&1 | grep -q -- --bulk-rate; then
         row "log replay under load, paced" "not offered by this program" ""

@@ -219,8 +219,10 @@ static void watch(struct ls__attempt *attempt, const struct ls_sync_progress *fr
     if (fresh->at > seen->at || fresh->items > seen->items || fresh->bytes > seen->bytes) {
         attempt->moved_us = now;
     }
+    if (fresh->phase == LS_SYNC_WAITING || seen->phase == LS_SYNC_WAITING) {
+        attempt->moved_us = now; /* it waited until now: its time begins anew */
+    }
     if (fresh->phase == LS_SYNC_WAITING) {
-        attempt->moved_us = now;
         attempt->waiting_us = attempt->waiting_us == NEVER ? now : attempt->waiting_us;
     } else {
         attempt->waiting_us = NEVER;

@@ -348,7 +348,14 @@ TEST(supervisor, lets_an_attempt_run_while_it_makes_progress_or_waits)
     world_run(world, 1000 * SECOND);
     assert_int_equal(script.destroyed, 0);
     assert_int_equal(world_progress(world, 1).phase, LS_SYNC_WAITING);
+    script.wake_in_us = 0;
+    ls_supervisor_committed(world->nodes[1].supervisor, 1);
+    world_poll(world, 1);
+    world->now_us += 500 * SECOND; /* nobody polled for long, then the wait is over */
     script.phase = LS_SYNC_FETCHING;
+    ls_supervisor_committed(world->nodes[1].supervisor, 1);
+    world_poll(world, 1);
+    assert_int_equal(script.destroyed, 0);
     world_run(world, 130 * SECOND);
     assert_int_equal(script.destroyed, 1);
     world_close(world);

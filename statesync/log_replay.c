@@ -37,7 +37,7 @@ enum ls_status ls_log_replay(struct ls_log_replay_options *options, struct ls_st
 {
     if (options != NULL &&
         (options->size != sizeof *options || options->entries_max > LS_REPLAY_ENTRIES_MAX ||
-         options->bytes_max > LS_REPLAY_BYTES_MAX || options->window > LS__REPLAY_WINDOW_MAX)) {
+         options->bytes_max > LS_REPLAY_BYTES_MAX || options->window > LS_REPLAY_WINDOW_MAX)) {
         return LS_ERR_INVALID;
     }
     *out = (struct ls_statesync){

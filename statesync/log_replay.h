@@ -17,12 +17,6 @@
 
 #include "note.h"
 
-/* requests in flight per peer, whatever the options say */
-#define LS__REPLAY_WINDOW_MAX 8u
-/* ranges a session keeps track of: asked for, fetched out of order, being installed */
-#define LS__REPLAY_RANGES_MAX 128u
-/* requests a provider keeps for a peer whose queue is full; more are dropped and asked again */
-#define LS__REPLAY_PENDING_MAX 4u
 /* upper bound of what surrounds one payload, and one message, when encoded */
 #define LS__REPLAY_ENTRY_OVERHEAD 24u
 #define LS__REPLAY_HEAD_BYTES     96u
@@ -197,7 +191,7 @@ struct ls__replay_session {
 
     struct ls__replay_peer peers[LS_MEMBERS_MAX];
     uint32_t peers_count;
-    struct ls__replay_range ranges[LS__REPLAY_RANGES_MAX]; /* ascending, disjoint, above solid */
+    struct ls__replay_range ranges[LS_REPLAY_RANGES_MAX]; /* ascending, disjoint, above solid */
     uint32_t ranges_count;
     struct ls__arena *installing; /* pinned until their effects */
     uint32_t installing_count;

@@ -63,7 +63,7 @@ void ls__replay_remove_range(struct ls__replay_session *session, uint32_t at)
 
 static void insert_range(struct ls__replay_session *session, const struct ls__replay_range *range)
 {
-    LS_ASSERT(session->ranges_count < LS__REPLAY_RANGES_MAX);
+    LS_ASSERT(session->ranges_count < LS_REPLAY_RANGES_MAX);
     uint32_t at = session->ranges_count;
     while (at > 0 && session->ranges[at - 1].first > range->first) {
         at--;
@@ -295,10 +295,10 @@ static bool has_room(const struct ls__replay_session *session, bool head)
     size_t limit = session->limits.buffer_bytes_max;
     bool fits = asked * session->limits.bytes_max + session->arenas.bytes <= limit;
     if (head) {
-        return session->ranges_count < LS__REPLAY_RANGES_MAX &&
+        return session->ranges_count < LS_REPLAY_RANGES_MAX &&
                (fits || session->installing_count == 0);
     }
-    return session->ranges_count + 1 < LS__REPLAY_RANGES_MAX && fits;
+    return session->ranges_count + 1 < LS_REPLAY_RANGES_MAX && fits;
 }
 
 static bool give_range(struct ls__replay_session *session, struct ls__replay_peer *peer, bool leads,

@@ -14,7 +14,7 @@ struct client {
     struct ls_peer_id id;
     ls_index need;     /* lowest index its session still needs */
     uint64_t lease_us; /* until when that is pinned; 0: a free place */
-    struct ls__replay_message pending[LS__REPLAY_PENDING_MAX]; /* its queue was full */
+    struct ls__replay_message pending[LS_REPLAY_PENDING_MAX]; /* its queue was full */
     uint32_t pending_count;
 };
 
@@ -217,7 +217,7 @@ static enum ls_status serve(struct provider *provider, const struct ls_peer_id *
 static void keep_pending(struct provider *provider, struct client *client,
                          const struct ls__replay_message *request)
 {
-    if (client->pending_count < LS__REPLAY_PENDING_MAX) {
+    if (client->pending_count < LS_REPLAY_PENDING_MAX) {
         client->pending[client->pending_count++] = *request;
         const struct ls_sync_context *base = &provider->context.base;
         base->wake_at(base->self, now_of(provider) + RETRY_US);

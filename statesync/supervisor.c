@@ -21,17 +21,8 @@
 
 #include "note.h"
 
-#define RETRY_MIN_MS_DEFAULT 5000u
-#define WATCHDOG_MS_DEFAULT  120000u
-/* failures of one strategy before the next legal one has its turn */
-#define FAILURES_BEFORE_NEXT 3u
-#define BACKOFF_EXPONENT_MAX 8u
-/* bonded peers have nothing for this strategy for so long: another one may have its turn */
-#define WAITING_MS_MAX 10000u
 /* a session that wants to be polled at once, from inside its poll, waits at least so long */
 #define POLL_GAP_US 1000u
-/* a list longer than this is a mistake */
-#define STRATEGIES_MAX 8u
 
 #define NEVER UINT64_MAX
 
@@ -75,7 +66,7 @@ static struct ls__note note_of(const struct ls_supervisor *supervisor,
 
 static const char *config_invalid(const struct ls_supervisor_config *config)
 {
-    if (config->strategies_count == 0 || config->strategies_count > STRATEGIES_MAX) {
+    if (config->strategies_count == 0 || config->strategies_count > LS_STATESYNCS_MAX) {
         return "list of state syncs: expected 1 to 8";
     }
     for (size_t i = 0; i < config->strategies_count; i++) {
@@ -106,8 +97,9 @@ static struct ls_supervisor *allocate_supervisor(const struct ls_supervisor_conf
     if (supervisor == NULL) {
         return NULL;
     }
-    uint32_t retry_ms = config->retry_min_ms != 0 ? config->retry_min_ms : RETRY_MIN_MS_DEFAULT;
-    uint32_t watchdog_ms = config->watchdog_ms != 0 ? config->watchdog_ms : WATCHDOG_MS_DEFAULT;
+    uint32_t retry_ms = config->retry_min_ms != 0 ? config->retry_min_ms : LS_SYNC_RETRY_MS_DEFAULT;
+    uint32_t watchdog_ms =
+        config->watchdog_ms != 0 ? config->watchdog_ms : LS_SYNC_WATCHDOG_MS_DEFAULT;
     *supervisor = (struct ls_supervisor){
         .env = *env,
         .local = config->local,
@@ -289,12 +281,13 @@ static void count_failure(struct ls_supervisor *supervisor, struct ls__hosted *h
 {
     supervisor->failures++;
     hosted->failures++;
-    uint32_t exponent =
-        supervisor->failures < BACKOFF_EXPONENT_MAX ? supervisor->failures : BACKOFF_EXPONENT_MAX;
+    uint32_t exponent = supervisor->failures < LS_SYNC_BACKOFF_EXPONENT_MAX
+                            ? supervisor->failures
+                            : LS_SYNC_BACKOFF_EXPONENT_MAX;
     uint64_t wait_us = larger(1000000ull << exponent, supervisor->retry_min_us);
     supervisor->not_before_us = now_us(supervisor) + wait_us;
     supervisor->shown.reason = reason;
-    if (hosted->failures >= FAILURES_BEFORE_NEXT) {
+    if (hosted->failures >= LS_SYNC_FAILURES_MAX) {
         hosted->failures = 0;
         supervisor->preferred = (hosted->side.tag + 1) % supervisor->hosted_count;
     }
@@ -459,7 +452,7 @@ static bool pass_on(struct ls_supervisor *supervisor)
 {
     struct ls__attempt *attempt = &supervisor->attempt;
     if (supervisor->hosted_count == 1 || attempt->waiting_us == NEVER ||
-        now_us(supervisor) < attempt->waiting_us + 1000ull * WAITING_MS_MAX) {
+        now_us(supervisor) < attempt->waiting_us + 1000ull * LS_SYNC_WAITING_MS_MAX) {
         return false;
     }
     const char *reason = NULL;
@@ -626,7 +619,7 @@ static uint64_t next_due(const struct ls_supervisor *supervisor)
         due = watchdog < due ? watchdog : due;
         due = attempt->side.wake_us < due ? attempt->side.wake_us : due;
         if (attempt->waiting_us != NEVER && supervisor->hosted_count > 1) {
-            uint64_t look = now + 1000ull * WAITING_MS_MAX;
+            uint64_t look = now + 1000ull * LS_SYNC_WAITING_MS_MAX;
             due = look < due ? look : due;
         }
     } else if (supervisor->wanted) {

@@ -76,6 +76,25 @@
 #define LS_REPLAY_TIMEOUT_MS       5000u
 #define LS_REPLAY_LEASE_MS         30000u
 #define LS_REPLAY_KEEP_ENTRIES     100000u
+/* requests in flight per peer, whatever the options say: more only fills queues */
+#define LS_REPLAY_WINDOW_MAX 8u
+/* ranges a session keeps track of: asked for or fetched out of order, for LS_MEMBERS_MAX sources */
+#define LS_REPLAY_RANGES_MAX 128u
+/* requests a provider keeps for a peer whose queue is full; more are dropped and asked again */
+#define LS_REPLAY_PENDING_MAX 4u
+
+/* state syncs in the list of a group: a strategy, its fallback, and room for a user's own */
+#define LS_STATESYNCS_MAX 8u
+/* before a failed catch-up, or one that reached nothing new, is tried again; doubled up to 2^8 s */
+#define LS_SYNC_RETRY_MS_DEFAULT     5000u
+#define LS_SYNC_BACKOFF_EXPONENT_MAX 8u
+/* without progress for so long a catch-up has failed: twice a deadline of 60 s */
+#define LS_SYNC_WATCHDOG_MS_DEFAULT 120000u
+/* failures of one state sync before the next legal one has its turn */
+#define LS_SYNC_FAILURES_MAX 3u
+/* no peer has anything for a state sync for so long: another one may have its turn */
+#define LS_SYNC_WAITING_MS_MAX 10000u
+
 /* values of one decoded state-sync message: term, kind and payload of each entry, and a head */
 #define LS_VALUES_MAX (3u * LS_REPLAY_ENTRIES_MAX + 64u)
 /* nesting of a decoded message */

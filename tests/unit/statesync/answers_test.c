@@ -385,7 +385,7 @@ TEST(provider, drops_questions_beyond_a_bound_while_the_queue_is_full)
                        .kind = LS__REPLAY_FETCH, .id = i, .need = 1, .first = i, .last = i});
     }
     world_run(world, 10 * SECOND);
-    assert_int_equal(heard.count, 1 + LS__REPLAY_PENDING_MAX);
+    assert_int_equal(heard.count, 1 + LS_REPLAY_PENDING_MAX);
     world_close(world);
 }
 

@@ -11,6 +11,7 @@ struct world {
     uint64_t random;
     ls_term committed[LOG_MAX]; /* term of each entry seen committed, by index */
     int leaders[4096];          /* by term: who led it, + 1 */
+    bool wiped;
     uint64_t faults, read_token, reads, read_floor[64];
 };
 
@@ -175,6 +176,11 @@ static void act(struct world *world)
             crash(world, at);
         }
     } else if (what < 992) {
+        if (!node->up && at == 0 && !world->wiped && draw(world, 60) == 0) {
+            node->up = true; /* its directory is lost: P14; the others are still a quorum */
+            node_wipe(group, at);
+            world->wiped = true;
+        }
         if (!node->up) {
             node_open(group, at);
         }
@@ -221,7 +227,8 @@ static void run(uint64_t seed)
     world->read_token = 1;
     unsigned voters = 3 + 2 * (unsigned)draw(world, 2);
     bool founding = draw(world, 4) == 0;
-    world->group = group_prepare(voters, voters, founding);
+    unsigned count = voters + (unsigned)draw(world, CORES_MAX - voters + 1); /* and observers */
+    world->group = group_prepare(voters, count, founding);
     world->group->window_bytes = draw(world, 2) == 0 ? 500 : 1u << 20;
     world->group->cache_bytes = draw(world, 2) == 0 ? 2000 : 1u << 20;
     group_open(world->group);
@@ -244,7 +251,7 @@ static void run(uint64_t seed)
     }
     assert_true(world->faults > 0);
     if (getenv("LS_TEST_TRACE") != NULL) {
-        print_message("term %llu last %llu reads %llu faults %llu\n",
+        print_message("wiped %d term %llu last %llu reads %llu faults %llu\n", world->wiped,
                       (unsigned long long)first->ready.term, (unsigned long long)first->ready.last,
                       (unsigned long long)world->reads, (unsigned long long)world->faults);
     }

@@ -28,7 +28,7 @@ static enum ls__verdict plan_configurations(struct ls_core *core, struct ls__pla
     for (uint32_t i = 0; i < plan->count; i++) {
         found += plan->entries[i].kind == LS_ENTRY_CONFIGURATION;
     }
-    if (!ls__configurations_reserve(core, found + 1)) {
+    if (found > 0 && !ls__configurations_reserve(core, found)) {
         return LS__PLAN_NO_MEMORY;
     }
     for (uint32_t i = 0; i < plan->count && found > 0; i++) {

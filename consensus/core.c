@@ -150,7 +150,8 @@ static bool step_reserve(struct ls_core *core)
     core->results = results;
     return ls__own_reserve(core, 2) && ls__trail_reserve(&core->trail, &core->env, 1) &&
            ls__ring_reserve(&core->ring, &core->env, 2) &&
-           ls__batches_reserve(&core->batches, &core->env) && ls__configurations_reserve(core, 1);
+           ls__batches_reserve(&core->batches, &core->env) &&
+           (!ls__founding(core) || ls__configurations_reserve(core, 1));
 }
 
 static enum ls_status message_prepare(struct ls_core *core, const struct ls_message *message)

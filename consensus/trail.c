@@ -12,7 +12,8 @@ void *ls__grow(const struct ls_env *env, void *array, size_t *capacity, size_t n
         LS_ASSERT(array != NULL || needed == 0);
         return array;
     }
-    size_t grown = *capacity == 0 ? 8 : *capacity;
+    size_t first = item_bytes > 1024 ? 1 : 8; /* configurations are large and few */
+    size_t grown = *capacity == 0 ? first : *capacity;
     while (grown < needed) {
         grown *= 2;
     }

@@ -207,6 +207,8 @@ static void bond_raise(struct ls__bond *bond)
     bond->trouble[0] = '\0';
     bond->refusal_due = false;
     mesh_spread(bond, LS__CONTROL_FORMED);
+    ls__tcp_trace(bond->link->tcp, LS_TRACE_INFO, "bond with {p} is up", &bond->group,
+                  &bond->link->peer, bond->theirs.member);
     notify(bond, LS_BOND_UP, NULL);
 }
 
@@ -220,6 +222,8 @@ static void bond_lower(struct ls__bond *bond, enum ls_bond_event event, const ch
     if (was_up) {
         (void)snprintf(bond->trouble, sizeof bond->trouble, "%s", text);
         mesh_spread(bond, LS__CONTROL_UNFORMED);
+        ls__tcp_trace(bond->link->tcp, LS_TRACE_INFO, "bond with {p} is down", &bond->group,
+                      &bond->link->peer, text);
         notify(bond, event, bond->trouble);
     }
 }
@@ -282,8 +286,8 @@ void ls__bonds_tell(struct ls__link *link)
         struct ls__bond *bond = link->slots[i];
         if (bond != NULL && bond->wanted && bond->refusal_due) {
             bond->refusal_due = false;
-            ls__tcp_trace(link->tcp, LS_TRACE_WARN, "bond with {p} refused", &link->peer,
-                          bond->trouble);
+            ls__tcp_trace(link->tcp, LS_TRACE_WARN, "bond with {p} is refused", &bond->group,
+                          &link->peer, bond->trouble);
             notify(bond, LS_BOND_REFUSED, bond->trouble);
         }
     }

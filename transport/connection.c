@@ -238,7 +238,8 @@ static const char *record_take(struct ls__connection *connection, struct ls_span
             uint64_t sample = connection->heard_us - connection->ping_us;
             connection->ping_us = 0;
             if (link != NULL && connection->lane == LS_LANE_CONSENSUS) {
-                link->rtt_us = link->rtt_us == 0 ? sample + 1 : (7 * link->rtt_us + sample) / 8 + 1;
+                sample = sample > 0 ? sample : 1;
+                link->rtt_us = link->rtt_us == 0 ? sample : (7 * link->rtt_us + sample + 7) / 8;
             }
         }
         return NULL;

@@ -98,7 +98,7 @@ static void link_trouble(struct ls__link *link, const char *reason)
     (void)snprintf(link->trouble, sizeof link->trouble, "%s", reason);
     if (!link->troubled) {
         link->troubled = true;
-        ls__tcp_trace(link->tcp, LS_TRACE_WARN, "no link to {p}", &link->peer, reason);
+        ls__tcp_trace(link->tcp, LS_TRACE_WARN, "no link to {p}", NULL, &link->peer, reason);
     }
 }
 
@@ -128,13 +128,20 @@ static void link_dial_address(struct ls__link *link, const struct ls__address *a
     }
 }
 
+/* While a name was resolved, the peer may have dialled. */
+static bool link_dial_useful(const struct ls__link *link)
+{
+    const struct ls__connection *consensus = link->lanes[LS_LANE_CONSENSUS];
+    return consensus == NULL || (consensus->dialer && link->lanes[LS_LANE_BULK] == NULL);
+}
+
 static void on_resolved(void *arg, const struct ls__address *address, const char *reason)
 {
     struct ls__link *link = arg;
     link->resolving = NULL;
     if (address == NULL) {
         dial_failed(link, link->address, reason);
-    } else if (link->dialing == NULL) {
+    } else if (link->dialing == NULL && link_dial_useful(link)) {
         link_dial_address(link, address);
     }
 }
@@ -194,7 +201,7 @@ static void link_up(struct ls__link *link)
     link->trouble[0] = '\0';
     (void)event_del(&link->dial_timer);
     link->dial_armed = false;
-    ls__tcp_trace(link->tcp, LS_TRACE_INFO, "link to {p} is up", &link->peer,
+    ls__tcp_trace(link->tcp, LS_TRACE_INFO, "link to {p} is up", NULL, &link->peer,
                   link->lanes[LS_LANE_CONSENSUS]->remote);
     for (size_t lane = 0; lane < LS_LANES; lane++) {
         ls__connection_ping(link->lanes[lane]);

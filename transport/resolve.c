@@ -59,8 +59,10 @@ static void on_answer(evutil_socket_t descriptor, short what, void *arg)
     struct ls__resolve *resolve = arg;
     struct ls__tcp *tcp = resolve->tcp;
     ls__tcp_enter(tcp);
+    (void)pthread_mutex_lock(&resolve->lock);
     const struct ls__address address = resolve->address;
     const char *reason = resolve->reason;
+    (void)pthread_mutex_unlock(&resolve->lock);
     ls__resolved then = resolve->then;
     void *then_arg = resolve->arg;
     ls__resolve_close(resolve);

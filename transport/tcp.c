@@ -22,6 +22,8 @@
 /* what the bulk pace may save up, as a part of a second */
 #define PACE_BURST_DIVISOR 20
 #define PACE_BURST_MIN     (64 << 10)
+/* frames that the pace must let through while a silent peer is given up */
+#define PACE_FRAMES_MIN 3u
 
 void *ls__tcp_allocate(struct ls__tcp *tcp, void *block, size_t bytes)
 {
@@ -34,11 +36,16 @@ uint64_t ls__tcp_now(const struct ls__tcp *tcp)
 }
 
 void ls__tcp_trace(const struct ls__tcp *tcp, enum ls_trace_level level, const char *format,
-                   const struct ls_peer_id *peer, const char *detail)
+                   const struct ls_group_id *group, const struct ls_peer_id *peer,
+                   const char *detail)
 {
     if (tcp->env.trace != NULL) {
-        const struct ls_trace trace = {
-            .level = level, .room = "transport", .format = format, .peer = peer, .detail = detail};
+        const struct ls_trace trace = {.level = level,
+                                       .room = "transport",
+                                       .format = format,
+                                       .group = group,
+                                       .peer = peer,
+                                       .detail = detail};
         tcp->env.trace(tcp->env.self, &trace);
     }
 }
@@ -133,14 +140,27 @@ void ls__tcp_bulk_spent(struct ls__tcp *tcp, size_t bytes)
     }
 }
 
-static void write_lane(struct ls__tcp *tcp, enum ls_lane lane)
+static void write_links(struct ls__tcp *tcp, enum ls_lane lane, uint32_t first, uint32_t end)
 {
-    for (struct ls__link *link = tcp->links; link != NULL; link = link->next) {
+    uint32_t at = 0;
+    for (struct ls__link *link = tcp->links; link != NULL && at < end; link = link->next, at++) {
         struct ls__connection *connection = link->lanes[lane];
-        if (connection != NULL && (connection->out.first != NULL || connection->pong_due)) {
+        if (at >= first && connection != NULL &&
+            (connection->out.first != NULL || connection->pong_due)) {
             ls__connection_write(connection);
         }
     }
+}
+
+/* Bulk begins with another link each time: the first takes most of what the pace allows. */
+static void write_lane(struct ls__tcp *tcp, enum ls_lane lane)
+{
+    uint32_t first = 0;
+    if (lane == LS_LANE_BULK && tcp->links_count > 0) {
+        first = tcp->bulk_turns++ % tcp->links_count;
+    }
+    write_links(tcp, lane, first, tcp->links_count);
+    write_links(tcp, lane, 0, first);
 }
 
 static void tcp_flush(void *self)
@@ -182,7 +202,7 @@ static void refusal_trace(struct ls__tcp *tcp, const struct ls__connection *conn
     tcp->refusals++;
     if (tcp->refusals == 1 || now - tcp->refusal_traced_us >= REFUSAL_TRACE_US) {
         tcp->refusal_traced_us = now;
-        ls__tcp_trace(tcp, LS_TRACE_WARN, "connection refused", NULL, connection->reason);
+        ls__tcp_trace(tcp, LS_TRACE_WARN, "connection refused", NULL, NULL, connection->reason);
     }
 }
 
@@ -281,7 +301,7 @@ static void on_accept(evutil_socket_t descriptor, short what, void *arg)
                 const struct timeval pause = ls__tcp_interval(ACCEPT_PAUSE_US);
                 (void)event_del(&listener->readable);
                 (void)event_add(&listener->resume, &pause);
-                ls__tcp_trace(tcp, LS_TRACE_WARN, "cannot accept connections now", NULL,
+                ls__tcp_trace(tcp, LS_TRACE_WARN, "cannot accept connections now", NULL, NULL,
                               strerror(errno));
             } else if (errno == EINTR || errno == ECONNABORTED) {
                 continue;
@@ -353,7 +373,7 @@ static enum ls_status tcp_listen(void *self, const char *address, struct ls_erro
         return ls_error_set(error, LS_ERR_NO_MEMORY, "listen %s: no event", address);
     }
     tcp->listeners[tcp->listeners_count++] = listener;
-    ls__tcp_trace(tcp, LS_TRACE_INFO, "listening", NULL, address);
+    ls__tcp_trace(tcp, LS_TRACE_INFO, "listening", NULL, NULL, address);
     return LS_OK;
 }
 
@@ -497,6 +517,11 @@ static const char *options_invalid(const struct ls_transport_tcp_options *option
     }
     if (options->identity == NULL) {
         return "an identity is required";
+    }
+    uint64_t idle_ms = options->idle_ms == 0 ? IDLE_MS_DEFAULT : options->idle_ms;
+    if (options->bulk_bytes_per_s != 0 &&
+        options->bulk_bytes_per_s < PACE_FRAMES_MIN * LS__FRAME_LARGE * 1000u / idle_ms) {
+        return "bulk_bytes_per_s is so low that a link would seem dead within idle_ms";
     }
     if (options->reconnect_max_ms != 0 && options->reconnect_min_ms > options->reconnect_max_ms) {
         return "reconnect_min_ms is above reconnect_max_ms";

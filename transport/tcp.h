@@ -141,6 +141,7 @@ struct ls__tcp {
     bool settle_due, flush_due, pace_due;
     int64_t tokens; /* bytes that the bulk lanes may send now */
     uint64_t tokens_us;
+    uint32_t bulk_turns;  /* who writes first when the pace leaves little */
     uint32_t generations; /* of channels */
     uint64_t dropped;     /* messages for bonds that are not up */
     uint64_t refusals, refusal_traced_us;
@@ -152,7 +153,8 @@ struct ls__tcp {
 void *ls__tcp_allocate(struct ls__tcp *tcp, void *block, size_t bytes);
 uint64_t ls__tcp_now(const struct ls__tcp *tcp);
 void ls__tcp_trace(const struct ls__tcp *tcp, enum ls_trace_level level, const char *format,
-                   const struct ls_peer_id *peer, const char *detail);
+                   const struct ls_group_id *group, const struct ls_peer_id *peer,
+                   const char *detail);
 /** Around every libevent callback: a close from inside of one frees at the end of it. */
 void ls__tcp_enter(struct ls__tcp *tcp);
 void ls__tcp_leave(struct ls__tcp *tcp);

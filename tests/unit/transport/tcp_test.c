@@ -269,6 +269,12 @@ TEST(tcp, unknown_options_are_refused)
     options.unknown = 0;
     assert_ok(ls_transport_tcp_open(&options.known, &transport, &error));
     transport.close(transport.self); /* never started */
+    options.known.bulk_bytes_per_s = 1000; /* a ping would wait for longer than it may */
+    assert_int_equal(ls_transport_tcp_open(&options.known, &transport, &error), LS_ERR_INVALID);
+    options.known.bulk_bytes_per_s = 0;
+    options.known.reconnect_min_ms = 20;
+    options.known.reconnect_max_ms = 10;
+    assert_int_equal(ls_transport_tcp_open(&options.known, &transport, &error), LS_ERR_INVALID);
     options.known.identity = NULL;
     assert_int_equal(ls_transport_tcp_open(&options.known, &transport, &error), LS_ERR_INVALID);
     options.known.size = 8;

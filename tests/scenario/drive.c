@@ -142,7 +142,7 @@ static void absorb(struct node *node, const struct ls_ready *ready)
     if (node->disk.torn) {
         struct ls_core_status status;
         ls_core_status(node->core, &status);
-        node->disk.torn = status.standing == LS_STANDING_TAIL_UNKNOWN;
+        node->disk.torn = status.standing != LS_STANDING_COUNTS;
     }
     network_flush(node);
 }
@@ -153,11 +153,36 @@ static enum ls_status step_once(struct node *node, struct ls_event *event)
     event->now_us = node->realm->now_us + node->clock_skew_us;
     node->realm->steps++;
     enum ls_status status = ls_core_step(node->core, event, &ready);
+    node->realm->refusing = false;
     ls_core_check(node->core);
     if (status == LS_OK) {
         absorb(node, ready);
     }
     return status;
+}
+
+/* A message for which there is no memory is as good as lost: the core is as it was before. */
+static void receive(struct node *node, struct ls_event *event)
+{
+    struct realm *realm = node->realm;
+    realm->refusing =
+        realm->refused_percent > 0 && realm_random(realm, 100) < realm->refused_percent;
+    bool refusing = realm->refusing;
+    struct ls_core_status before, after;
+    ls_core_status(node->core, &before);
+    enum ls_status status = step_once(node, event);
+    if (status == LS_ERR_NO_MEMORY && refusing) {
+        realm->refusals++;
+        ls_core_status(node->core, &after);
+        if (after.term != before.term || after.role != before.role ||
+            after.commit != before.commit || after.last != before.last ||
+            after.durable != before.durable) {
+            realm_fail(realm, "%s: a step without memory left traces", node->name);
+        }
+    } else if (status != LS_OK) {
+        realm_fail(realm, "%s: a message failed: %s", node->name, ls_status_text(status));
+    }
+    realm_apply(node);
 }
 
 void realm_step(struct node *node, struct ls_event *event)
@@ -432,7 +457,7 @@ static bool turn(struct realm *realm, uint64_t until_us, bool ticks)
     if (network_take(realm, &packet)) {
         struct ls_event event = {.kind = LS_EVENT_MESSAGE, .as.message = &packet.message};
         realm_tell_message(realm, &packet);
-        realm_step(&realm->nodes[packet.to], &event);
+        receive(&realm->nodes[packet.to], &event);
     }
     return true;
 }

@@ -44,7 +44,10 @@ void arena_release(struct realm *realm)
 
 void *realm_allocate(void *self, void *block, size_t bytes)
 {
-    (void)self;
+    const struct node *node = self;
+    if (bytes > 0 && node != NULL && node->realm->refusing) {
+        return NULL;
+    }
     if (bytes == 0) {
         free(block);
         return NULL;

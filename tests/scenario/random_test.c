@@ -14,13 +14,14 @@
 #include "realm.h"
 #include "test.h"
 
-#define ROUNDS_DEFAULT 60u
+#define ROUNDS_DEFAULT 1500u
 #define CHAOS_STEPS    120u
 #define HEAL_LIMIT_US  30000000u
 
 struct counts {
-    uint64_t crashes, partitions, stalls, failures, wipes, prunes, leaders, proposals, reads, steps;
-    uint64_t committed, restores;
+    uint64_t crashes, partitions, stalls, failures, wipes, tears, prunes, leaders, proposals, reads,
+        steps;
+    uint64_t committed, refusals;
 };
 
 static void failed(struct realm *realm, const char *reason)
@@ -56,6 +57,7 @@ static void make_members(struct realm *realm)
     realm->reorder = chance(realm, 50);
     realm->loss_percent = chance(realm, 50) ? (unsigned)realm_random(realm, 20) : 0;
     realm->duplicate_percent = chance(realm, 50) ? (unsigned)realm_random(realm, 20) : 0;
+    realm->refused_percent = chance(realm, 20) ? (unsigned)realm_random(realm, 20) : 0;
     realm->jitter_us = chance(realm, 60) ? realm_random(realm, 20000) + 1 : 0;
     realm->disk_us = chance(realm, 30) ? realm_random(realm, 30000) + 1 : REALM_DISK_US;
     realm->cache_bytes = chance(realm, 30) ? 64 : LS_CACHE_BYTES_DEFAULT;
@@ -82,15 +84,39 @@ static void propose_somewhere(struct realm *realm, struct counts *counts)
     }
 }
 
+/* Before every member holds the configuration, one that loses its promises ends the founding. */
+static bool is_founded(const struct realm *realm)
+{
+    bool founded = realm->nodes_count >= 3;
+    for (unsigned i = 0; i < realm->nodes_count; i++) {
+        founded = founded && log_last(&realm->nodes[i].disk.log) > 0;
+    }
+    return founded;
+}
+
+/* One member, once: a new directory, or the end of a log that it had acknowledged. */
+static void damage(struct node *node, struct counts *counts)
+{
+    struct realm *realm = node->realm;
+    ls_index last = log_last(&node->disk.log), floor = node->disk.log.anchor.index;
+    floor = node->disk.applied > floor ? node->disk.applied : floor;
+    if (chance(realm, 50)) {
+        counts->wipes++;
+        realm_wipe(node);
+    } else if (last > floor) {
+        counts->tears++;
+        realm_tear(node, (size_t)(1 + realm_random(realm, last - floor)));
+    }
+}
+
 static void crash(struct node *node, struct counts *counts)
 {
     struct realm *realm = node->realm;
     if (node->alive) {
         counts->crashes++;
         realm_crash(node, (size_t)realm_random(realm, 4));
-        if (realm->damaged == 0 && realm->nodes_count >= 3 && chance(realm, 2)) {
-            counts->wipes++;
-            realm_wipe(node);
+        if (realm->damaged == 0 && is_founded(realm) && chance(realm, 4)) {
+            damage(node, counts);
         }
     } else {
         realm_start(node);
@@ -214,6 +240,7 @@ static void heal(struct realm *realm)
     (void)memset(realm->cut, 0, sizeof realm->cut);
     realm->loss_percent = 0;
     realm->duplicate_percent = 0;
+    realm->refused_percent = 0;
     realm->reorder = false;
     realm->jitter_us = 0;
     realm->disk_us = REALM_DISK_US;
@@ -352,6 +379,7 @@ static void run_world(uint64_t seed, struct counts *counts)
     chaos(realm, counts);
     heal(realm);
     demand_liveness(realm);
+    counts->refusals += realm->refusals;
     counts->steps += realm->steps;
     counts->committed += realm->committed;
     for (size_t i = 0; i < realm->leaders_count; i++) {
@@ -369,11 +397,12 @@ TEST(random, many_cores_stay_safe_under_faults_and_recover)
     for (unsigned long i = 0; i < rounds; i++) {
         run_world(seed + i, &counts);
     }
-    print_message("%lu worlds, %" PRIu64 " steps, %" PRIu64 " committed, %" PRIu64
-                  " leaders, %" PRIu64 " crashes, %" PRIu64 " partitions, %" PRIu64
-                  " stalls, %" PRIu64 " failed disks, %" PRIu64 " wipes, %" PRIu64 " prunes\n",
-                  rounds, counts.steps, counts.committed, counts.leaders, counts.crashes,
-                  counts.partitions, counts.stalls, counts.failures, counts.wipes, counts.prunes);
+    print_message(
+        "%lu worlds, %" PRIu64 " steps, %" PRIu64 " committed, %" PRIu64 " leaders, %" PRIu64
+        " crashes, %" PRIu64 " partitions, %" PRIu64 " stalls, %" PRIu64 " failed disks, %" PRIu64
+        " wipes, %" PRIu64 " torn logs, %" PRIu64 " refusals of memory, %" PRIu64 " prunes\n",
+        rounds, counts.steps, counts.committed, counts.leaders, counts.crashes, counts.partitions,
+        counts.stalls, counts.failures, counts.wipes, counts.tears, counts.refusals, counts.prunes);
     if (rounds >= ROUNDS_DEFAULT) {
         assert_true(counts.crashes > 0 && counts.partitions > 0 && counts.stalls > 0);
         assert_true(counts.prunes > 0 && counts.leaders > rounds && counts.committed > rounds);

@@ -168,6 +168,9 @@ struct realm {
     bool auto_sync;
     uint64_t latency_us, jitter_us, disk_us;
     unsigned loss_percent, duplicate_percent;
+    unsigned refused_percent; /* of messages: the core gets no memory while it handles them */
+    bool refusing;
+    uint64_t refusals;
     bool reorder;
 
     /* what the checks remember */
@@ -278,6 +281,7 @@ uint64_t entry_hash(const struct ls_entry *entry);
 ls_index log_common(const struct log *a, const struct log *b);
 /** Codec of tests: a tag byte, then numbers as eight bytes. Stateless. */
 extern const struct ls_codec realm_codec;
+/** The allocator of env; `self` is a node whose realm may refuse, or NULL. */
 void *realm_allocate(void *self, void *block, size_t bytes);
 
 #endif

@@ -77,10 +77,11 @@ void kv_table_clear(struct kv_table *table)
 
 void kv_table_close(struct kv_table *table)
 {
-    if (table->shards != NULL) {
-        kv_table_clear(table);
-        free(table->shards);
+    /* also empty shards have buckets, when they once held items */
+    for (size_t i = 0; table->shards != NULL && i < (size_t)1 << table->shard_bits; i++) {
+        shard_clear(&table->shards[i]);
     }
+    free(table->shards);
     *table = (struct kv_table){0};
 }
 

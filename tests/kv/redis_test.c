@@ -4,159 +4,22 @@
  * redis-server is installed. A group of one member: what is compared is the protocol and the
  * commands.
  */
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "buffer.h"
+#include "program.h"
 #include "test.h"
 
-enum { PATIENCE_MS = 20000, NAP_MS = 10 };
-
-struct served {
-    pid_t pid;
-    uint16_t port;
-};
-
-/* Ends with this program, however that ends. */
-static pid_t start(const char *const *argv)
-{
-    enum { ARGUMENTS_MAX = 32 };
-    pid_t parent = getpid();
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        char *copy[ARGUMENTS_MAX] = {NULL};
-        for (size_t i = 0; argv[i] != NULL && i + 1 < ARGUMENTS_MAX; i++) {
-            copy[i] = strdup(argv[i]);
-        }
-        int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
-        (void)dup2(nothing, STDOUT_FILENO);
-        (void)dup2(nothing, STDERR_FILENO);
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (getppid() == parent) {
-            (void)execvp(copy[0], copy);
-        }
-        _exit(127);
-    }
-    return pid;
-}
-
-static void end(struct served *served)
-{
-    int status = -1;
-    (void)kill(served->pid, SIGTERM);
-    assert_true(waitpid(served->pid, &status, 0) == served->pid);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
-
-static int dial(uint16_t port)
-{
-    struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(descriptor >= 0);
-    if (connect(descriptor, (struct sockaddr *)&address, sizeof address) != 0) {
-        (void)close(descriptor);
-        return -1;
-    }
-    return descriptor;
-}
-
-/* Sends `input`, then reads until the server has answered all and closes. False: no connection. */
-static bool talk(uint16_t port, struct ls_span input, struct kv_buffer *reply)
-{
-    int descriptor = dial(port);
-    if (descriptor < 0) {
-        return false;
-    }
-    const char *data = input.data;
-    size_t sent = 0;
-    bool open = true;
-    while (open) {
-        struct pollfd watched = {.fd = descriptor,
-                                 .events = (short)(POLLIN | (sent < input.bytes ? POLLOUT : 0))};
-        assert_true(poll(&watched, 1, PATIENCE_MS) > 0);
-        if ((watched.revents & POLLOUT) != 0) {
-            ssize_t bytes =
-                send(descriptor, data + sent, input.bytes - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-            sent = bytes < 0 ? input.bytes : sent + (size_t)bytes;
-            if (sent == input.bytes) {
-                (void)shutdown(descriptor, SHUT_WR);
-            }
-        }
-        if ((watched.revents & (POLLIN | POLLHUP | POLLERR)) != 0) {
-            assert_true(kv_buffer_reserve(reply, 65536));
-            ssize_t bytes = recv(descriptor, reply->data + reply->end, 65536, 0);
-            open = bytes > 0;
-            reply->end += bytes > 0 ? (size_t)bytes : 0;
-        }
-    }
-    (void)close(descriptor);
-    kv_buffer_append(reply, "", 1);
-    return true;
-}
-
-/* Until the server answers `input` with `expected`. */
-static void await(struct served *served, const char *input, const char *expected)
-{
-    for (int waited = 0; waited < PATIENCE_MS; waited += NAP_MS) {
-        struct kv_buffer reply = {0};
-        bool answered = talk(served->port, (struct ls_span){input, strlen(input)}, &reply) &&
-                        strcmp(reply.data, expected) == 0;
-        kv_buffer_free(&reply);
-        if (answered) {
-            return;
-        }
-        static const struct timespec nap = {0, NAP_MS * 1000000};
-        (void)nanosleep(&nap, NULL);
-    }
-    fail_msg("no answer on port %u", served->port);
-}
-
-static void start_redis(struct served *served)
+static void start_redis(struct program *redis)
 {
     char port[8];
     const char *argv[] = {"redis-server", "--port",       port, "--bind",
                           "127.0.0.1",    "--save",       "",   "--proto-max-bulk-len",
                           "1mb",          "--appendonly", "no", NULL};
-    served->port = test_port();
-    (void)snprintf(port, sizeof port, "%u", served->port);
-    served->pid = start(argv);
-    await(served, "PING\r\n", "+PONG\r\n");
-}
-
-static void start_lockstep(struct served *served, const char *state)
-{
-    char key[128];
-    char data[128];
-    char members[64];
-    char redis[32];
-    const char *directory = test_directory();
-    (void)snprintf(key, sizeof key, "%s/key", directory);
-    (void)snprintf(data, sizeof data, "%s/data", directory);
-    (void)snprintf(members, sizeof members, "a=127.0.0.1:%u", test_port());
-    served->port = test_port();
-    (void)snprintf(redis, sizeof redis, "127.0.0.1:%u", served->port);
-    const char *keygen[] = {LOCKSTEP_KV, "keygen", key, NULL};
-    int status = 0;
-    assert_true(waitpid(start(keygen), &status, 0) > 0);
-    assert_int_equal(status, 0);
-    const char *argv[] = {LOCKSTEP_KV, "--name",        "a",  "--members", members, "--group-key",
-                          key,         "--data",        data, "--redis",   redis,   "--state",
-                          state,       "--election-ms", "50", NULL};
-    served->pid = start(argv);
-    await(served, "DBSIZE\r\n", ":0\r\n");
+    redis->port = test_port();
+    (void)snprintf(port, sizeof port, "%u", redis->port);
+    program_start(redis, argv);
+    program_await(redis, "PING\r\n", "+PONG\r\n");
 }
 
 #define CASE(text)                                                                                 \
@@ -231,7 +94,8 @@ static const char *comparable(const char *reply)
 }
 
 /* Returns how many differ: 0 or 1. */
-static int compare(const struct served *redis, const struct served *lockstep, struct ls_span input)
+static int compare(const struct program *redis, const struct program *lockstep,
+                   struct ls_span input)
 {
     struct kv_buffer expected = {0};
     struct kv_buffer found = {0};
@@ -239,8 +103,8 @@ static int compare(const struct served *redis, const struct served *lockstep, st
     struct kv_buffer whole = {0};
     kv_buffer_append(&whole, flush, sizeof flush - 1);
     kv_buffer_append(&whole, input.data, input.bytes);
-    assert_true(talk(redis->port, kv_buffer_span(&whole), &expected));
-    assert_true(talk(lockstep->port, kv_buffer_span(&whole), &found));
+    assert_true(program_talk(redis->port, kv_buffer_span(&whole), &expected));
+    assert_true(program_talk(lockstep->port, kv_buffer_span(&whole), &found));
     const char *a = comparable(expected.data);
     const char *b = comparable(found.data);
     size_t a_bytes = expected.end - (size_t)(a - expected.data);
@@ -257,7 +121,7 @@ static int compare(const struct served *redis, const struct served *lockstep, st
 }
 
 /* Values at the limit, and one byte beyond: as arrays. */
-static int compare_large(const struct served *redis, const struct served *lockstep)
+static int compare_large(const struct program *redis, const struct program *lockstep)
 {
     int different = 0;
     for (size_t bytes = (1u << 20) - 1; bytes <= (1u << 20) + 1; bytes++) {
@@ -279,20 +143,22 @@ static int compare_large(const struct served *redis, const struct served *lockst
 
 static void compare_all(const char *state)
 {
-    struct served redis;
-    struct served lockstep;
+    struct program redis;
+    struct program lockstep;
     int different = 0;
     if (system("command -v redis-server >/dev/null") != 0) {
         skip();
     }
     start_redis(&redis);
-    start_lockstep(&lockstep, state);
+    const char *const flags[] = {"--state", state, NULL};
+    program_start_lockstep(&lockstep, flags);
+    program_await(&lockstep, "DBSIZE\r\n", ":0\r\n");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         different += compare(&redis, &lockstep, cases[i]);
     }
     different += compare_large(&redis, &lockstep);
-    end(&redis);
-    end(&lockstep);
+    program_end(&redis);
+    program_end(&lockstep);
     assert_int_equal(different, 0);
 }
 

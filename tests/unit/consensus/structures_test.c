@@ -161,8 +161,8 @@ TEST(ring, sums_agree_with_an_array_through_pushes_drops_and_truncations)
             first = first > last ? last : first;
             ls__ring_drop(&ring, first);
         } else if (last >= first) {
-            ls_index from = last - (random >> 20) % 3;
-            from = from < first ? first : from;
+            ls_index back = (random >> 20) % 3;
+            ls_index from = last - (back < last - first ? back : last - first);
             ls__ring_truncate(&ring, from);
             last = from - 1;
         }

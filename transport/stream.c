@@ -215,6 +215,7 @@ void ls__out_written(struct ls__out *out, size_t bytes)
     out->sealed -= bytes;
     while (bytes > 0) {
         struct ls__frame *frame = out->first;
+        LS_ASSERT(frame != NULL); /* what is sealed and not written is in a frame */
         size_t left = frame->wire - frame->written, some = bytes < left ? bytes : left;
         frame->written += (uint32_t)some;
         bytes -= some;

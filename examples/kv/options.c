@@ -96,7 +96,7 @@ bool kv_address_split(const char *address, char *host, char *port)
     }
     (void)memcpy(host, first, bytes);
     host[bytes] = '\0';
-    (void)strcpy(port, colon + 1);
+    (void)memcpy(port, colon + 1, strlen(colon + 1) + 1);
     return true;
 }
 
@@ -219,7 +219,7 @@ static bool members_read(struct kv_options *options, const char *list,
     if (strlen(list) >= sizeof options->texts) {
         return wrong(why, "--members: longer than %zu bytes", sizeof options->texts - 1);
     }
-    (void)strcpy(options->texts, list);
+    (void)memcpy(options->texts, list, strlen(list) + 1);
     options->founders_count = 0;
     for (char *at = options->texts; at != NULL;) {
         char *comma = strchr(at, ',');

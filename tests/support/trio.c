@@ -49,7 +49,41 @@ static enum ls_status tally_query(void *self, struct ls_span query, struct ls_re
     return ls_reply_set(reply, 0, &tally->count, sizeof tally->count);
 }
 
+/* What it knows of the applied index is that of its last command: a little less is fine. */
+static enum ls_status tally_open(void *self, const struct ls_group_id *group,
+                                 const struct ls_incarnation *incarnation, ls_index *applied,
+                                 struct ls_error *error)
+{
+    (void)group;
+    (void)incarnation;
+    (void)error;
+    *applied = ((struct tally *)self)->last;
+    return LS_OK;
+}
+
+static ls_index tally_durable(void *self)
+{
+    return ((struct tally *)self)->last;
+}
+
 /* ---- members ---- */
+
+static void open_store(const struct trio *trio, struct trio_member *member, struct ls_storage *out)
+{
+    struct ls_error error = {LS_OK, ""};
+    if (!trio->disk) {
+        assert_ok(ls_storage_memory_open_on(member->medium, out, &error));
+        return;
+    }
+    if (member->directory == NULL) {
+        member->directory = test_directory();
+    }
+    const struct ls_storage_rocksdb_options options = {.size = sizeof options,
+                                                       .directory = member->directory};
+    if (ls_storage_rocksdb_open(&options, out, &error) != LS_OK) {
+        fail_msg("%s", error.text);
+    }
+}
 
 void trio_open(struct trio *trio, size_t count)
 {
@@ -81,12 +115,14 @@ void trio_start(struct trio *trio, size_t at)
     ls_node_options_init(&node);
     node.base = trio->base;
     node.identity = member->identity;
-    assert_ok(ls_storage_memory_open_on(member->medium, &node.storage, &error));
+    open_store(trio, member, &node.storage);
     assert_ok(ls_loopback_endpoint(trio->hub, member->identity, &node.transport, &error));
     if (ls_node_open(&node, &member->node, &error) != LS_OK) {
         fail_msg("%s", error.text);
     }
-    member->tally = (struct tally){0};
+    if (!trio->durable) {
+        member->tally = (struct tally){0};
+    }
     member->closed = false;
     struct ls_group_options options = trio->options;
     options.name = trio->group_name;
@@ -98,6 +134,10 @@ void trio_start(struct trio *trio, size_t at)
                                           .signature = tally_signature,
                                           .apply = tally_apply,
                                           .query = tally_query};
+    if (trio->durable) {
+        options.machine.open = tally_open;
+        options.machine.durable_applied = tally_durable;
+    }
     if (ls_group_join(member->node, &options, &member->group, &error) != LS_OK) {
         fail_msg("%s", error.text);
     }

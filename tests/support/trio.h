@@ -32,6 +32,7 @@ struct trio_member {
     struct ls_group *group;
     struct tally tally;
     struct ls_storage_medium *medium; /* outlives the store: what a restart finds */
+    const char *directory;            /* the same, of trio.disk */
     bool closed;
 };
 
@@ -44,6 +45,8 @@ struct trio {
     struct ls_group_options
         options; /* used at every open: a test may change it before trio_start */
     const char *group_name;
+    bool disk;    /* stores are RocksDB in fresh directories instead of a medium */
+    bool durable; /* the machines keep their state while closed, and say so */
 };
 
 /** Prepares `count` members a, b, c ...; none runs yet. */

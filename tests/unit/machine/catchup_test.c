@@ -208,3 +208,132 @@ TEST(catchup, many_returns_leave_all_members_equal)
     }
     trio_close(&trio);
 }
+
+TEST(catchup, from_stores_on_disk)
+{
+    struct trio trio;
+    open_small_cache(&trio, 3);
+    trio.disk = true;
+    trio.options.election_ms = 300; /* disks are slower than memory */
+    trio.options.heartbeat_ms = 50;
+    size_t leader = trio_up(&trio);
+    size_t away = (leader + 1) % 3;
+    load(&trio, leader, 1);
+    trio_stop(&trio, away);
+    load(&trio, leader, 4);
+    trio_start(&trio, away);
+    trio_wait_equal(&trio, 5 * BATCH);
+    trio_until(&trio, is_online, &away);
+    assert_string_equal(status_of(&trio, away).sync.strategy, "log replay");
+    trio_close(&trio);
+}
+
+/* ---- pruning ---- */
+
+static struct ls_log_replay_options keep_little = {.size = sizeof keep_little, .keep_entries = 700};
+
+static void open_pruning(struct trio *trio, struct ls_statesync *sync)
+{
+    open_small_cache(trio, 3);
+    assert_ok(ls_log_replay(&keep_little, sync));
+    trio->options.statesyncs = sync;
+    trio->options.statesyncs_count = 1;
+    trio->durable = true;
+}
+
+static ls_index prune_all(const struct trio *trio, size_t at)
+{
+    ls_index pruned = 0;
+    assert_ok(ls_group_prune(trio->members[at].group, UINT64_MAX, &pruned));
+    assert_int_equal(status_of(trio, at).log_first, pruned + 1);
+    return pruned;
+}
+
+static bool all_acknowledged(struct trio *trio, void *arg)
+{
+    const ls_index *index = arg;
+    for (size_t i = 0; i < trio->count; i++) {
+        if (trio->members[i].node != NULL && status_of(trio, i).prune_safe < *index) {
+            return false;
+        }
+    }
+    return true;
+}
+
+TEST(catchup, a_pruned_log_still_brings_back_who_was_away_for_a_short_time)
+{
+    struct trio trio;
+    struct ls_statesync sync;
+    open_pruning(&trio, &sync);
+    size_t leader = trio_up(&trio);
+    size_t away = (leader + 1) % 3;
+    load(&trio, leader, 6);
+    trio_wait_equal(&trio, 6 * BATCH);
+    ls_index safe = 5 * BATCH - 200;
+    trio_until(&trio, all_acknowledged, &safe);
+    trio_stop(&trio, away);
+    assert_true(prune_all(&trio, leader) >= safe);
+    assert_true(prune_all(&trio, (leader + 2) % 3) >= safe);
+    load(&trio, leader, 1);
+    trio_start(&trio, away);
+    trio_wait_equal(&trio, 7 * BATCH);
+    trio_until(&trio, is_online, &away);
+    assert_string_equal(status_of(&trio, away).sync.strategy, "log replay");
+    for (size_t i = 0; i < 3; i++) { /* and each opens again with what is left */
+        trio_stop(&trio, i);
+        trio_start(&trio, i);
+        (void)trio_wait_leader(&trio);
+    }
+    load(&trio, trio_wait_leader(&trio), 1);
+    trio_wait_equal(&trio, 8 * BATCH);
+    trio_close(&trio);
+}
+
+TEST(catchup, a_member_that_is_away_keeps_the_log_it_needs)
+{
+    struct trio trio;
+    struct ls_statesync sync;
+    open_pruning(&trio, &sync);
+    size_t leader = trio_up(&trio);
+    size_t away = (leader + 1) % 3;
+    load(&trio, leader, 2);
+    trio_wait_equal(&trio, 2 * BATCH);
+    trio_stop(&trio, away);
+    load(&trio, leader, 8);
+    trio_wait_equal(&trio, 10 * BATCH);
+    assert_true(prune_all(&trio, leader) <= 2 * BATCH + 2);
+    assert_true(prune_all(&trio, (leader + 2) % 3) <= 2 * BATCH + 2);
+    trio_start(&trio, away);
+    trio_wait_equal(&trio, 10 * BATCH);
+    trio_close(&trio);
+}
+
+static bool waits_for_entries(struct trio *trio, void *arg)
+{
+    struct ls_sync_progress sync = status_of(trio, *(size_t *)arg).sync;
+    return sync.phase == LS_SYNC_WAITING &&
+           strcmp(sync.reason, "no peer holds the next entry") == 0;
+}
+
+TEST(catchup, a_member_whose_entries_are_gone_everywhere_says_what_it_waits_for)
+{
+    struct trio trio;
+    struct ls_statesync sync;
+    open_pruning(&trio, &sync);
+    size_t leader = trio_up(&trio);
+    size_t away = (leader + 1) % 3;
+    load(&trio, leader, 6);
+    trio_wait_equal(&trio, 6 * BATCH);
+    ls_index safe = 5 * BATCH - 200;
+    trio_until(&trio, all_acknowledged, &safe);
+    trio_stop(&trio, away);
+    (void)prune_all(&trio, leader);
+    (void)prune_all(&trio, (leader + 2) % 3);
+    ls_storage_medium_wipe(trio.members[away].medium);
+    trio.members[away].tally = (struct tally){0};
+    trio_start(&trio, away);
+    trio_until(&trio, waits_for_entries, &away);
+    assert_int_equal(status_of(&trio, away).sync.failures, 0);
+    assert_int_equal(trio_execute(&trio, leader, "the others go on").status, LS_OK);
+    trio_close(&trio);
+}

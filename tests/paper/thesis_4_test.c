@@ -141,6 +141,47 @@ TEST(thesis_4_2_3, a_leader_in_touch_is_not_deposed_by_a_vote)
     bench_close(bench);
 }
 
+/* P6, E11: who is in no committed configuration is told so, whatever its term, and changes nothing
+ */
+TEST(thesis_4_2_3, a_stranger_is_told_that_it_is_no_member)
+{
+    struct bench *bench = bench_open(&(struct setup){.voters = 3, .term = 1, .log = {1, 1}});
+    bench_append(bench, 1, CURSOR(1, 2), NULL, 0, 2);
+    bench_pass(bench, 3u * BENCH_ELECTION_MS);
+    bench_vote(bench, E, 40, CURSOR(1, 2));
+    const struct ls_outgoing *reply = bench_sent(bench, LS_MESSAGE_VOTE_REPLY, E);
+    assert_non_null(reply);
+    assert_false(reply->message.as.vote_reply.granted);
+    assert_true(reply->message.as.vote_reply.not_member);
+    assert_int_equal(bench->ready.term, 1);
+    assert_false(bench->ready.hard_state.voted);
+    bench_close(bench);
+}
+
+/* ... and a candidate that is told so by a member asks no more, until a leader is heard again */
+TEST(thesis_4_2_3, who_was_told_that_it_is_no_member_campaigns_no_more)
+{
+    struct bench *bench = bench_open(&(struct setup){.voters = 3, .term = 1, .log = {1, 1}});
+    bench_wait(bench);
+    assert_int_equal(bench->ready.role, LS_ROLE_PRE_CANDIDATE);
+    struct ls_message notice = bench_message(bench, LS_MESSAGE_PRE_VOTE_REPLY, B, 1);
+    notice.as.vote_reply.not_member = true;
+    bench_receive(bench, &notice);
+    bench_forget(bench);
+    for (int waits = 0; waits < 10 && bench->ready.deadline_us != UINT64_MAX; waits++) {
+        bench_wait(bench);
+    }
+    assert_int_equal(bench_count(bench, LS_MESSAGE_PRE_VOTE, -1), 0);
+    assert_int_equal(bench->ready.role, LS_ROLE_FOLLOWER);
+
+    bench_heartbeat(bench, B, 1, 0);
+    for (int waits = 0; waits < 10 && bench->ready.role == LS_ROLE_FOLLOWER; waits++) {
+        bench_wait(bench);
+    }
+    assert_int_equal(bench->ready.role, LS_ROLE_PRE_CANDIDATE);
+    bench_close(bench);
+}
+
 /* "a special flag ... permission to disrupt the leader" for leadership transfer */
 TEST(thesis_4_2_3, a_vote_asked_for_by_the_leader_is_not_ignored)
 {

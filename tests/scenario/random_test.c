@@ -14,7 +14,7 @@
 #include "realm.h"
 #include "test.h"
 
-#define ROUNDS_DEFAULT 1500u
+#define ROUNDS_DEFAULT 1000u
 #define CHAOS_STEPS    120u
 #define HEAL_LIMIT_US  30000000u
 

@@ -47,11 +47,11 @@ static void remove_directories(void)
     }
 }
 
-const char *test_directory(void)
+static const char *fresh_directory(const char *below)
 {
     struct directory *directory = calloc(1, sizeof *directory);
     assert_non_null(directory);
-    (void)snprintf(directory->path, sizeof directory->path, "/tmp/lockstep-test-XXXXXX");
+    (void)snprintf(directory->path, sizeof directory->path, "%s/lockstep-test-XXXXXX", below);
     assert_non_null(mkdtemp(directory->path));
     if (directories == NULL) {
         (void)atexit(remove_directories);
@@ -59,6 +59,16 @@ const char *test_directory(void)
     directory->next = directories;
     directories = directory;
     return directory->path;
+}
+
+const char *test_directory(void)
+{
+    return fresh_directory("/tmp");
+}
+
+const char *test_memory_directory(void)
+{
+    return fresh_directory(access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
 }
 
 uint64_t test_seed(void)

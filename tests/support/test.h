@@ -40,6 +40,9 @@ void test_register(struct test_case *test);
 /** A fresh directory, removed when the program ends; the path lives until then. */
 const char *test_directory(void);
 
+/** The same on a file system in memory, if there is one: where syncing is not what is tested. */
+const char *test_memory_directory(void);
+
 /** A random test's seed: LS_TEST_SEED if set, else fresh; printed. */
 uint64_t test_seed(void);
 

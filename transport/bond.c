@@ -71,11 +71,11 @@ static bool slots_reserve(struct ls__link *link)
         return false;
     }
     struct ls__bond **slots =
-        ls__tcp_allocate(link->tcp, link->slots, wanted * sizeof *link->slots);
+        ls__tcp_allocate(link->tcp, link->slots, wanted * sizeof(struct ls__bond *));
     if (slots == NULL) {
         return false;
     }
-    (void)memset(slots + capacity, 0, (wanted - capacity) * sizeof *slots);
+    (void)memset(slots + capacity, 0, (wanted - capacity) * sizeof(struct ls__bond *));
     link->slots = slots;
     link->slots_capacity = wanted;
     return true;

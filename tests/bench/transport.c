@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What one encrypted link carries over 127.0.0.1, one way, sender and receiver on a thread each:
- * large messages on the bulk lane, small ones on the consensus lane, flushed in batches.
+ * large messages on the bulk lane, small ones on the consensus lane, flushed in batches; and how
+ * often one message goes to and fro.
  */
 #include <event2/event.h>
 #include <inttypes.h>
@@ -12,7 +13,7 @@
 
 #include <lockstep/transport.h>
 
-enum { MEASURE_US = 1000000, BATCH = 64 };
+enum { MEASURE_US = 1000000, BATCH = 64, ECHO_BYTES = 100 };
 
 struct side {
     struct event_base *base;
@@ -23,8 +24,7 @@ struct side {
     struct event *pump;
     enum ls_lane lane;
     size_t message_bytes;
-    bool sending, up;
-    uint64_t start_us;
+    bool sending, echo;
     atomic_uint_fast64_t messages, bytes;
 };
 
@@ -34,9 +34,10 @@ static void on_receive(void *self, const struct ls_group_id *group, const struct
                        enum ls_lane lane, struct ls_span message)
 {
     struct side *side = self;
-    (void)group;
-    (void)peer;
-    (void)lane;
+    if (side->echo) {
+        (void)side->transport.send(side->transport.self, group, peer, lane, message);
+        side->transport.flush(side->transport.self);
+    }
     (void)atomic_fetch_add_explicit(&side->messages, 1, memory_order_relaxed);
     (void)atomic_fetch_add_explicit(&side->bytes, message.bytes, memory_order_relaxed);
 }
@@ -50,9 +51,12 @@ static void pump_soon(struct side *side)
 static void on_bond(void *self, const struct ls_bond_notice *notice)
 {
     struct side *side = self;
-    if (notice->event == LS_BOND_UP && side->sending) {
-        side->up = true;
+    if (notice->event == LS_BOND_UP && side->sending && !side->echo) {
         pump_soon(side);
+    } else if (notice->event == LS_BOND_UP && side->sending) {
+        const struct ls_span message = {payload, side->message_bytes};
+        (void)side->transport.send(side->transport.self, &side->group, &side->peer, side->lane,
+                                   message);
     }
 }
 
@@ -126,8 +130,10 @@ static void open_side(struct side *side, const char *name, const char *other, co
 
 static void measure(const char *what, enum ls_lane lane, size_t message_bytes, const char *address)
 {
-    struct side sides[2] = {{.sending = true, .lane = lane, .message_bytes = message_bytes},
-                            {.lane = lane}};
+    const bool echo = message_bytes == ECHO_BYTES;
+    struct side sides[2] = {
+        {.sending = true, .lane = lane, .message_bytes = message_bytes, .echo = echo},
+        {.lane = lane, .echo = echo}};
     pthread_t threads[2];
     open_side(&sides[0], "a", "b", address);
     open_side(&sides[1], "b", "a", address);
@@ -162,5 +168,6 @@ int main(int argc, char **argv)
     measure("bulk, 1 MiB", LS_LANE_BULK, 1u << 20, address);
     measure("consensus, 4 KiB", LS_LANE_CONSENSUS, 4u << 10, address);
     measure("consensus, 128 bytes", LS_LANE_CONSENSUS, 128, address);
+    measure("consensus, one to and fro", LS_LANE_CONSENSUS, ECHO_BYTES, address);
     return 0;
 }

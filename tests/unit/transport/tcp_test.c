@@ -268,7 +268,7 @@ TEST(tcp, unknown_options_are_refused)
     assert_int_equal(ls_transport_tcp_open(&options.known, &transport, &error), LS_ERR_INVALID);
     options.unknown = 0;
     assert_ok(ls_transport_tcp_open(&options.known, &transport, &error));
-    transport.close(transport.self); /* never started */
+    transport.close(transport.self);       /* never started */
     options.known.bulk_bytes_per_s = 1000; /* a ping would wait for longer than it may */
     assert_int_equal(ls_transport_tcp_open(&options.known, &transport, &error), LS_ERR_INVALID);
     options.known.bulk_bytes_per_s = 0;

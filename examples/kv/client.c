@@ -14,7 +14,7 @@
 #include "text.h"
 
 /* unread input beyond which a waiting client is not read from */
-#define INPUT_PAUSE_BYTES (4 * KV_READ_BYTES)
+#define INPUT_PAUSE_BYTES (8 * KV_READ_BYTES)
 /* memory that an idle client may keep for its next replies */
 #define OUTPUT_KEEP_BYTES (16u << 10)
 

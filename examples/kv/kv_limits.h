@@ -35,7 +35,7 @@
 /* read barriers under way: one is enough for throughput, more shorten the wait */
 #define KV_BARRIERS_MAX 4u
 /* commands of one client in one loop turn, so that others get theirs */
-#define KV_COMMANDS_PER_TURN 1024u
+#define KV_COMMANDS_PER_TURN 2048u
 /* connected clients */
 #define KV_CLIENTS_MAX 10000u
 /* name of a client, bytes with the terminator */

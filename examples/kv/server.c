@@ -236,6 +236,10 @@ void kv_server_close(struct kv_server *server)
     if (server->listener != NULL) {
         evconnlistener_free(server->listener);
     }
+    server->group = NULL;
+    server->turning = true; /* no more turns: what still waits ends here */
+    kv_writes_flush(server);
+    kv_reads_flush(server);
     /* what the last callbacks answered goes out as far as the sockets take it */
     for (struct kv_client *client = server->clients; client != NULL;) {
         struct kv_client *next = client->next;
@@ -261,6 +265,17 @@ void kv_server_close(struct kv_server *server)
     free(server);
 }
 
+/* With the reason, which an operator looks for first. */
+static void reply_halted(struct resp_out *out, struct kv_server *server)
+{
+    struct ls_group_status status = {.text = ""};
+    if (server->group != NULL) {
+        ls_group_status(server->group, &status);
+    }
+    resp_error(out, "ERR this member is halted%s%s", status.text[0] == '\0' ? "" : ": ",
+               status.text);
+}
+
 void kv_reply_status(struct resp_out *out, struct kv_server *server, enum ls_status status)
 {
     const char *trouble = kv_machine_trouble(server->machine);
@@ -278,6 +293,9 @@ void kv_reply_status(struct resp_out *out, struct kv_server *server, enum ls_sta
         break;
     case LS_ERR_UNKNOWN:
         resp_error(out, "UNKNOWN outcome unknown");
+        break;
+    case LS_ERR_HALTED:
+        reply_halted(out, server);
         break;
     default:
         resp_error(out, "ERR %s%s%s", ls_status_text(status), trouble == NULL ? "" : ": ",

@@ -46,7 +46,7 @@ enum kv_wait {
 struct kv_write {
     struct kv_client *client;
     struct kv_write *next;
-    bool done;
+    bool proposed, done;
     struct kv_buffer reply; /* RESP3, kept while earlier ones are not done */
 };
 
@@ -69,6 +69,7 @@ struct kv_client {
 
     struct kv_write *writes, **writes_tail;
     uint32_t writes_count;
+    uint32_t proposed_count; /* of its writes, handed to the group and not done */
 
     /* Reads that begin before this place of the input may use the last barrier ... */
     uint64_t fresh_until;

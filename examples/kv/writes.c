@@ -47,10 +47,11 @@ static void write_done(struct kv_write *write, struct ls_span reply)
     struct kv_client *client = write->client;
     kv_client_reference(client);
     write->done = true;
+    client->proposed_count -= write->proposed ? 1 : 0;
     kv_buffer_append(&write->reply, reply.data, reply.bytes);
     if (client->writes == write) {
         replies_release(client);
-        if (client->wait == KV_WAIT_WRITES && client->writes_count <= KV_CLIENT_WRITES_MAX / 2) {
+        if (client->wait == KV_WAIT_WRITES && client->writes == NULL) {
             client->wait = KV_WAIT_NONE;
         }
         kv_client_touch(client);
@@ -129,7 +130,7 @@ static bool staged_reserve(struct kv_server *server)
 enum kv_wait kv_writes_add(struct kv_client *client, const struct kv_command *command)
 {
     struct kv_server *server = client->server;
-    if (client->writes_count >= KV_CLIENT_WRITES_MAX) {
+    if (client->proposed_count > 0 || client->writes_count >= KV_CLIENT_WRITES_MAX) {
         return KV_WAIT_WRITES;
     }
     size_t before = kv_buffer_bytes(&server->staged_bytes);
@@ -172,13 +173,17 @@ static void staged_remove(struct kv_server *server, size_t count, size_t bytes)
     }
 }
 
-/* How many writes make the next batch, and their bytes. */
+/* How many writes make the next batch, and their bytes. None: the first one has to wait. */
 static size_t batch_measure(const struct kv_server *server, size_t *bytes)
 {
     size_t count = 0;
     *bytes = 0;
     while (count < server->staged_count && count < LS_PROPOSE_ENTRIES_MAX) {
-        size_t more = server->staged[server->staged_first + count].bytes;
+        const struct kv_staged *staged = &server->staged[server->staged_first + count];
+        size_t more = staged->bytes;
+        if (staged->write->client->proposed_count > 0) {
+            break; /* behind its own writes, which were cut off by the limits of a batch */
+        }
         if (count > 0 && *bytes + more > KV_PROPOSE_BYTES_MAX) {
             break;
         }
@@ -211,6 +216,10 @@ static enum ls_status batch_propose(struct kv_server *server, size_t count, size
     enum ls_status status =
         ls_group_execute_many(server->group, spans, count, &call, batch_done, batch);
     if (status == LS_OK) {
+        for (size_t i = 0; i < count; i++) {
+            batch->writes[i]->proposed = true;
+            batch->writes[i]->client->proposed_count++;
+        }
         server->batches++;
         staged_remove(server, count, bytes);
     } else {
@@ -235,6 +244,9 @@ void kv_writes_flush(struct kv_server *server)
     while (server->staged_count > 0) {
         size_t bytes = 0;
         size_t count = batch_measure(server, &bytes);
+        if (count == 0) {
+            break; /* the batch before it ends with a turn */
+        }
         enum ls_status status =
             server->group == NULL ? LS_ERR_CLOSED : batch_propose(server, count, bytes);
         bool late = kv_now_ms() - server->staged[server->staged_first].since_ms >= KV_CALL_MS;

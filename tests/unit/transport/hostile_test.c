@@ -575,6 +575,36 @@ TEST(hostile, insider_that_breaks_the_protocol_loses_the_connection)
     network_close(&network);
 }
 
+TEST(hostile, bulk_connection_joins_only_the_session_it_names)
+{
+    struct network network;
+    struct insider consensus, strays[2], bulk, second;
+    static struct awaited awaited;
+    begin(&network, 1);
+    insider_open(&consensus, &network, LS_LANE_CONSENSUS);
+    for (size_t i = 0; i < 2; i++) { /* any bytes, and the transcript of itself */
+        struct ls__control bind = {.kind = LS__CONTROL_BIND};
+        insider_open(&strays[i], &network, LS_LANE_BULK);
+        (void)memcpy(bind.session, i == 0 ? network.key : strays[i].handshake.transcript,
+                     sizeof bind.session);
+        insider_control(&strays[i], &bind);
+        network_until(&network, raw_ended, &strays[i].raw);
+        insider_close(&strays[i]);
+    }
+    insider_open(&bulk, &network, LS_LANE_BULK);
+    insider_bind(&bulk, &consensus);
+    insider_await(&consensus, LS__CONTROL_PING, &awaited); /* the link is up */
+    insider_open(&second, &network, LS_LANE_BULK);
+    insider_bind(&second, &consensus);
+    network_until(&network, raw_ended, &second.raw);
+    raw_receive(&bulk.raw);
+    assert_false(bulk.raw.ended);
+    insider_close(&second);
+    insider_close(&bulk);
+    insider_close(&consensus);
+    network_close(&network);
+}
+
 TEST(hostile, insider_may_offer_only_so_many_groups)
 {
     struct network network;

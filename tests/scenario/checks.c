@@ -129,9 +129,26 @@ void check_append(struct node *node, ls_index index, const struct ls_entry *entr
     known->entries[known->count++] = now;
 }
 
-/* Of the voters of one half, how many satisfy `holds`; true when that is a quorum. */
+/* Does a member keep a promise: now, or (`ghost`) before it was wiped or torn? */
+typedef bool holds_fn(const struct node *node, bool ghost, const void *arg);
+
+/* Promises count for the recorded incarnation only; {0} records none yet. */
+static bool promise_kept(const struct node *node, const struct ls_member *member, holds_fn *holds,
+                         const void *arg)
+{
+    static const struct ls_incarnation none = {{0}};
+    bool any = ls_incarnation_equal(&member->incarnation, &none);
+    struct ls_incarnation present = realm_incarnation(node, node->incarnation);
+    struct ls_incarnation ghost = realm_incarnation(node, node->ghost_incarnation);
+    bool now = any || ls_incarnation_equal(&member->incarnation, &present);
+    bool before =
+        node->ghost_incarnation != 0 && (any || ls_incarnation_equal(&member->incarnation, &ghost));
+    return (now && holds(node, false, arg)) || (before && holds(node, true, arg));
+}
+
+/* Do a majority of the voters of one half keep the promise? */
 static bool quorum(const struct node *node, const struct ls_configuration *configuration,
-                   bool outgoing, bool (*holds)(const struct node *, const void *), const void *arg)
+                   bool outgoing, holds_fn *holds, const void *arg)
 {
     unsigned voters = 0, holding = 0;
     for (uint32_t i = 0; i < configuration->count; i++) {
@@ -139,37 +156,25 @@ static bool quorum(const struct node *node, const struct ls_configuration *confi
         bool votes = outgoing
                          ? member->outgoing_voter
                          : member->role == LS_MEMBER_VOTER || member->role == LS_MEMBER_WITNESS;
-        if (!votes) {
-            continue;
-        }
-        voters++;
         const struct node *other = realm_by_id(node->realm, &member->id);
-        if (other == NULL) {
-            continue;
-        }
-        static const struct ls_incarnation none = {{0}};
-        struct ls_incarnation present = realm_incarnation(other, other->incarnation);
-        if ((ls_incarnation_equal(&member->incarnation, &present) ||
-             ls_incarnation_equal(&member->incarnation, &none)) &&
-            holds(other, arg)) {
-            holding++;
-        }
+        voters += votes ? 1 : 0;
+        holding += votes && other != NULL && promise_kept(other, member, holds, arg) ? 1 : 0;
     }
-    return holding + node->realm->damaged > voters / 2;
+    return holding > voters / 2;
 }
 
 static bool joint_quorum(const struct node *node, const struct ls_configuration *configuration,
-                         bool (*holds)(const struct node *, const void *), const void *arg)
+                         holds_fn *holds, const void *arg)
 {
     return quorum(node, configuration, false, holds, arg) &&
            (!configuration->joint || quorum(node, configuration, true, holds, arg));
 }
 
-static bool disk_holds(const struct node *node, const void *arg)
+static bool disk_holds(const struct node *node, bool ghost, const void *arg)
 {
     const struct ls_cursor *at = arg;
-    return node->disk.log.anchor.index >= at->index ||
-           log_term(&node->disk.log, at->index) == at->term;
+    const struct log *log = ghost ? &node->ghost : &node->disk.log;
+    return log->anchor.index >= at->index || log_term(log, at->index) == at->term;
 }
 
 struct vote_of {
@@ -177,7 +182,7 @@ struct vote_of {
     unsigned candidate;
 };
 
-static bool voted_for(const struct node *node, const void *arg)
+static bool voted_for(const struct node *node, bool ghost, const void *arg)
 {
     const struct vote_of *vote = arg;
     const struct ls_hard_state *durable = &node->disk.hard_state;
@@ -185,7 +190,9 @@ static bool voted_for(const struct node *node, const void *arg)
         return durable->term == vote->term && durable->voted &&
                ls_peer_id_equal(&durable->vote, &node->id);
     }
-    return vote->term < node->votes_count && node->votes[vote->term] == vote->candidate + 1;
+    const unsigned *votes = ghost ? node->ghost_votes : node->votes;
+    size_t count = ghost ? node->ghost_votes_count : node->votes_count;
+    return vote->term < count && votes[vote->term] == vote->candidate + 1;
 }
 
 static void check_new_leader(struct node *node, const struct ls_ready *ready)

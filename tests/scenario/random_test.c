@@ -14,7 +14,7 @@
 #include "realm.h"
 #include "test.h"
 
-#define ROUNDS_DEFAULT 1000u
+#define ROUNDS_DEFAULT 600u
 #define CHAOS_STEPS    120u
 #define HEAL_LIMIT_US  30000000u
 
@@ -205,7 +205,20 @@ static void one_fault(struct realm *realm, struct counts *counts)
         }
         break;
     default:
+        node->asleep = !node->asleep;
         break;
+    }
+}
+
+/* Everybody who thinks it leads, and now and then another: a deposed leader must not answer. */
+static void read_somewhere(struct realm *realm, struct counts *counts)
+{
+    for (unsigned i = 0; i < realm->nodes_count; i++) {
+        struct node *node = &realm->nodes[i];
+        if (node->alive && (node->role == LS_ROLE_LEADER || chance(realm, 25))) {
+            counts->reads++;
+            (void)realm_read(node);
+        }
     }
 }
 
@@ -217,11 +230,7 @@ static void chaos(struct realm *realm, struct counts *counts)
             propose_somewhere(realm, counts);
         }
         if (chance(realm, 30)) {
-            struct node *node = any_node(realm);
-            if (node->alive) {
-                counts->reads++;
-                (void)realm_read(node);
-            }
+            read_somewhere(realm, counts);
         }
         if (chance(realm, 50)) {
             one_fault(realm, counts);
@@ -248,6 +257,7 @@ static void heal(struct realm *realm)
         struct node *node = &realm->nodes[i];
         node->disk_held = false;
         node->apply_held = false;
+        node->asleep = false;
         if (node->alive && node->halted != LS_OK) {
             realm_crash(node, 0);
         }

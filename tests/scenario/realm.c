@@ -53,6 +53,8 @@ void realm_close(struct realm *realm)
         ls_core_close(node->core);
         log_release(&node->disk.log);
         log_release(&node->view);
+        log_release(&node->ghost);
+        free(node->ghost_votes);
         free(node->batches);
         free(node->held.items);
         free(node->votes);
@@ -405,13 +407,22 @@ void realm_crash(struct node *node, size_t kept)
     }
 }
 
+static void keep_ghost(struct node *node)
+{
+    log_copy(&node->ghost, &node->disk.log);
+    node->ghost_incarnation = node->incarnation;
+}
+
 void realm_wipe(struct node *node)
 {
     LS_ASSERT(!node->alive);
+    keep_ghost(node);
+    free(node->ghost_votes);
+    node->ghost_votes = node->votes;
+    node->ghost_votes_count = node->votes_count;
     log_release(&node->disk.log);
     node->disk = (struct disk){0};
     node->incarnation++;
-    free(node->votes);
     node->votes = NULL;
     node->votes_count = 0;
     node->realm->damaged++;
@@ -420,6 +431,7 @@ void realm_wipe(struct node *node)
 void realm_tear(struct node *node, size_t count)
 {
     LS_ASSERT(!node->alive && count <= node->disk.log.count);
+    keep_ghost(node);
     node->disk.guard_last = log_last(&node->disk.log);
     node->disk.torn = true;
     node->disk.log.count -= count;

@@ -112,6 +112,11 @@ struct node {
 
     unsigned *votes; /* by term: 1 + candidate, of the present incarnation */
     size_t votes_count;
+    /* what it had promised before it was wiped or torn: that much was counted rightly */
+    struct log ghost;
+    unsigned ghost_incarnation; /* 0: none */
+    unsigned *ghost_votes;
+    size_t ghost_votes_count;
     bool linked[REALM_NODES_MAX];
 };
 
@@ -179,7 +184,7 @@ struct realm {
     ls_index committed; /* the longest commit any member has seen */
     unsigned *leaders;  /* by term: 1 + node */
     size_t leaders_count;
-    unsigned damaged; /* wipes and torn disks so far: promises that the faults themselves broke */
+    unsigned damaged; /* wipes and torn disks so far */
     struct pending_read *reads;
     size_t reads_count, reads_capacity;
     uint64_t steps;

@@ -142,14 +142,28 @@ static bool warm_visit(void *arg, ls_index index, const struct ls_entry *entry)
     return true;
 }
 
-/* Reads the tail of the log into the cache, so that a restarted leader can send it without a state
- * sync. */
+/* What is known to be committed, as far as the store and the machine can tell. */
+static ls_index commit_floor(const struct ls_group *group, const struct ls_storage_state *state)
+{
+    ls_index floor = state->anchor.index;
+    floor = state->commit_hint > floor ? state->commit_hint : floor;
+    floor = floor > state->last.index ? state->last.index : floor; /* behind a guard only (P11) */
+    return group->applied > floor ? group->applied : floor;
+}
+
+/*
+ * Reads the tail of the log into the cache, so that a restarted leader can send it without a state
+ * sync. All that is not known to be committed must be in: a state sync serves committed entries
+ * only, so nobody but the leader can bring the rest to a quorum.
+ */
 static enum ls_status cache_warm(struct ls_group *group, const struct ls_storage_state *state,
                                  uint64_t bytes_max, struct ls_error *error)
 {
     ls_index last = state->last.index;
+    ls_index floor = commit_floor(group, state);
     ls__cache_open(&group->cache, &group->node->env, last + 1);
     ls_index first = last > LS__CACHE_WARM_ENTRIES ? last - LS__CACHE_WARM_ENTRIES + 1 : 1;
+    first = first > floor + 1 ? floor + 1 : first;
     first = first > state->anchor.index ? first : state->anchor.index + 1;
     while (first <= last) {
         enum ls_status status =
@@ -168,7 +182,7 @@ static enum ls_status cache_warm(struct ls_group *group, const struct ls_storage
     uint64_t bytes = 0;
     for (ls_index index = last; ls__cache_at(&group->cache, index) != NULL; index--) {
         bytes += ls__cache_at(&group->cache, index)->data.bytes;
-        if (bytes > bytes_max) {
+        if (bytes > bytes_max && index <= floor) {
             ls__cache_drop(&group->cache, index + 1);
             break;
         }
@@ -246,11 +260,7 @@ static enum ls_status core_open(struct ls_group *group, const struct ls_group_op
     for (size_t i = 0; i < cached; i++) {
         sizes[i] = (uint32_t)ls__cache_at(&group->cache, group->cache.first + i)->data.bytes;
     }
-    ls_index floor = state->anchor.index;
-    floor = state->commit_hint > floor ? state->commit_hint : floor;
-    floor = floor > state->last.index ? state->last.index
-                                      : floor; /* possible behind a guard only (P11) */
-    floor = group->applied > floor ? group->applied : floor;
+    ls_index floor = commit_floor(group, state);
     struct ls_core_config config = {.size = sizeof config,
                                     .env = env,
                                     .group = &group->id,

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -87,15 +88,15 @@ static void info_clients(struct kv_server *server, struct kv_buffer *text)
 /* Resident bytes now, from /proc. */
 static uint64_t resident_bytes(void)
 {
-    unsigned long long pages = 0;
+    char text[128] = "";
     FILE *file = fopen("/proc/self/statm", "re");
-    if (file == NULL || fscanf(file, "%*u %llu", &pages) != 1) {
-        pages = 0;
-    }
+    bool read = file != NULL && fgets(text, sizeof text, file) != NULL;
     if (file != NULL) {
         (void)fclose(file);
     }
-    return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    const char *second = read ? strchr(text, ' ') : NULL;
+    uint64_t pages = second == NULL ? 0 : strtoull(second, NULL, 10);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static void info_memory(struct kv_server *server, struct kv_buffer *text)

@@ -55,9 +55,10 @@ size_t kv_integer_print(int64_t number, char out[KV_INTEGER_BYTES])
     return length;
 }
 
-static char lower(char letter)
+static unsigned char lower(char letter)
 {
-    return letter >= 'A' && letter <= 'Z' ? (char)(letter - 'A' + 'a') : letter;
+    unsigned char byte = (unsigned char)letter;
+    return byte >= 'A' && byte <= 'Z' ? (unsigned char)(byte - 'A' + 'a') : byte;
 }
 
 bool kv_text_is(struct ls_span text, const char *word)

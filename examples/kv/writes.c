@@ -197,7 +197,7 @@ static size_t batch_measure(const struct kv_server *server, size_t *bytes)
 static enum ls_status batch_propose(struct kv_server *server, size_t count, size_t bytes)
 {
     static struct ls_span spans[LS_PROPOSE_ENTRIES_MAX];
-    struct batch *batch = malloc(sizeof *batch + count * sizeof batch->writes[0]);
+    struct batch *batch = malloc(sizeof *batch + count * sizeof(struct kv_write *));
     if (batch == NULL) {
         return LS_ERR_NO_MEMORY;
     }

@@ -277,10 +277,18 @@ static void status_write(struct kv_server *server, struct kv_buffer *text)
     info_lockstep(server, text);
 }
 
+static int member_compare(const void *a, const void *b)
+{
+    const struct ls_member_info *first = a;
+    const struct ls_member_info *second = b;
+    return strcmp(first->member.name, second->member.name);
+}
+
 static void members_write(struct kv_server *server, struct kv_buffer *text)
 {
     struct ls_member_info members[LS_MEMBERS_MAX];
     size_t count = ls_group_members(server->group, members, LS_MEMBERS_MAX);
+    qsort(members, count, sizeof members[0], member_compare);
     for (size_t i = 0; i < count; i++) {
         const struct ls_member *member = &members[i].member;
         line(text, "%s address=%s role=%s%s%s", member->name,

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* The state in RocksDB: what survives, whose it is, and a full disk. */
+#include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <rocksdb/c.h>
 
 #include "kv_limits.h"
 #include "kv_support.h"
@@ -131,6 +135,103 @@ TEST(state, refuses_another_group_and_another_incarnation)
     assert_non_null(strstr(error.text, "another incarnation"));
     assert_non_null(strstr(error.text, directory));
     assert_ok(open_as(directory, &group, &incarnation, &error));
+}
+
+/* A RocksDB directory with one record that lockstep-kv did not write. */
+static const char *foreign_directory(const char *key, const char *value)
+{
+    const char *directory = test_directory();
+    char *text = NULL;
+    rocksdb_options_t *options = rocksdb_options_create();
+    rocksdb_writeoptions_t *write = rocksdb_writeoptions_create();
+    rocksdb_options_set_create_if_missing(options, 1);
+    rocksdb_t *db = rocksdb_open(options, directory, &text);
+    assert_null(text);
+    rocksdb_put(db, write, key, strlen(key), value, strlen(value), &text);
+    assert_null(text);
+    rocksdb_close(db);
+    rocksdb_writeoptions_destroy(write);
+    rocksdb_options_destroy(options);
+    return directory;
+}
+
+TEST(state, refuses_a_newer_format_and_a_foreign_directory)
+{
+    struct ls_group_id group = {{1}};
+    struct ls_incarnation incarnation = {{3}};
+    struct ls_error error = {0};
+    const char *newer = foreign_directory("f", "\2");
+    const char *foreign = foreign_directory("x", "y");
+    assert_int_equal(open_as(newer, &group, &incarnation, &error), LS_ERR_FORMAT);
+    assert_non_null(strstr(error.text, "format 2"));
+    assert_int_equal(open_as(foreign, &group, &incarnation, &error), LS_ERR_CORRUPT);
+    assert_non_null(strstr(error.text, foreign));
+}
+
+/* Inverts a bit in the data of every table file with more than a few records; returns how many. */
+static int tables_damage(const char *directory)
+{
+    int damaged = 0;
+    DIR *list = opendir(directory);
+    assert_non_null(list);
+    for (struct dirent *entry = readdir(list); entry != NULL; entry = readdir(list)) {
+        char path[512];
+        const char *dot = strrchr(entry->d_name, '.');
+        if (dot == NULL || strcmp(dot, ".sst") != 0) {
+            continue;
+        }
+        (void)snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
+        int file = open(path, O_RDWR | O_CLOEXEC);
+        struct stat info;
+        char byte = 0;
+        assert_true(file >= 0);
+        assert_int_equal(fstat(file, &info), 0);
+        if (info.st_size < 8192) {
+            (void)close(file);
+            continue;
+        }
+        assert_int_equal(pread(file, &byte, 1, info.st_size / 3), 1);
+        byte = (char)(byte ^ 0x10);
+        assert_int_equal(pwrite(file, &byte, 1, info.st_size / 3), 1);
+        (void)close(file);
+        damaged++;
+    }
+    (void)closedir(list);
+    return damaged;
+}
+
+TEST(state, a_damaged_file_is_an_error_and_never_a_wrong_value)
+{
+    const char *directory = test_directory();
+    struct kv_bench bench;
+    (void)bench_open_rocksdb(&bench, directory);
+    fill(&bench, 0, 3000);
+    bench_close(&bench);
+    assert_true(tables_damage(directory) > 0);
+    (void)bench_open_rocksdb(&bench, directory);
+    const struct kv_command *get = kv_command_find(text_span("get"));
+    int failed = 0;
+    for (int i = 0; i < 3000; i++) {
+        char key[16];
+        char expected[32];
+        char number[16];
+        (void)snprintf(key, sizeof key, "k%d", i);
+        int digits = snprintf(number, sizeof number, "%d", i);
+        (void)snprintf(expected, sizeof expected, "$%d\r\n%s\r\n", digits, number);
+        struct kv_buffer reply = {0};
+        struct resp_out out = {&reply, 3};
+        const struct ls_span args[2] = {text_span("get"), text_span(key)};
+        if (kv_machine_read(&bench.machine, get, args, 2, &out) != LS_OK) {
+            failed++;
+        } else {
+            assert_int_equal(kv_buffer_bytes(&reply), strlen(expected));
+            assert_memory_equal(reply.data, expected, strlen(expected));
+        }
+        kv_buffer_free(&reply);
+    }
+    assert_true(failed > 0);
+    assert_non_null(strstr(kv_machine_trouble(&bench.machine), directory));
+    bench_close(&bench);
 }
 
 TEST(state, says_that_its_directory_is_in_use)

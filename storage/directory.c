@@ -31,7 +31,10 @@ static bool sync_path(const char *path)
     return synced;
 }
 
-/* mkdir -p, each new name synced in its parent. */
+/*
+ * mkdir -p, each new name synced in its parent. The last name is synced although it exists: whoever
+ * made it may have ended before its own sync. A parent that we may not read was made by others.
+ */
 static bool make_path(const char *path)
 {
     char part[PATH_MAX];
@@ -46,10 +49,11 @@ static bool make_path(const char *path)
         }
         (void)memcpy(part, path, i);
         part[i] = '\0';
-        if (mkdir(part, 0700) != 0) {
-            if (errno != EEXIST && errno != EROFS) {
-                return false;
-            }
+        bool made = mkdir(part, 0700) == 0;
+        if (!made && errno != EEXIST && errno != EROFS) {
+            return false;
+        }
+        if (!made && (i < length || errno == EROFS)) {
             continue;
         }
         char *slash = strrchr(part, '/');
@@ -58,7 +62,7 @@ static bool make_path(const char *path)
         } else {
             slash[slash == part ? 1 : 0] = '\0';
         }
-        if (!sync_path(part)) {
+        if (!sync_path(part) && (made || errno != EACCES)) {
             return false;
         }
     }

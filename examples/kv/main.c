@@ -4,6 +4,7 @@
  * the node, its group, and the clients.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "log.h"
 #include "options.h"
@@ -53,7 +55,27 @@ static void program_signalled(evutil_socket_t signal_number, short what, void *a
     ls_node_close(program->node, program_closed, program);
 }
 
-/* Makes `path`/`name` (name may be empty) and its parents, 0700. */
+/* Until the name of a directory is on disk, a power cut takes it and all that was synced in it. */
+static bool name_sync(const char *path)
+{
+    char parent[PATH_MAX];
+    (void)snprintf(parent, sizeof parent, "%s", path);
+    char *slash = strrchr(parent, '/');
+    if (slash == NULL) {
+        (void)snprintf(parent, sizeof parent, ".");
+    } else {
+        slash[slash == parent ? 1 : 0] = '\0';
+    }
+    int descriptor = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0) {
+        return false;
+    }
+    bool synced = fsync(descriptor) == 0;
+    (void)close(descriptor);
+    return synced;
+}
+
+/* Makes `path`/`name` (name may be empty) and its parents, 0700; each new name is synced. */
 static enum ls_status directory_make(const char *path, const char *name, char out[PATH_MAX],
                                      struct ls_error *error)
 {
@@ -67,7 +89,8 @@ static enum ls_status directory_make(const char *path, const char *name, char ou
             continue;
         }
         *at = '\0';
-        if (mkdir(out, 0700) != 0 && errno != EEXIST) {
+        bool made = mkdir(out, 0700) == 0;
+        if ((!made && errno != EEXIST) || (made && !name_sync(out))) {
             return ls_error_set(error, LS_ERR_IO, "make directory %s: %s", out, strerror(errno));
         }
         *at = here;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The power goes for all members at once, in the middle of writes: each data directory falls back
+ * The power goes for all members at once, in the middle of writes: each disk falls back
  * to what was synced (tests/fault/powercut.c). What was acknowledged before must be there after.
  */
 #define _XOPEN_SOURCE 700
@@ -15,8 +15,8 @@
 #define KEYS_PER_CUT 100000u
 
 static struct cluster cluster;
-static char environment[CLUSTER_MEMBERS_MAX][4][512];
-static char shadows[CLUSTER_MEMBERS_MAX][160];
+static char environment[CLUSTER_MEMBERS_MAX][4][256];
+static char disks[CLUSTER_MEMBERS_MAX][80], shadows[CLUSTER_MEMBERS_MAX][80];
 static uint64_t tree_bytes;
 
 /* LS_CUTS=100 for the whole figure */
@@ -52,21 +52,24 @@ static uint64_t bytes_of(const char *tree)
     return tree_bytes;
 }
 
-static void prepare_shadows(void)
+/* The disk is there; the data directory on it is for the member to make. */
+static void prepare_disks(void)
 {
     for (unsigned at = 0; at < cluster.count; at++) {
         struct member *member = &cluster.members[at];
-        assert_int_equal(mkdir(member->data, 0700), 0);
-        (void)snprintf(shadows[at], sizeof shadows[at], "%s.shadow", member->data);
-        (void)snprintf(environment[at][0], sizeof environment[at][0], "LD_PRELOAD=%s", LS_POWERCUT);
-        (void)snprintf(environment[at][1], sizeof environment[at][1], "LS_POWERCUT_DIRECTORY=%s",
-                       member->data);
-        (void)snprintf(environment[at][2], sizeof environment[at][2], "LS_POWERCUT_SHADOW=%.160s",
-                       shadows[at]);
-        (void)snprintf(environment[at][3], sizeof environment[at][3],
-                       "ASAN_OPTIONS=verify_asan_link_order=0");
+        char(*lines)[256] = environment[at];
+        (void)snprintf(disks[at], sizeof disks[at], "%.60s/disk-%s", cluster.directory,
+                       member->name);
+        (void)snprintf(shadows[at], sizeof shadows[at], "%.60s/shadow-%s", cluster.directory,
+                       member->name);
+        (void)snprintf(member->data, sizeof member->data, "%.79s/data", disks[at]);
+        assert_int_equal(mkdir(disks[at], 0700), 0);
+        (void)snprintf(lines[0], sizeof lines[0], "LD_PRELOAD=%s", LS_POWERCUT);
+        (void)snprintf(lines[1], sizeof lines[1], "LS_POWERCUT_DIRECTORY=%.79s", disks[at]);
+        (void)snprintf(lines[2], sizeof lines[2], "LS_POWERCUT_SHADOW=%.79s", shadows[at]);
+        (void)snprintf(lines[3], sizeof lines[3], "ASAN_OPTIONS=verify_asan_link_order=0");
         for (unsigned i = 0; i < 4; i++) {
-            member->environment[i] = environment[at][i];
+            member->environment[i] = lines[i];
         }
     }
 }
@@ -79,10 +82,9 @@ static uint64_t cut_power(uint64_t torn_seed)
     (void)snprintf(seed, sizeof seed, "%" PRIu64, torn_seed);
     cluster_kill_all(&cluster);
     for (unsigned at = 0; at < cluster.count; at++) {
-        const char *data = cluster.members[at].data;
-        uint64_t before = bytes_of(data);
-        cluster_run((const char *const[]){LS_POWERCUT_RESTORE, shadows[at], data, seed, NULL});
-        uint64_t after = bytes_of(data);
+        uint64_t before = bytes_of(disks[at]);
+        cluster_run((const char *const[]){LS_POWERCUT_RESTORE, shadows[at], disks[at], seed, NULL});
+        uint64_t after = bytes_of(disks[at]);
         dropped += before > after ? before - after : 0;
     }
     return dropped;
@@ -95,7 +97,7 @@ TEST(powercut, of_all_members_loses_no_acknowledged_write)
     unsigned felt = 0; /* cuts that took something away */
     unsigned acknowledged = 0;
     cluster_prepare(&cluster, 3);
-    prepare_shadows();
+    prepare_disks();
 
     for (unsigned cut = 0; cut < cuts; cut++) {
         for (unsigned at = 0; at < cluster.count; at++) {

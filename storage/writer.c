@@ -210,13 +210,15 @@ static void *run(void *arg)
     struct ls__durable *durable = arg;
     (void)pthread_mutex_lock(&durable->mutex);
     for (;;) {
-        if (durable->wanted && durable->pending != NULL) {
-            take_pending(durable);
-        } else if (durable->stop || now_us(durable) >= durable->guard_due_us) {
+        /* guards first: under a steady load there is always something wanted */
+        bool due = durable->guard_due_us != UINT64_MAX && now_us(durable) >= durable->guard_due_us;
+        if (due) {
             sync_due_guards(durable);
-            if (durable->stop && !durable->wanted) {
-                break;
-            }
+        } else if (durable->wanted && durable->pending != NULL) {
+            take_pending(durable);
+        } else if (durable->stop) {
+            sync_due_guards(durable);
+            break;
         } else {
             wait_for_work(durable);
         }

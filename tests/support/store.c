@@ -32,12 +32,17 @@ struct ls_group_id store_group_id(uint8_t byte)
     return id;
 }
 
-void store_open_bare(struct store *store, const struct store_backend *backend)
+void store_attach(struct store *store)
 {
     static const struct ls_storage_sink sink = {NULL, on_durable, on_failed};
+    store->storage.attach(store->storage.self, &sink);
+}
+
+void store_open_bare(struct store *store, const struct store_backend *backend)
+{
     *store = (struct store){.backend = *backend};
     backend->open(backend->self, &store->storage);
-    store->storage.attach(store->storage.self, &sink);
+    store_attach(store);
 }
 
 enum ls_status store_open_group(struct store *store)

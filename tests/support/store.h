@@ -43,6 +43,8 @@ struct ls_group_id store_group_id(uint8_t byte);
 void store_open(struct store *store, const struct store_backend *backend);
 /** Opens the store alone. */
 void store_open_bare(struct store *store, const struct store_backend *backend);
+/** Attaches the recording sink to a storage that the test opened itself. */
+void store_attach(struct store *store);
 /** Opens group 1 into store->group; store->error tells why not. */
 enum ls_status store_open_group(struct store *store);
 void store_close(struct store *store);

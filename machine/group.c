@@ -254,40 +254,38 @@ enum ls_status ls__group_step(struct ls_group *group, struct ls_event *event,
 
 /* ---- what comes up from the transport ---- */
 
-static void receive_core(struct ls_group *group, const struct ls__peer *peer,
-                         struct ls_message *message)
+static const char *receive_core(struct ls_group *group, const struct ls__peer *peer,
+                                struct ls_message *message)
 {
     message->from = peer->id;
     message->to = group->node->id;
     message->incarnation = peer->incarnation;
-    if (ls_message_invalid(message) != NULL) {
-        group->malformed++;
-        trace_group(group, LS_TRACE_WARN, "drops a message of {p}", &peer->id,
-                    ls_message_invalid(message));
-        return;
+    const char *reason = ls_message_invalid(message);
+    if (reason != NULL) {
+        return reason;
     }
     struct ls_event event = {.kind = LS_EVENT_MESSAGE, .as.message = message};
     (void)ls__group_step(group, &event, NULL); /* no memory: as if the message had been lost */
+    return NULL;
 }
 
-void ls__group_receive(struct ls_group *group, const struct ls_peer_id *id, struct ls_span bytes)
+const char *ls__group_receive(struct ls_group *group, const struct ls_peer_id *id,
+                              struct ls_span bytes)
 {
     struct ls__peer *peer = ls__group_peer(group, id);
     if (peer == NULL || group->closed) {
-        return;
+        return NULL;
     }
     struct ls_wire_frame frame;
     const char *reason = NULL;
     enum ls_status status = ls_wire_decode(group->node->decoder, bytes, &frame, &reason);
     if (status != LS_OK) {
-        group->malformed++;
-        trace_group(group, LS_TRACE_WARN, "drops a malformed message of {p}", id, reason);
-        return;
+        /* no memory: as if the message had been lost */
+        return status == LS_ERR_PROTOCOL ? reason : NULL;
     }
     switch (frame.kind) {
     case LS_WIRE_CORE:
-        receive_core(group, peer, &frame.as.core);
-        break;
+        return receive_core(group, peer, &frame.as.core);
     case LS_WIRE_FORWARD:
         ls__calls_forward(group, id, &frame.as.forward);
         break;
@@ -300,6 +298,7 @@ void ls__group_receive(struct ls_group *group, const struct ls_peer_id *id, stru
         ls__group_touch(group);
         break;
     }
+    return NULL;
 }
 
 void ls__group_bond(struct ls_group *group, const struct ls_bond_notice *notice)

@@ -68,15 +68,14 @@ static void group_remove(struct ls_node *node, struct ls_group *group)
 
 /* ---- sinks ---- */
 
-static void on_message(void *self, const struct ls_group_id *id, const struct ls_peer_id *peer,
-                       enum ls_lane lane, struct ls_span message)
+static const char *on_message(void *self, const struct ls_group_id *id,
+                              const struct ls_peer_id *peer, enum ls_lane lane,
+                              struct ls_span message)
 {
     (void)lane;
     struct ls_node *node = self;
     struct ls_group *group = group_find(node, id);
-    if (group != NULL) {
-        ls__group_receive(group, peer, message);
-    }
+    return group != NULL ? ls__group_receive(group, peer, message) : NULL;
 }
 
 static void on_bond(void *self, const struct ls_bond_notice *notice)

@@ -285,8 +285,7 @@ struct ls_group {
     bool tail_unknown;
     char tail_text[LS_ERROR_TEXT_BYTES];
 
-    uint64_t proposed, applied_commands, forwarded, reads, unknown, malformed, elections,
-        leader_changes;
+    uint64_t proposed, applied_commands, forwarded, reads, unknown, elections, leader_changes;
     uint64_t apply_us_max;
 };
 
@@ -297,8 +296,9 @@ enum ls_status ls__group_step(struct ls_group *group, struct ls_event *event,
 /** Work for the end of this turn. */
 void ls__group_touch(struct ls_group *group);
 void ls__group_halt(struct ls_group *group, enum ls_status status, const char *text);
-void ls__group_receive(struct ls_group *group, const struct ls_peer_id *peer,
-                       struct ls_span message);
+/** NULL, or why a correct peer cannot have sent it. */
+const char *ls__group_receive(struct ls_group *group, const struct ls_peer_id *peer,
+                              struct ls_span message);
 void ls__group_bond(struct ls_group *group, const struct ls_bond_notice *notice);
 struct ls__peer *ls__group_peer(struct ls_group *group, const struct ls_peer_id *id);
 /** Opens bonds with every other member of the configuration in force. */

@@ -427,27 +427,33 @@ static void receive_mesh(struct ls__link *link, const struct ls__control *record
     }
 }
 
-static void receive_message(struct ls__connection *connection, const struct ls__control *record)
+static const char *receive_message(struct ls__connection *connection,
+                                   const struct ls__control *record)
 {
     struct ls__tcp *tcp = connection->tcp;
     struct ls__link *link = connection->link;
     struct ls__bond *bond = bond_in_use(link, record->channel);
     if (bond == NULL || tcp->closed) {
         tcp->dropped++;
-        return;
+        return NULL;
     }
     bond->bytes_in += record->message.bytes;
     const struct ls_group_id group = bond->group;
     const struct ls_peer_id peer = link->peer;
-    tcp->sink.receive(tcp->sink.self, &group, &peer, connection->lane, record->message);
+    const char *reason =
+        tcp->sink.receive(tcp->sink.self, &group, &peer, connection->lane, record->message);
+    bond = reason == NULL || tcp->closed ? NULL : ls__bond_find(tcp, &group, &peer);
+    if (bond != NULL) {
+        bond->malformed++;
+    }
+    return reason;
 }
 
 const char *ls__bonds_receive(struct ls__connection *connection, const struct ls__control *record)
 {
     struct ls__link *link = connection->link;
     if (record->kind == LS__CONTROL_MESSAGE) {
-        receive_message(connection, record);
-        return NULL;
+        return receive_message(connection, record);
     }
     if (connection->lane != LS_LANE_CONSENSUS) {
         return "a bond's business on the bulk lane";
@@ -509,7 +515,8 @@ void ls__bond_info(const struct ls__bond *bond, struct ls_bond_info *out)
                                  .heard_us = link->heard_us,
                                  .bytes_in = bond->bytes_in,
                                  .bytes_out = bond->bytes_out,
-                                 .reconnects = bond->ups > 0 ? bond->ups - 1 : 0};
+                                 .reconnects = bond->ups > 0 ? bond->ups - 1 : 0,
+                                 .malformed = bond->malformed};
     for (size_t lane = 0; lane < LS_LANES; lane++) {
         if (link->lanes[lane] != NULL) {
             out->queued_bytes += (uint32_t)link->lanes[lane]->out.queued;

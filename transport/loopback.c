@@ -22,6 +22,9 @@
 /* delivered in one callback before other events of the base have their turn */
 #define DELIVER_MESSAGES_MAX 1024u
 #define DELIVER_BYTES_MAX    (4u << 20)
+/* before bonds come back that a malformed message cost; doubled each time, up to 2^5 */
+#define AGAIN_MS           50u
+#define AGAIN_EXPONENT_MAX 5u
 
 struct parcel {
     struct parcel *next;
@@ -55,6 +58,8 @@ struct bond {
     uint64_t bytes_in, bytes_out;
     uint32_t queued[LS_LANES]; /* sent by the owner and not yet delivered */
     uint32_t reconnects;
+    uint32_t malformed; /* messages of the peer that broke the protocol */
+    bool again;         /* the owner's timer brings it up again */
     char trouble[LS_ERROR_TEXT_BYTES];
 };
 
@@ -65,6 +70,7 @@ struct endpoint {
     struct ls_incarnation incarnation;
     struct ls_transport_sink sink;
     struct event *event;
+    struct event *again;
     int descriptor; /* readable while there is something to deliver */
     bool started;
     bool inside; /* a sink call is under way */
@@ -211,6 +217,7 @@ static void bond_raise(struct endpoint *owner, struct bond *bond, const struct e
     bond->up = true;
     bond->departed = false;
     bond->refused = false;
+    bond->again = false;
     bond->epoch = epoch;
     bond->incarnation = other->incarnation;
     bond->heard_us = owner->hub->env->now_us(owner->hub->env->self);
@@ -218,7 +225,7 @@ static void bond_raise(struct endpoint *owner, struct bond *bond, const struct e
     endpoint_wake(owner);
 }
 
-static void bond_lower(struct endpoint *owner, struct bond *bond, bool departed)
+static void bond_lower(struct endpoint *owner, struct bond *bond, bool departed, const char *why)
 {
     if (bond->up) {
         bond->up = false;
@@ -226,8 +233,7 @@ static void bond_lower(struct endpoint *owner, struct bond *bond, bool departed)
         if (!departed) {
             bond->lost = bond->epoch; /* a graceful end lets what was sent before it arrive */
         }
-        (void)snprintf(bond->trouble, sizeof bond->trouble, "%s",
-                       departed ? "the peer departed" : "the path is cut");
+        (void)snprintf(bond->trouble, sizeof bond->trouble, "%s", why);
         endpoint_wake(owner);
     }
 }
@@ -279,7 +285,7 @@ static void bond_depart(struct endpoint *endpoint, struct bond *bond)
     if (other != NULL) {
         struct bond *theirs = bond_find(other, &bond->hello.group, &endpoint->id);
         LS_ASSERT(theirs != NULL && theirs->epoch == bond->epoch);
-        bond_lower(other, theirs, true);
+        bond_lower(other, theirs, true, "the peer departed");
     }
 }
 
@@ -318,6 +324,74 @@ static void sink_notice(struct endpoint *endpoint, const struct ls_bond_notice *
     hub_lock(endpoint->hub);
 }
 
+/* Both ends' bonds of a path follow its state: whole, or cut with the reason. */
+static void path_update(struct endpoint *a, const struct endpoint *b, const char *cut)
+{
+    for (struct bond *bond = a->bonds; bond != NULL; bond = bond->next) {
+        if (!ls_peer_id_equal(&bond->peer, &b->id)) {
+            continue;
+        }
+        if (cut == NULL) {
+            bond_match(a, bond);
+        } else {
+            bond_lower(a, bond, false, cut);
+        }
+    }
+}
+
+/* The sink found what no correct peer sends: there are no links here, so all bonds with the peer
+ * fall, and the timer brings them back. */
+static void path_malformed(struct endpoint *endpoint, const struct parcel *parcel,
+                           const char *reason)
+{
+    struct bond *bond = bond_find(endpoint, &parcel->group, &parcel->from);
+    struct endpoint *other = hub_find(endpoint->hub, &parcel->from);
+    if (endpoint->closed || bond == NULL || bond->epoch != parcel->epoch || !bond->up) {
+        return;
+    }
+    LS_ASSERT(other != NULL); /* a bond that is up has two ends */
+    uint32_t exponent = bond->malformed < AGAIN_EXPONENT_MAX ? bond->malformed : AGAIN_EXPONENT_MAX;
+    const struct timeval pause = {.tv_sec = (time_t)((AGAIN_MS << exponent) / 1000u),
+                                  .tv_usec = (suseconds_t)((AGAIN_MS << exponent) % 1000u * 1000u)};
+    bond->malformed++;
+    for (struct bond *at = endpoint->bonds; at != NULL; at = at->next) {
+        at->again = at->again || (at->up && ls_peer_id_equal(&at->peer, &parcel->from));
+    }
+    path_update(endpoint, other, reason);
+    path_update(other, endpoint, "the peer met a malformed message");
+    (void)event_add(endpoint->again, &pause);
+}
+
+static void on_again(evutil_socket_t descriptor, short what, void *arg)
+{
+    (void)descriptor;
+    (void)what;
+    struct endpoint *endpoint = arg;
+    hub_lock(endpoint->hub);
+    for (struct bond *bond = endpoint->bonds; bond != NULL; bond = bond->next) {
+        if (bond->again) {
+            bond->again = false;
+            bond_match(endpoint, bond);
+        }
+    }
+    hub_unlock(endpoint->hub);
+}
+
+static void parcel_trace(const struct endpoint *endpoint, const struct parcel *parcel,
+                         const char *reason)
+{
+    const struct ls_env *env = endpoint->hub->env;
+    if (env->trace != NULL) {
+        const struct ls_trace trace = {.level = LS_TRACE_WARN,
+                                       .room = "transport",
+                                       .format = "no link to {p}",
+                                       .group = &parcel->group,
+                                       .peer = &parcel->from,
+                                       .detail = reason};
+        env->trace(env->self, &trace);
+    }
+}
+
 /* Hands one parcel over, with the notices that its epoch is ahead of. Called and left with the lock
  * held. */
 static void parcel_deliver(struct endpoint *endpoint, struct parcel *parcel, enum ls_lane lane)
@@ -345,9 +419,16 @@ static void parcel_deliver(struct endpoint *endpoint, struct parcel *parcel, enu
     bond->bytes_in += parcel->bytes;
     bond->heard_us = endpoint->hub->env->now_us(endpoint->hub->env->self);
     hub_unlock(endpoint->hub);
-    endpoint->sink.receive(endpoint->sink.self, &parcel->group, &parcel->from, lane,
-                           (struct ls_span){parcel->data, parcel->bytes});
+    const char *reason =
+        endpoint->sink.receive(endpoint->sink.self, &parcel->group, &parcel->from, lane,
+                               (struct ls_span){parcel->data, parcel->bytes});
+    if (reason != NULL) {
+        parcel_trace(endpoint, parcel, reason);
+    }
     hub_lock(endpoint->hub);
+    if (reason != NULL) {
+        path_malformed(endpoint, parcel, reason);
+    }
 }
 
 /* The sender may queue more. */
@@ -395,6 +476,7 @@ static void endpoint_free(struct endpoint *endpoint)
     }
     if (endpoint->event != NULL) {
         event_free(endpoint->event);
+        event_free(endpoint->again);
     }
     (void)close(endpoint->descriptor);
     hub_free(hub, endpoint);
@@ -448,14 +530,19 @@ static enum ls_status loopback_start(void *self, struct event_base *base,
     LS_ASSERT(!endpoint->started);
     struct event *event =
         event_new(base, endpoint->descriptor, EV_READ | EV_PERSIST, deliver, endpoint);
-    if (event == NULL || event_add(event, NULL) != 0) {
+    struct event *again = event_new(base, -1, 0, on_again, endpoint);
+    if (event == NULL || again == NULL || event_add(event, NULL) != 0) {
         if (event != NULL) {
             event_free(event);
+        }
+        if (again != NULL) {
+            event_free(again);
         }
         return ls_error_set(error, LS_ERR_NO_MEMORY, "loopback: no event");
     }
     hub_lock(endpoint->hub);
     endpoint->event = event;
+    endpoint->again = again;
     endpoint->incarnation = *incarnation;
     endpoint->sink = *sink;
     endpoint->started = true;
@@ -590,7 +677,8 @@ static enum ls_status loopback_bond_info(void *self, const struct ls_group_id *g
                                      .bytes_in = bond->bytes_in,
                                      .bytes_out = bond->bytes_out,
                                      .queued_bytes = bond->queued[0] + bond->queued[1],
-                                     .reconnects = bond->reconnects};
+                                     .reconnects = bond->reconnects,
+                                     .malformed = bond->malformed};
         (void)memcpy(out->trouble, bond->trouble, sizeof out->trouble);
         struct endpoint *other = bond->up ? hub_find(endpoint->hub, &bond->peer) : NULL;
         struct bond *theirs = other == NULL ? NULL : bond_find(other, group, &endpoint->id);
@@ -698,21 +786,6 @@ enum ls_status ls_loopback_endpoint(struct ls_loopback *hub, const struct ls_ide
     return LS_OK;
 }
 
-/* Both ends' bonds of a path follow its state. */
-static void path_update(struct endpoint *a, const struct endpoint *b, bool whole)
-{
-    for (struct bond *bond = a->bonds; bond != NULL; bond = bond->next) {
-        if (!ls_peer_id_equal(&bond->peer, &b->id)) {
-            continue;
-        }
-        if (whole) {
-            bond_match(a, bond);
-        } else {
-            bond_lower(a, bond, false);
-        }
-    }
-}
-
 static void cut_add(struct ls_loopback *hub, const struct ls_peer_id *from,
                     const struct ls_peer_id *to)
 {
@@ -755,9 +828,9 @@ void ls_loopback_cut(struct ls_loopback *hub, const struct ls_peer_id *from,
     struct endpoint *a = hub_find(hub, from);
     struct endpoint *b = hub_find(hub, to);
     if (a != NULL && b != NULL) {
-        bool whole = !hub_is_cut(hub, from, to);
-        path_update(a, b, whole);
-        path_update(b, a, whole);
+        const char *why = hub_is_cut(hub, from, to) ? "the path is cut" : NULL;
+        path_update(a, b, why);
+        path_update(b, a, why);
     }
     hub_unlock(hub);
 }

@@ -84,6 +84,7 @@ struct ls__bond {
     bool refusal_due; /* a REFUSED notice is owed; trouble tells */
     uint32_t ups;
     uint64_t bytes_in, bytes_out;
+    uint32_t malformed;
     uint32_t mesh_count;
     struct ls_peer_id mesh[LS_MEMBERS_MAX];
     char trouble[LS_ERROR_TEXT_BYTES];

@@ -52,9 +52,13 @@ struct ls_bond_notice {
 
 struct ls_transport_sink {
     void *self;
-    /** One whole message, borrowed for the call. */
-    void (*receive)(void *self, const struct ls_group_id *group, const struct ls_peer_id *peer,
-                    enum ls_lane lane, struct ls_span message);
+    /**
+     * One whole message, borrowed for the call. Returns NULL, or the static reason why a correct
+     * peer cannot have sent it: then the link is dropped and comes back after a backoff.
+     */
+    const char *(*receive)(void *self, const struct ls_group_id *group,
+                           const struct ls_peer_id *peer, enum ls_lane lane,
+                           struct ls_span message);
     void (*bond)(void *self, const struct ls_bond_notice *notice);
 };
 
@@ -73,6 +77,7 @@ struct ls_bond_info {
     struct ls_peer_id bonds[LS_MEMBERS_MAX];
     char trouble[LS_ERROR_TEXT_BYTES]; /* why it is not up ("connect 127.0.0.1:7102: refused"), or
                                           empty */
+    uint32_t malformed; /* its messages that broke the protocol: each cost the link */
 };
 
 struct ls_transport {

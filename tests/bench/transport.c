@@ -30,8 +30,9 @@ struct side {
 
 static uint8_t payload[1u << 20];
 
-static void on_receive(void *self, const struct ls_group_id *group, const struct ls_peer_id *peer,
-                       enum ls_lane lane, struct ls_span message)
+static const char *on_receive(void *self, const struct ls_group_id *group,
+                              const struct ls_peer_id *peer, enum ls_lane lane,
+                              struct ls_span message)
 {
     struct side *side = self;
     if (side->echo) {
@@ -40,6 +41,7 @@ static void on_receive(void *self, const struct ls_group_id *group, const struct
     }
     (void)atomic_fetch_add_explicit(&side->messages, 1, memory_order_relaxed);
     (void)atomic_fetch_add_explicit(&side->bytes, message.bytes, memory_order_relaxed);
+    return NULL;
 }
 
 static void pump_soon(struct side *side)

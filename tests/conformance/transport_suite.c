@@ -26,6 +26,16 @@ static const struct ls_bond_notice *last_notice(const struct network_node *node,
     return NULL;
 }
 
+static const char *last_text(const struct network_node *node, enum ls_bond_event event)
+{
+    for (size_t i = node->notices_count; i > 0; i--) {
+        if (node->notices[i - 1].notice.event == event) {
+            return node->notices[i - 1].text;
+        }
+    }
+    return "no such notice";
+}
+
 static struct ls_bond_info info_of(struct network *network, size_t node, size_t peer)
 {
     struct ls_bond_info info;
@@ -372,6 +382,36 @@ void transport_suite_answers_from_inside_the_sink_arrive(transport_backend_open 
     assert_ok(network_send(&network, GROUP, 0, 1, LS_LANE_CONSENSUS, TEXT_SPAN("")));
     network_until_messages(&network, 1, 11);
     assert_int_equal(network.nodes[1].messages[10].bytes, 20);
+    network_close(&network);
+}
+
+void transport_suite_malformed_message_costs_the_link_which_comes_back(transport_backend_open open)
+{
+    struct network network;
+    begin(&network, open, 3);
+    network_bonded(&network, GROUP, 0, 1);
+    network_bonded(&network, "left", 0, 1);
+    network_bonded(&network, GROUP, 1, 2);
+    for (uint32_t times = 1; times <= 2; times++) {
+        network_forget(&network, 0);
+        network_forget(&network, 1);
+        network.nodes[1].finds = "three is not a number";
+        assert_ok(network_send(&network, GROUP, 0, 1, LS_LANE_CONSENSUS, TEXT_SPAN("bad")));
+        assert_ok(network_send(&network, GROUP, 0, 1, LS_LANE_CONSENSUS, TEXT_SPAN("lost")));
+        network_until_notices(&network, 1, LS_BOND_DOWN, 2); /* all bonds of the link */
+        network_until_notices(&network, 0, LS_BOND_DOWN, 2);
+        assert_int_equal(network.nodes[1].messages_count, 1);
+        assert_string_equal(last_text(&network.nodes[1], LS_BOND_DOWN), "three is not a number");
+        network.nodes[1].finds = NULL;
+        network_until_notices(&network, 0, LS_BOND_UP, 2);
+        network_until_notices(&network, 1, LS_BOND_UP, 2);
+        assert_int_equal(info_of(&network, 1, 0).malformed, times);
+        assert_int_equal(info_of(&network, 1, 0).reconnects, times);
+        assert_int_equal(info_of(&network, 0, 1).malformed, 0);
+        assert_ok(network_send(&network, GROUP, 0, 1, LS_LANE_CONSENSUS, TEXT_SPAN("good")));
+        network_until_messages(&network, 1, 2);
+    }
+    assert_int_equal(network_notices(&network.nodes[2], LS_BOND_DOWN), 0);
     network_close(&network);
 }
 

@@ -26,6 +26,7 @@ typedef void (*transport_backend_open)(struct network_backend *out);
     X(third_member_learns_of_formed_bonds)                                                         \
     X(groups_on_one_link_are_apart)                                                                \
     X(answers_from_inside_the_sink_arrive)                                                         \
+    X(malformed_message_costs_the_link_which_comes_back)                                           \
     X(bond_with_oneself_is_refused)                                                                \
     X(bond_info_tells_names_and_traffic)
 

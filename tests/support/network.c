@@ -18,8 +18,9 @@ static void *grown(void *block, size_t count, size_t *capacity, size_t each)
     return block;
 }
 
-static void on_receive(void *self, const struct ls_group_id *group, const struct ls_peer_id *peer,
-                       enum ls_lane lane, struct ls_span message)
+static const char *on_receive(void *self, const struct ls_group_id *group,
+                              const struct ls_peer_id *peer, enum ls_lane lane,
+                              struct ls_span message)
 {
     struct network_node *node = self;
     node->messages = grown(node->messages, node->messages_count, &node->messages_capacity,
@@ -34,6 +35,7 @@ static void on_receive(void *self, const struct ls_group_id *group, const struct
     if (node->on_receive != NULL) {
         node->on_receive(node, kept);
     }
+    return node->finds;
 }
 
 static void on_bond(void *self, const struct ls_bond_notice *notice)

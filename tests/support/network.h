@@ -45,6 +45,7 @@ struct network_node {
     struct network_notice *notices;
     size_t notices_count, notices_capacity;
     void (*on_receive)(struct network_node *node, const struct network_message *message);
+    const char *finds; /* what it says of each message: NULL, or why it breaks the protocol */
     void *arg;
 };
 

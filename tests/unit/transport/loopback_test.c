@@ -126,8 +126,9 @@ struct player {
     uint32_t next;
 };
 
-static void player_receive(void *self, const struct ls_group_id *group,
-                           const struct ls_peer_id *peer, enum ls_lane lane, struct ls_span message)
+static const char *player_receive(void *self, const struct ls_group_id *group,
+                                  const struct ls_peer_id *peer, enum ls_lane lane,
+                                  struct ls_span message)
 {
     struct player *player = self;
     uint32_t number = 0;
@@ -141,6 +142,7 @@ static void player_receive(void *self, const struct ls_group_id *group,
     if (number >= VOLLEYS) {
         (void)event_base_loopexit(player->base, NULL);
     }
+    return NULL;
 }
 
 static void player_bond(void *self, const struct ls_bond_notice *notice)

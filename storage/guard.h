@@ -26,9 +26,9 @@
  * of them) that vanish from the end of the log at a record boundary, while everything before them
  * stays; and the loss of log and guard together. Terms and votes have no such window.
  *
- * An unknown tail stays unknown over restarts until a batch after the open carries a commit hint at
- * or beyond the guard's cursor and the log reaches it: then the group has brought back all that the
- * guard knows of.
+ * An unknown tail stays unknown over restarts until a batch carries a commit hint beyond the
+ * guard's cursor and beyond everything the log held at the open: only a leader can have told that,
+ * and it has brought back all that the guard knows of.
  */
 #ifndef LS_STORAGE_GUARD_H
 #define LS_STORAGE_GUARD_H
@@ -54,6 +54,7 @@ struct ls__guard {
     bool unknown;
     struct ls_hard_state hard;
     struct ls__mark last;
+    ls_index known_above; /* not stored: unknown until an index above this is committed */
 };
 
 /** Encodes the slot for guard->sequence; returns its offset in the file. */

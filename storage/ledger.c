@@ -403,8 +403,8 @@ bool ls__guard_after(struct ls__guard *guard, const struct ls__outcome *outcome,
         guard->hard = outcome->hard;
         now = true;
     }
-    if (guard->unknown && outcome->commit_hint >= guard->last.at.index &&
-        outcome->last.at.index >= guard->last.at.index && outcome->commit_hint != 0) {
+    if (guard->unknown && outcome->commit_hint > guard->known_above &&
+        outcome->last.at.index > guard->known_above) {
         guard->unknown = false;
     }
     if (!guard->unknown) {

@@ -37,7 +37,8 @@ enum ls_status ls_storage_medium_open(const struct ls_env *env, struct ls_storag
     if (made == NULL) {
         return LS_ERR_NO_MEMORY;
     }
-    *made = (struct ls_storage_medium){.env = env};
+    *made = (struct ls_storage_medium){.env_copy = *env};
+    made->env = &made->env_copy;
     env->entropy(env->self, made->incarnation.bytes, sizeof made->incarnation.bytes);
     *medium = made;
     return LS_OK;
@@ -63,7 +64,8 @@ void ls_storage_medium_close(struct ls_storage_medium *medium)
     if (medium != NULL) {
         LS_ASSERT(medium->store == NULL);
         groups_free(medium);
-        ls__free(medium->env, medium);
+        const struct ls_env env = medium->env_copy;
+        ls__free(&env, medium);
     }
 }
 

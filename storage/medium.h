@@ -63,7 +63,8 @@ struct ls__commit {
 };
 
 struct ls_storage_medium {
-    const struct ls_env *env;
+    struct ls_env env_copy;
+    const struct ls_env *env; /* the copy */
     struct ls_incarnation incarnation;
     struct ls__medium_group *groups;
     struct ls__memory *store; /* open on it, or NULL */

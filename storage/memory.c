@@ -539,10 +539,11 @@ static void memory_close(void *self)
     commit_free(memory->env, memory->spare);
     medium->store = NULL;
     medium->dead = false;
-    if (memory->medium_owned) {
+    bool medium_owned = memory->medium_owned;
+    ls__free(memory->env, memory);
+    if (medium_owned) {
         ls_storage_medium_close(medium);
     }
-    ls__free(memory->env, memory);
 }
 
 static struct ls_incarnation memory_incarnation(void *self)

@@ -16,7 +16,7 @@ struct ls_storage_medium;
 
 /**
  * An empty medium with a new incarnation.
- * env     borrowed until closed; NULL: ls_env_default()
+ * env     copied; NULL: ls_env_default()
  * medium  owned; release with ls_storage_medium_close
  * errors  LS_ERR_NO_MEMORY
  */

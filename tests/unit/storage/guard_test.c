@@ -149,6 +149,7 @@ TEST(guard, unknown_tail_keeps_its_cursor_until_the_group_brought_it_back)
 {
     struct ls__guard guard = guard_of(6, 2);
     guard.unknown = true;
+    guard.known_above = 106;
     bool dirty = false;
     struct ls__outcome outcome = {
         .seq = 1, .last = {{2, 60}, 77}, .commit_hint = 60, .lowered = true, .lowest = {{1, 5}, 6}};
@@ -159,7 +160,10 @@ TEST(guard, unknown_tail_keeps_its_cursor_until_the_group_brought_it_back)
     outcome.last.at.index = 110; /* there, but not known to be committed */
     assert_false(ls__guard_after(&guard, &outcome, &dirty));
     assert_true(guard.unknown);
-    outcome.commit_hint = 106;
+    outcome.commit_hint = 106; /* the member may have known that before */
+    assert_false(ls__guard_after(&guard, &outcome, &dirty));
+    assert_true(guard.unknown);
+    outcome.commit_hint = 107;
     assert_false(ls__guard_after(&guard, &outcome, &dirty));
     assert_false(guard.unknown);
     assert_int_equal(guard.last.at.index, 110);

@@ -275,7 +275,7 @@ TEST(open_group, unknown_tail_outlives_restarts_until_the_entries_are_back)
     assert_ok(reopen(&store));
     assert_true(store.state.tail_unknown); /* there, but nobody said committed */
     struct ls_storage_batch batch = store_batch(&store, 12, 1, 4, 16);
-    batch.commit_hint = 11;
+    batch.commit_hint = 12;
     assert_ok(store.storage.stage(store.storage.self, store.group, &batch));
     store_settle(&store);
     assert_ok(reopen(&store));

@@ -723,8 +723,12 @@ static struct ls__durable *make(const struct ls_storage_rocksdb_options *options
 enum ls_status ls_storage_rocksdb_open(const struct ls_storage_rocksdb_options *options,
                                        struct ls_storage *out, struct ls_error *error)
 {
+    const char *reason = ls__storage_options_invalid(options, options->size, sizeof *options);
+    if (reason != NULL) {
+        return ls_error_set(error, LS_ERR_INVALID, "open store: %s", reason);
+    }
     if (options->directory == NULL || options->directory[0] == '\0') {
-        return ls_error_set(error, LS_ERR_INVALID, "the store needs a directory");
+        return ls_error_set(error, LS_ERR_INVALID, "open store: a directory is required");
     }
     struct ls__durable *durable = make(options);
     if (durable == NULL) {

@@ -27,6 +27,20 @@ bool ls__array_grow(const struct ls_env *env, void **array, size_t *capacity, si
     return true;
 }
 
+const char *ls__storage_options_invalid(const void *options, size_t size, size_t known)
+{
+    const uint8_t *bytes = options;
+    if (size < known) {
+        return "options.size is smaller than the struct";
+    }
+    for (size_t i = known; i < size; i++) {
+        if (bytes[i] != 0) {
+            return "options ask for what this version does not know";
+        }
+    }
+    return NULL;
+}
+
 void ls__ledger_init(struct ls__ledger *ledger, const struct ls_env *env,
                      const struct ls_group_id *id)
 {

@@ -146,6 +146,12 @@ bool ls__guard_before(struct ls__guard *guard, const struct ls__outcome *outcome
 /** ... after it, before it is reported. Also notes the cursor: *dirty, if the guard is older. */
 bool ls__guard_after(struct ls__guard *guard, const struct ls__outcome *outcome, bool *dirty);
 
+/**
+ * NULL, or why an options struct cannot be taken: `size` is not set, or a newer caller asks for
+ * something that this version does not know.
+ */
+const char *ls__storage_options_invalid(const void *options, size_t size, size_t known);
+
 static inline void *ls__allocate(const struct ls_env *env, size_t bytes)
 {
     return env->allocate(env->self, NULL, bytes);

@@ -87,9 +87,15 @@ struct ls_storage {
 
     /**
      * Opens a group, creating it empty. Verifies every record's checksum and chain from the anchor
-     * on. group_context  handed back to the sink errors   LS_ERR_CORRUPT   a record that is not
-     * what was written; the text names group, index and reason LS_ERR_FORMAT    written by a newer
-     * version LS_ERR_INVALID   already open LS_ERR_IO, LS_ERR_NO_MEMORY
+     * on: O(entries), about a second for some millions. Waits for a close_group of the same group.
+     *
+     * group_context  handed back to the sink
+     * errors   LS_ERR_CORRUPT    a record that is not what was written; the text names group, index
+     *                            and reason
+     *          LS_ERR_FORMAT     written by a newer version
+     *          LS_ERR_MISMATCH   log and guard are of different incarnations
+     *          LS_ERR_INVALID    already open
+     *          LS_ERR_IO, LS_ERR_NO_MEMORY
      */
     enum ls_status (*open_group)(void *self, const struct ls_group_id *id, void *group_context,
                                  struct ls_storage_group **group, struct ls_storage_state *state,
@@ -115,11 +121,13 @@ struct ls_storage {
     void (*collect)(void *self);
 
     /**
-     * Visits committed-to-store entries first..last in order, until `bytes_max` payload bytes were
-     * visited (at least one entry), the visitor stops, or the last durable one was reached.
-     * Checksums are verified. errors   LS_ERR_COMPACTED  first is at or below the anchor
-     *          LS_ERR_NOT_FOUND  first is above the last written entry
-     *          LS_ERR_CORRUPT, LS_ERR_IO
+     * Visits durable entries first..last in order, until the next one would exceed `bytes_max`
+     * payload bytes (at least one is visited), the visitor stops, or the last durable one was
+     * reached. Checksums are verified.
+     *
+     * errors   LS_ERR_COMPACTED  first is at or below the anchor
+     *          LS_ERR_NOT_FOUND  first is above the last durable entry
+     *          LS_ERR_CORRUPT, LS_ERR_IO, LS_ERR_NO_MEMORY
      */
     enum ls_status (*read)(void *self, struct ls_storage_group *group, ls_index first,
                            ls_index last, size_t bytes_max, ls_storage_visit visit, void *arg);
@@ -128,6 +136,7 @@ struct ls_storage {
      * the anchor. Staged. errors as stage, and LS_ERR_INVALID (upto is not in those bounds) */
     enum ls_status (*prune)(void *self, struct ls_storage_group *group, ls_index upto);
 
+    /** Commits what is staged, and reports nothing more for the group. Does not wait. */
     void (*close_group)(void *self, struct ls_storage_group *group);
 
     /** Writes out what is staged if the store has not failed, stops the writer, releases the
@@ -150,8 +159,8 @@ ls_storage_memory_open(const struct ls_storage_memory_options *options, struct l
 
 struct ls_storage_rocksdb_options {
     size_t size;
-    const char *directory;       /* created if missing (0700); borrowed for the call */
-    const struct ls_env *env;    /* NULL: ls_env_default() */
+    const char *directory;    /* made if missing, with its parents (0700); borrowed for the call */
+    const struct ls_env *env; /* NULL: ls_env_default() */
     uint64_t write_buffer_bytes; /* memory for unflushed entries; 0: default 32 MiB */
 };
 

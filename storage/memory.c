@@ -598,7 +598,11 @@ enum ls_status ls_storage_memory_open(const struct ls_storage_memory_options *op
                                       struct ls_storage *out, struct ls_error *error)
 {
     struct ls_storage_medium *medium;
-    enum ls_status status = ls_storage_medium_open(options == NULL ? NULL : options->env, &medium);
+    const char *reason = ls__storage_options_invalid(options, options->size, sizeof *options);
+    if (reason != NULL) {
+        return ls_error_set(error, LS_ERR_INVALID, "memory store: %s", reason);
+    }
+    enum ls_status status = ls_storage_medium_open(options->env, &medium);
     if (status != LS_OK) {
         return ls_error_set(error, status, "memory store: out of memory");
     }

@@ -152,7 +152,10 @@ struct ls_storage_memory_options {
     const struct ls_env *env; /* NULL: ls_env_default() */
 };
 
-/** A store that lives in memory: durable until closed. For examples and tests. */
+/**
+ * A store that lives in memory: durable until closed. For examples and tests.
+ * errors   LS_ERR_INVALID (options.size), LS_ERR_NO_MEMORY
+ */
 LS_API LS_NODISCARD enum ls_status
 ls_storage_memory_open(const struct ls_storage_memory_options *options, struct ls_storage *out,
                        struct ls_error *error);
@@ -166,7 +169,8 @@ struct ls_storage_rocksdb_options {
 
 /**
  * The durable store.
- * errors   LS_ERR_LOCKED   the directory is in use; the text says by whom if known
+ * errors   LS_ERR_INVALID  options.size, or no directory
+ *          LS_ERR_LOCKED   the directory is in use; the text says by whom if known
  *          LS_ERR_FORMAT   the directory was written by a newer version
  *          LS_ERR_CORRUPT  the directory is not one of ours, or damaged
  *          LS_ERR_IO       the text names the path and the reason

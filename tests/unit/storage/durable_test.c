@@ -313,6 +313,26 @@ TEST(durable, directory_of_a_newer_version_is_refused)
     assert_non_null(strstr(error.text, "format version that this build does not read"));
 }
 
+TEST(durable, options_of_a_newer_caller_are_taken_if_they_ask_for_nothing_new)
+{
+    struct {
+        struct ls_storage_rocksdb_options known;
+        uint64_t added;
+    } options = {.known = {.size = sizeof options}};
+    struct place place;
+    struct ls_storage storage;
+    struct ls_error error;
+    place_start(&place, NULL);
+    options.known.directory = place.directory;
+    assert_ok(ls_storage_rocksdb_open(&options.known, &storage, &error));
+    storage.close(storage.self);
+    options.added = 1;
+    assert_int_equal(ls_storage_rocksdb_open(&options.known, &storage, &error), LS_ERR_INVALID);
+    options.known.size = 0;
+    assert_int_equal(ls_storage_rocksdb_open(&options.known, &storage, &error), LS_ERR_INVALID);
+    assert_string_equal(error.text, "open store: options.size is smaller than the struct");
+}
+
 /* Opens, appends, truncates, prunes, closes and looks; what is refused is tried once more. */
 static void history(struct world *world, const struct place *place)
 {

@@ -598,6 +598,8 @@ enum ls_status ls_storage_memory_open(const struct ls_storage_memory_options *op
                                       struct ls_storage *out, struct ls_error *error)
 {
     struct ls_storage_medium *medium;
+    const struct ls_storage_memory_options defaults = {.size = sizeof defaults};
+    options = options != NULL ? options : &defaults;
     const char *reason = ls__storage_options_invalid(options, options->size, sizeof *options);
     if (reason != NULL) {
         return ls_error_set(error, LS_ERR_INVALID, "memory store: %s", reason);

@@ -154,6 +154,7 @@ struct ls_storage_memory_options {
 
 /**
  * A store that lives in memory: durable until closed. For examples and tests.
+ * options  NULL: defaults
  * errors   LS_ERR_INVALID (options.size), LS_ERR_NO_MEMORY
  */
 LS_API LS_NODISCARD enum ls_status

@@ -33,6 +33,8 @@ TEST(memory, plain_store_needs_no_medium)
     assert_ok(ls_storage_memory_open(&options, &storage, NULL));
     assert_int_equal(storage.descriptor(storage.self), -1);
     storage.close(storage.self);
+    assert_ok(ls_storage_memory_open(NULL, &storage, NULL));
+    storage.close(storage.self);
     options.size = 1;
     assert_int_equal(ls_storage_memory_open(&options, &storage, NULL), LS_ERR_INVALID);
 }

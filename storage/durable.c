@@ -201,6 +201,9 @@ static enum ls_status durable_stage(void *self, struct ls_storage_group *group,
     struct ls__durable *durable = self;
     (void)pthread_mutex_lock(&durable->mutex);
     enum ls_status status = durable->failed != LS_OK ? LS_ERR_IO : LS_OK;
+    if (status == LS_OK) {
+        status = ls__ledger_admits(&group->ledger, batch->seq);
+    }
     struct ls__part *part = status == LS_OK ? touch(durable, group) : NULL;
     if (part != NULL) {
         struct ls__emit emit = emit_template;
@@ -212,7 +215,7 @@ static enum ls_status durable_stage(void *self, struct ls_storage_group *group,
         status = LS_ERR_NO_MEMORY;
     }
     (void)pthread_mutex_unlock(&durable->mutex);
-    return status;
+    return ls__ledger_staged(&group->ledger, batch->seq, status);
 }
 
 static enum ls_status durable_prune(void *self, struct ls_storage_group *group, ls_index upto)

@@ -312,6 +312,22 @@ static void append(struct ls__ledger *ledger, ls_index index, const struct ls_en
         (struct ls__tail_entry){entry->term, ledger->chain.check, generation};
 }
 
+enum ls_status ls__ledger_admits(const struct ls__ledger *ledger, uint64_t seq)
+{
+    return ledger->refused_seq != 0 && seq != ledger->refused_seq ? ledger->refused : LS_OK;
+}
+
+enum ls_status ls__ledger_staged(struct ls__ledger *ledger, uint64_t seq, enum ls_status status)
+{
+    if (status == LS_OK) {
+        ledger->refused_seq = 0;
+    } else if (ledger->refused_seq == 0) {
+        ledger->refused_seq = seq;
+        ledger->refused = status;
+    }
+    return status;
+}
+
 enum ls_status ls__ledger_stage(struct ls__ledger *ledger, const struct ls_storage_batch *batch,
                                 uint64_t generation, const struct ls__emit *emit,
                                 struct ls__outcome *outcome)

@@ -54,7 +54,9 @@ struct ls__ledger {
     struct ls__chain chain;
     struct ls_cursor last; /* of all that is staged */
     struct ls__mark anchor;
-    uint64_t seq; /* of the last staged batch */
+    uint64_t seq;         /* of the last staged batch */
+    uint64_t refused_seq; /* 0, or the batch without which no later one is taken */
+    enum ls_status refused;
 
     struct ls__tail_entry *tail; /* a ring */
     size_t tail_capacity, tail_head, tail_count;
@@ -108,6 +110,14 @@ LS_NODISCARD enum ls_status ls__ledger_stage(struct ls__ledger *ledger,
                                              const struct ls_storage_batch *batch,
                                              uint64_t generation, const struct ls__emit *emit,
                                              struct ls__outcome *outcome);
+/**
+ * Between a refused batch and those after it: a later one must not be taken, since its report would
+ * say that the refused one is durable too. Returns why `seq` cannot be staged, or LS_OK.
+ */
+LS_NODISCARD enum ls_status ls__ledger_admits(const struct ls__ledger *ledger, uint64_t seq);
+/** Notes how staging `seq` ended; returns `status`. */
+enum ls_status ls__ledger_staged(struct ls__ledger *ledger, uint64_t seq, enum ls_status status);
+
 /** The same for a prune. errors as stage, LS_ERR_INVALID (not anchor < upto < last, not durable) */
 LS_NODISCARD enum ls_status ls__ledger_prune(struct ls__ledger *ledger, ls_index upto,
                                              const struct ls__emit *emit,

@@ -386,15 +386,18 @@ static enum ls_status memory_stage(void *self, struct ls_storage_group *group,
     if (memory->failed != LS_OK || memory->medium->dead) {
         return LS_ERR_IO;
     }
-    struct ls__touched *touched = touch(memory, group);
-    if (touched == NULL) {
-        return LS_ERR_NO_MEMORY;
+    enum ls_status status = ls__ledger_admits(&group->ledger, batch->seq);
+    struct ls__touched *touched = status == LS_OK ? touch(memory, group) : NULL;
+    if (touched != NULL) {
+        struct ls__emit emit = emit_template;
+        emit.self = memory;
+        memory->staging = group;
+        status = ls__ledger_stage(&group->ledger, batch, memory->pending->generation, &emit,
+                                  &touched->outcome);
+    } else if (status == LS_OK) {
+        status = LS_ERR_NO_MEMORY;
     }
-    struct ls__emit emit = emit_template;
-    emit.self = memory;
-    memory->staging = group;
-    return ls__ledger_stage(&group->ledger, batch, memory->pending->generation, &emit,
-                            &touched->outcome);
+    return ls__ledger_staged(&group->ledger, batch->seq, status);
 }
 
 static enum ls_status memory_prune(void *self, struct ls_storage_group *group, ls_index upto)

@@ -103,7 +103,8 @@ struct ls_storage {
 
     /**
      * Adds a batch to what the next commit writes; copies payloads. A refused batch changes
-     * nothing. errors   LS_ERR_IO         latched LS_ERR_CORRUPT    the record before a truncation
+     * nothing, and until the same seq is taken no later one of its group is: its report would cover
+     * both. errors   LS_ERR_IO         latched LS_ERR_CORRUPT    the record before a truncation
      * cannot be read LS_ERR_BUSY       more than LS_STORAGE_STAGED_BYTES_MAX would be staged
      *          LS_ERR_NO_MEMORY
      */

@@ -240,6 +240,9 @@ TEST(durable, absurd_amount_of_staged_bytes_is_busy)
     }
     assert_int_equal(status, LS_ERR_BUSY);
     assert_int_equal(store.seq, LS_STORAGE_STAGED_BYTES_MAX / LS_ENTRY_BYTES_MAX - 1);
+    /* a small one would fit, but its report would say that the refused one is durable */
+    struct ls_storage_batch later = {.seq = batch.seq + 1, .commit_hint = 1};
+    assert_int_equal(store.storage.stage(store.storage.self, store.group, &later), LS_ERR_BUSY);
     store_settle(&store);
     assert_ok(store.storage.stage(store.storage.self, store.group, &batch));
     store.seq++;

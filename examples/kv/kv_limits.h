@@ -51,15 +51,29 @@
 /* password, bytes */
 #define KV_PASSWORD_BYTES_MAX 512u
 
-/* memory of the state in RocksDB: one memtable, its cache of blocks, and one of the two generations
- * of recently written values, bytes */
-#define KV_ROCKSDB_MEMTABLE_BYTES (8u << 20)
-#define KV_ROCKSDB_CACHE_BYTES    (8u << 20)
-#define KV_ROCKSDB_RECENT_BYTES   (10u << 20)
+/* memory of the state in RocksDB: its cache of blocks, bytes */
+#define KV_ROCKSDB_CACHE_BYTES (8u << 20)
+/* its memtables, which only a new directory uses, bytes */
+#define KV_ROCKSDB_MEMTABLE_BYTES (1u << 20)
+/* files that a read may have to look into before compactions get started, and before writes wait
+ * for them */
+#define KV_ROCKSDB_FILES_COMPACT 4
+#define KV_ROCKSDB_FILES_MAX     12
+/* a layer of the state in memory, there are two: from here on it is written, bytes. So 100 000 keys
+ * with values of 128 bytes fit */
+#define KV_LAYER_BYTES (20u << 20)
+/* ... and here batches wait until the other one is written, bytes */
+#define KV_LAYER_BYTES_MAX (24u << 20)
+/* ... and it is written anyhow when so much was put, bytes: what a crash would have us apply again
+ */
+#define KV_LAYER_LOG_BYTES (32u << 20)
+/* keys asked of RocksDB at once */
+#define KV_LOOKUP_KEYS_MAX 256u
 
 LS_STATIC_ASSERT(KV_VALUE_BYTES_MAX < KV_COMMAND_BYTES_MAX, "a value fits a command");
 LS_STATIC_ASSERT(KV_COMMAND_BYTES_MAX < LS_ENTRY_BYTES_MAX, "a command fits an entry");
 LS_STATIC_ASSERT(KV_OUTPUT_PAUSE_BYTES < KV_OUTPUT_BYTES_MAX, "the pause comes first");
+LS_STATIC_ASSERT(KV_LAYER_BYTES < KV_LAYER_BYTES_MAX, "writing begins before batches wait");
 LS_STATIC_ASSERT(KV_COMMAND_BYTES_MAX <= KV_STAGED_BYTES_MAX, "a command can be staged");
 
 #endif

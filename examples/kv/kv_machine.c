@@ -55,29 +55,36 @@ static enum ls_status machine_apply_batch(void *self, const struct ls_command *c
     if (machine->failed != LS_OK) {
         return machine->failed;
     }
-    enum ls_status status = LS_OK;
-    for (size_t i = 0; i < count && status == LS_OK; i++) {
-        status = entry_apply(machine, &commands[i]);
+    if (count == 0) {
+        return LS_OK;
+    }
+    const struct kv_store *store = &machine->store;
+    enum ls_status status = store->begin(store->self);
+    if (status == LS_ERR_BUSY) {
+        return status;
+    }
+    size_t done = 0;
+    while (status == LS_OK && done < count && (done == 0 || !store->full(store->self))) {
+        status = entry_apply(machine, &commands[done]);
         if (status == LS_OK && replies != NULL) {
             struct ls_span reply = kv_buffer_span(&machine->reply);
-            status = ls_reply_set(replies, i, reply.data, reply.bytes);
+            status = ls_reply_set(replies, done, reply.data, reply.bytes);
         }
+        done++;
     }
     if (status != LS_OK) {
-        machine->store.rollback(machine->store.self);
+        store->rollback(store->self);
         machine->failed = status;
         return status;
     }
-    status = count == 0
-                 ? LS_OK
-                 : machine->store.commit(machine->store.self, commands[count - 1].cursor.index);
-    if (status == LS_OK && count > 0) {
-        *applied = count;
-        machine->applied = commands[count - 1].cursor.index;
-    } else if (status != LS_OK && status != LS_ERR_BUSY) {
+    status = store->commit(store->self, commands[done - 1].cursor.index);
+    if (status != LS_OK) {
         machine->failed = status;
+        return status;
     }
-    return status;
+    *applied = done;
+    machine->applied = commands[done - 1].cursor.index;
+    return LS_OK;
 }
 
 enum ls_status kv_machine_read(struct kv_machine *machine, const struct kv_command *command,

@@ -22,6 +22,12 @@ struct kv_store {
                            const struct ls_incarnation *incarnation, ls_index *applied,
                            struct ls_error *error);
 
+    /** Before the first call of a batch. errors LS_ERR_BUSY (try again later), LS_ERR_IO (latched)
+     */
+    enum ls_status (*begin)(void *self);
+    /** The batch should end here, for memory. O(1). */
+    bool (*full)(void *self);
+
     /** The value is borrowed until the next call on the store. errors LS_ERR_NOT_FOUND, LS_ERR_IO
      */
     enum ls_status (*get)(void *self, struct ls_span key, struct ls_span *value);
@@ -30,7 +36,7 @@ struct kv_store {
     /** errors LS_ERR_NOT_FOUND, LS_ERR_NO_MEMORY, LS_ERR_IO */
     enum ls_status (*remove)(void *self, struct ls_span key);
     enum ls_status (*clear)(void *self);
-    /** Keys. O(1). */
+    /** Keys. Only between batches. O(1). */
     uint64_t (*count)(void *self);
 
     /**
@@ -43,10 +49,11 @@ struct kv_store {
     enum ls_status (*scan)(void *self, uint64_t cursor, uint64_t *next, uint32_t keys,
                            kv_store_visit visit, void *arg);
 
-    /** Makes the batch visible and records `applied` in the same atomic write. errors LS_ERR_BUSY
-     * (the batch is rolled back), LS_ERR_IO (latched) */
+    /** Ends the batch: what becomes durable holds all of it, with `applied` in the same atomic
+     * write, or nothing. errors LS_ERR_NO_MEMORY, LS_ERR_IO (latched); the state is of no more use
+     * then */
     enum ls_status (*commit)(void *self, ls_index applied);
-    /** Forgets the batch, where the store can. */
+    /** Gives the batch up: it never becomes durable, and the state is of no more use. */
     void (*rollback)(void *self);
 
     /** What survives a power cut now. */

@@ -85,6 +85,18 @@ static enum ls_status memory_scan(void *self, uint64_t cursor, uint64_t *next, u
     return LS_OK;
 }
 
+static enum ls_status memory_begin(void *self)
+{
+    (void)self;
+    return LS_OK;
+}
+
+static bool memory_full(void *self)
+{
+    (void)self;
+    return false; /* it has no bound */
+}
+
 static enum ls_status memory_commit(void *self, ls_index applied)
 {
     (void)self;
@@ -125,6 +137,8 @@ enum ls_status kv_store_memory_open(struct kv_store *out)
     }
     *out = (struct kv_store){.self = store,
                              .open = memory_open,
+                             .begin = memory_begin,
+                             .full = memory_full,
                              .get = memory_get,
                              .put = memory_put,
                              .remove = memory_remove,

@@ -8,84 +8,75 @@
  *   "s"                              applied index (8), number of keys (8), big endian
  *   "k" hash (8, big endian) key     value; so the order of records is the order of SCAN
  *
- * A batch is collected in an overlay, so that commands see what earlier ones of the batch did, and
- * is written as one WriteBatch together with the applied index (P12).
+ * What batches write is kept in two layers in front of RocksDB and written a layer at a time, by a
+ * thread of its own (layer.h). A plain SET of a key that the layers do not know says nothing about
+ * the number of keys; which of these keys are new is asked of RocksDB at the end of the batch, for
+ * all of them at once.
  *
  * RocksDB's own log is not used: the group's log is the log. What survives kill -9 or a power cut
- * is the last flushed memtable, always a whole number of batches, and the applied index in it says
- * from where the group's log has to be applied again. `durable` reads exactly that record.
+ * is the last layer written, always a whole number of batches, and the applied index in it says
+ * from where the group's log has to be applied again.
  *
- * A failed write is latched: the batch is never offered to RocksDB again (P10).
+ * A failed write is latched: nothing is offered to RocksDB any more (P10).
  */
 #include "store.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include <rocksdb/c.h>
-
-#include "buffer.h"
 #include "kv_limits.h"
-#include "recent.h"
-#include "table.h"
+#include "layer.h"
 #include "text.h"
-
-#define MEMTABLE_BLOOM_RATIO 0.05
 
 enum {
     FORMAT = 1,
     INFO_LOG_HEADER = 5, /* anything chattier aborts the process when the disk is full */
-    READ_PERSISTED = 2,  /* rocksdb::kPersistedTier: not what is only in memory */
     BLOOM_BITS = 10,
-    OWNER_BYTES = 32 + 16,
-    STAND_BYTES = 16,
-    KEY_PREFIX_BYTES = 9
+    OWNER_BYTES = 32 + 16
+};
+
+/* Keys of a batch, put without a look whether RocksDB has them. */
+struct fresh {
+    const struct kv_item **items; /* for hash and key only: an item may have been replaced */
+    size_t count, capacity;
 };
 
 struct rocks_store {
     char *directory;
     rocksdb_t *db;
+    rocksdb_column_family_handle_t *family;
     rocksdb_options_t *options;
     rocksdb_readoptions_t *read;
-    rocksdb_readoptions_t *read_persisted;
-    rocksdb_writeoptions_t *write;
-    rocksdb_writebatch_t *batch;
     rocksdb_pinnableslice_t *pinned; /* the value that the last get lent */
     struct kv_buffer key;
-    struct kv_table overlay; /* of the batch */
-    struct kv_recent recent; /* of committed batches */
-    bool cleared; /* the batch began with, or contains, a clear: nothing below the overlay counts */
-    uint64_t count, committed_count;
+    struct kv_layer layers[2];
+    struct kv_layer *active, *lower;
+    struct kv_writer writer;
+    struct fresh fresh;
+    uint64_t count; /* keys, if all fresh ones are new */
+    ls_index durable;
+    uint64_t durable_count;
+    bool spoiled;                      /* a batch was given up: the active layer is of no use */
     char trouble[LS_ERROR_TEXT_BYTES]; /* empty: none */
 };
 
-static void be64_store(char out[8], uint64_t number)
-{
-    for (int i = 7; i >= 0; i--, number >>= 8) {
-        out[i] = (char)(number & 0xff);
-    }
-}
-
-static uint64_t be64_load(const char *in)
-{
-    uint64_t number = 0;
-    for (int i = 0; i < 8; i++) {
-        number = (number << 8) | (uint8_t)in[i];
-    }
-    return number;
-}
-
-/* Latches a failure; the text of RocksDB is released. */
-static enum ls_status fail(struct rocks_store *store, const char *what, char *text)
+/* Latches a failure. */
+static enum ls_status fail_text(struct rocks_store *store, const char *what, const char *text)
 {
     if (store->trouble[0] == '\0') {
-        (void)snprintf(store->trouble, sizeof store->trouble, "state %s: %s: %s", store->directory,
-                       what, text);
+        (void)snprintf(store->trouble, sizeof store->trouble, "state %s: %s%s%.400s",
+                       store->directory, what, what[0] == '\0' ? "" : ": ", text);
     }
-    rocksdb_free(text);
     return LS_ERR_IO;
+}
+
+/* The same; the text of RocksDB is released. */
+static enum ls_status fail(struct rocks_store *store, const char *what, char *text)
+{
+    enum ls_status status = fail_text(store, what, text);
+    rocksdb_free(text);
+    return status;
 }
 
 static void pinned_release(struct rocks_store *store)
@@ -96,36 +87,102 @@ static void pinned_release(struct rocks_store *store)
     }
 }
 
-/* The record's key for `key`, valid until the next call. NULL: out of memory. */
-static const char *record_key(struct rocks_store *store, uint64_t hash, struct ls_span key,
-                              size_t *bytes)
+/* ---- layers and the writer ---- */
+
+/* Takes over what the writer did since the last look. True: it has nothing to do. */
+static bool writer_take(struct rocks_store *store, bool wait)
 {
-    char prefix[KEY_PREFIX_BYTES] = {'k'};
-    be64_store(prefix + 1, hash);
-    kv_buffer_reset(&store->key, SIZE_MAX);
-    kv_buffer_append(&store->key, prefix, sizeof prefix);
-    kv_buffer_append(&store->key, key.data, key.bytes);
-    *bytes = kv_buffer_bytes(&store->key);
-    return store->key.failed ? NULL : store->key.data;
+    if (!store->writer.open) {
+        return false;
+    }
+    enum kv_writer_state state =
+        wait ? kv_writer_wait(&store->writer) : kv_writer_poll(&store->writer);
+    if (state == KV_WRITER_DONE) {
+        store->durable = store->lower->applied;
+        store->durable_count = store->lower->count;
+    } else if (state == KV_WRITER_FAILED) {
+        (void)fail_text(store, "", store->writer.trouble);
+    }
+    return state == KV_WRITER_DONE || state == KV_WRITER_IDLE;
 }
 
-/* A key as committed. The value is lent until the next lookup. */
-static enum ls_status committed_lookup(struct rocks_store *store, uint64_t hash, struct ls_span key,
-                                       struct ls_span *value)
+/* The active layer is given to the writer, who is idle; a new one begins. */
+static void layers_change(struct rocks_store *store)
 {
-    const struct kv_item *item = kv_recent_find(&store->recent, hash, key);
+    LS_ASSERT(store->active->dirty && store->fresh.count == 0);
+    struct kv_layer *written = store->active;
+    store->active = store->lower;
+    store->lower = written;
+    kv_layer_reset(store->active);
+    kv_writer_start(&store->writer, store->lower);
+}
+
+/* Whether it is time to write the active layer. */
+static bool layer_due(const struct kv_layer *layer)
+{
+    return layer->dirty && (layer->cleared || layer->log_bytes >= KV_LAYER_LOG_BYTES ||
+                            kv_table_bytes(&layer->items) >= KV_LAYER_BYTES);
+}
+
+static bool rocks_full(void *self)
+{
+    const struct rocks_store *store = self;
+    return kv_table_bytes(&store->active->items) >= KV_LAYER_BYTES_MAX;
+}
+
+static enum ls_status rocks_begin(void *self)
+{
+    struct rocks_store *store = self;
+    bool idle = writer_take(store, false);
+    if (store->trouble[0] != '\0') {
+        return LS_ERR_IO;
+    }
+    if (idle && layer_due(store->active)) {
+        layers_change(store);
+    }
+    return rocks_full(store) ? LS_ERR_BUSY : LS_OK;
+}
+
+/* ---- lookups ---- */
+
+/* A key as the layers in memory have it, or NULL. `deeper`: RocksDB may know it. */
+static const struct kv_item *layers_find(const struct rocks_store *store, uint64_t hash,
+                                         struct ls_span key, bool *deeper)
+{
+    const struct kv_item *item = kv_table_find(&store->active->items, hash, key);
+    *deeper = false;
+    if (item == NULL && !store->active->cleared) {
+        item = kv_table_find(&store->lower->items, hash, key);
+        *deeper = item == NULL && !store->lower->cleared;
+    }
+    return item;
+}
+
+/* RocksDB holds keys, as far as is known. */
+static bool anything_written(const struct rocks_store *store)
+{
+    return store->durable_count > 0 || store->lower->dirty;
+}
+
+static enum ls_status rocks_lookup(struct rocks_store *store, uint64_t hash, struct ls_span key,
+                                   struct ls_span *value)
+{
+    bool deeper = false;
+    const struct kv_item *item = layers_find(store, hash, key, &deeper);
     if (item != NULL) {
         *value = kv_item_value(item);
         return item->gone ? LS_ERR_NOT_FOUND : LS_OK;
     }
-    size_t record_bytes = 0;
-    const char *record = record_key(store, hash, key, &record_bytes);
-    if (record == NULL) {
+    if (!deeper) {
+        return LS_ERR_NOT_FOUND;
+    }
+    struct ls_span record = kv_record_key(&store->key, hash, key);
+    if (record.data == NULL) {
         return LS_ERR_NO_MEMORY;
     }
     pinned_release(store);
     char *text = NULL;
-    store->pinned = rocksdb_get_pinned(store->db, store->read, record, record_bytes, &text);
+    store->pinned = rocksdb_get_pinned(store->db, store->read, record.data, record.bytes, &text);
     if (text != NULL) {
         return fail(store, "read", text);
     }
@@ -136,43 +193,50 @@ static enum ls_status committed_lookup(struct rocks_store *store, uint64_t hash,
     return LS_OK;
 }
 
-static enum ls_status rocks_lookup(struct rocks_store *store, uint64_t hash, struct ls_span key,
-                                   struct ls_span *value)
-{
-    const struct kv_item *item = kv_table_find(&store->overlay, hash, key);
-    if (item != NULL) {
-        *value = kv_item_value(item);
-        return item->gone ? LS_ERR_NOT_FOUND : LS_OK;
-    }
-    return store->cleared ? LS_ERR_NOT_FOUND : committed_lookup(store, hash, key, value);
-}
-
 static enum ls_status rocks_get(void *self, struct ls_span key, struct ls_span *value)
 {
     return rocks_lookup(self, kv_key_hash(key), key, value);
 }
 
+/* ---- writes ---- */
+
+static bool fresh_reserve(struct fresh *fresh)
+{
+    if (fresh->count == fresh->capacity) {
+        size_t capacity = fresh->capacity == 0 ? LS_APPLY_ENTRIES_PER_TURN : fresh->capacity * 2;
+        const struct kv_item **items = realloc(fresh->items, capacity * sizeof(void *));
+        if (items == NULL) {
+            return false;
+        }
+        fresh->items = items;
+        fresh->capacity = capacity;
+    }
+    return true;
+}
+
 static enum ls_status rocks_put(void *self, struct ls_span key, struct ls_span value)
 {
     struct rocks_store *store = self;
+    struct kv_layer *active = store->active;
     uint64_t hash = kv_key_hash(key);
-    /* first into the overlay, for `value` may be lent by the pinned slice that a lookup ends */
-    const struct kv_item *item = kv_table_find(&store->overlay, hash, key);
-    bool known = item != NULL;
-    bool present = known && !item->gone;
-    enum ls_status status = kv_table_put(&store->overlay, hash, key, value);
-    if (status != LS_OK) {
-        return status;
+    enum kv_was was = KV_WAS_NOTHING;
+    if (!fresh_reserve(&store->fresh)) {
+        return LS_ERR_NO_MEMORY;
     }
-    if (!known && !store->cleared) {
-        struct ls_span before;
-        status = committed_lookup(store, hash, key, &before);
-        if (status != LS_OK && status != LS_ERR_NOT_FOUND) {
-            return status;
+    const struct kv_item *item = kv_table_upsert(&active->items, hash, key, value, &was);
+    if (item == NULL) {
+        return LS_ERR_NO_MEMORY;
+    }
+    active->log_bytes += key.bytes + value.bytes;
+    if (was == KV_WAS_NOTHING && !active->cleared) {
+        const struct kv_item *below = kv_table_find(&store->lower->items, hash, key);
+        if (below != NULL) {
+            was = below->gone ? KV_WAS_GONE : KV_WAS_PRESENT;
+        } else if (!store->lower->cleared) {
+            store->fresh.items[store->fresh.count++] = item;
         }
-        present = status == LS_OK;
     }
-    store->count += present ? 0 : 1;
+    store->count += was == KV_WAS_PRESENT ? 0 : 1;
     return LS_OK;
 }
 
@@ -183,7 +247,8 @@ static enum ls_status rocks_remove(void *self, struct ls_span key)
     struct ls_span value;
     enum ls_status status = rocks_lookup(store, hash, key, &value);
     if (status == LS_OK) {
-        status = kv_table_bury(&store->overlay, hash, key);
+        status = kv_table_bury(&store->active->items, hash, key);
+        store->active->log_bytes += key.bytes;
         store->count -= status == LS_OK ? 1 : 0;
     }
     return status;
@@ -192,8 +257,9 @@ static enum ls_status rocks_remove(void *self, struct ls_span key)
 static enum ls_status rocks_clear(void *self)
 {
     struct rocks_store *store = self;
-    kv_table_clear(&store->overlay);
-    store->cleared = true;
+    kv_table_clear(&store->active->items);
+    store->active->cleared = true;
+    store->fresh.count = 0;
     store->count = 0;
     return LS_OK;
 }
@@ -201,145 +267,242 @@ static enum ls_status rocks_clear(void *self)
 static uint64_t rocks_count(void *self)
 {
     const struct rocks_store *store = self;
+    LS_ASSERT(store->fresh.count == 0);
     return store->count;
 }
 
-static enum ls_status rocks_scan(void *self, uint64_t cursor, uint64_t *next, uint32_t keys,
-                                 kv_store_visit visit, void *arg)
+static int fresh_compare(const void *left, const void *right)
 {
-    struct rocks_store *store = self;
-    LS_ASSERT(store->overlay.count == 0 && !store->cleared);
-    char from[KEY_PREFIX_BYTES] = {'k'};
-    be64_store(from + 1, cursor);
-    *next = 0;
-    uint32_t seen = 0;
-    uint64_t last = 0;
-    rocksdb_iterator_t *iterator = rocksdb_create_iterator(store->db, store->read);
-    for (rocksdb_iter_seek(iterator, from, sizeof from); rocksdb_iter_valid(iterator);
-         rocksdb_iter_next(iterator)) {
-        size_t bytes = 0;
-        const char *record = rocksdb_iter_key(iterator, &bytes);
-        if (bytes < KEY_PREFIX_BYTES || record[0] != 'k') {
-            break;
-        }
-        uint64_t hash = be64_load(record + 1);
-        if (seen >= keys && hash != last) {
-            *next = last + 1;
-            break;
-        }
-        visit(arg, (struct ls_span){record + KEY_PREFIX_BYTES, bytes - KEY_PREFIX_BYTES});
-        last = hash;
-        seen++;
+    const struct kv_item *a = *(const struct kv_item *const *)left;
+    const struct kv_item *b = *(const struct kv_item *const *)right;
+    return kv_key_order(a->hash, kv_item_key(a), b->hash, kv_item_key(b));
+}
+
+/* Asks RocksDB for some keys, in its order; tells how many it has. */
+static enum ls_status fresh_look(struct rocks_store *store, const struct kv_item **items,
+                                 size_t count, uint64_t *found)
+{
+    const char *keys[KV_LOOKUP_KEYS_MAX];
+    size_t bytes[KV_LOOKUP_KEYS_MAX];
+    rocksdb_pinnableslice_t *values[KV_LOOKUP_KEYS_MAX];
+    char *texts[KV_LOOKUP_KEYS_MAX];
+    kv_buffer_reset(&store->key, SIZE_MAX);
+    for (size_t i = 0; i < count; i++) {
+        char prefix[KV_RECORD_PREFIX_BYTES] = {'k'};
+        kv_be64_store(prefix + 1, items[i]->hash);
+        kv_buffer_append(&store->key, prefix, sizeof prefix);
+        kv_buffer_append(&store->key, items[i]->bytes, items[i]->key_bytes);
+        bytes[i] = sizeof prefix + items[i]->key_bytes;
     }
-    char *text = NULL;
-    rocksdb_iter_get_error(iterator, &text);
-    rocksdb_iter_destroy(iterator);
-    return text == NULL ? LS_OK : fail(store, "scan", text);
+    if (store->key.failed) {
+        return LS_ERR_NO_MEMORY;
+    }
+    const char *at = kv_buffer_span(&store->key).data;
+    for (size_t i = 0; i < count; at += bytes[i++]) {
+        keys[i] = at;
+    }
+    rocksdb_batched_multi_get_cf(store->db, store->read, store->family, count, keys, bytes, values,
+                                 texts, 1);
+    enum ls_status status = LS_OK;
+    for (size_t i = 0; i < count; i++) {
+        *found += values[i] != NULL ? 1 : 0;
+        rocksdb_pinnableslice_destroy(values[i]);
+        if (texts[i] != NULL) {
+            status = fail(store, "read", texts[i]);
+        }
+    }
+    return status;
+}
+
+/* Corrects the number of keys by those fresh ones that were there before. */
+static enum ls_status fresh_settle(struct rocks_store *store)
+{
+    struct fresh *fresh = &store->fresh;
+    enum ls_status status = LS_OK;
+    uint64_t found = 0;
+    if (fresh->count > 0 && anything_written(store)) {
+        qsort(fresh->items, fresh->count, sizeof(void *), fresh_compare);
+        for (size_t at = 0; at < fresh->count && status == LS_OK; at += KV_LOOKUP_KEYS_MAX) {
+            size_t rest = fresh->count - at;
+            status = fresh_look(store, fresh->items + at,
+                                rest < KV_LOOKUP_KEYS_MAX ? rest : KV_LOOKUP_KEYS_MAX, &found);
+        }
+    }
+    fresh->count = 0;
+    LS_ASSERT(status != LS_OK || found <= store->count);
+    store->count -= status == LS_OK ? found : 0;
+    return status;
 }
 
 static void rocks_rollback(void *self)
 {
     struct rocks_store *store = self;
-    kv_table_clear(&store->overlay);
-    store->cleared = false;
-    store->count = store->committed_count;
-}
-
-/* Fills the WriteBatch from the overlay. False: out of memory. */
-static bool batch_fill(struct rocks_store *store, ls_index applied)
-{
-    rocksdb_writebatch_clear(store->batch);
-    if (store->cleared) {
-        rocksdb_writebatch_delete_range(store->batch, "k", 1, "l", 1);
-    }
-    for (const struct kv_item *item = kv_table_seek(&store->overlay, 0); item != NULL;
-         item = kv_table_next(&store->overlay, item)) {
-        size_t record_bytes = 0;
-        const char *record = record_key(store, item->hash, kv_item_key(item), &record_bytes);
-        if (record == NULL) {
-            return false;
-        }
-        struct ls_span value = kv_item_value(item);
-        if (item->gone) {
-            rocksdb_writebatch_delete(store->batch, record, record_bytes);
-        } else {
-            rocksdb_writebatch_put(store->batch, record, record_bytes, value.data, value.bytes);
-        }
-    }
-    char stand[STAND_BYTES];
-    be64_store(stand, applied);
-    be64_store(stand + 8, store->count);
-    rocksdb_writebatch_put(store->batch, "s", 1, stand, sizeof stand);
-    return true;
-}
-
-/* RocksDB's flushes and compactions failed: it would keep us waiting for ever. */
-static bool background_failed(struct rocks_store *store)
-{
-    uint64_t errors = 0;
-    return rocksdb_property_int(store->db, "rocksdb.background-errors", &errors) == 0 && errors > 0;
-}
-
-/* The batch is written: what it wrote is what is recent. */
-static void recent_update(struct rocks_store *store)
-{
-    if (store->cleared) {
-        kv_recent_clear(&store->recent);
-    }
-    for (const struct kv_item *item = kv_table_seek(&store->overlay, 0); item != NULL;
-         item = kv_table_next(&store->overlay, item)) {
-        kv_recent_note(&store->recent, item);
-    }
+    store->fresh.count = 0;
+    store->spoiled = true;
 }
 
 static enum ls_status rocks_commit(void *self, ls_index applied)
 {
     struct rocks_store *store = self;
     pinned_release(store);
-    if (store->trouble[0] != '\0') {
+    enum ls_status status = store->trouble[0] != '\0' ? LS_ERR_IO : fresh_settle(store);
+    if (status != LS_OK) {
         rocks_rollback(store);
-        return LS_ERR_IO;
+        return status;
     }
-    if (!batch_fill(store, applied)) {
-        rocks_rollback(store);
-        return LS_ERR_NO_MEMORY;
+    struct kv_layer *active = store->active;
+    active->dirty = true;
+    active->applied = applied;
+    active->count = store->count;
+    if (layer_due(active) && writer_take(store, false)) {
+        layers_change(store);
     }
-    char *text = NULL;
-    rocksdb_write(store->db, store->write, store->batch, &text);
-    if (text == NULL) {
-        store->committed_count = store->count;
-        recent_update(store);
-        rocks_rollback(store);
-        return LS_OK;
-    }
-    rocks_rollback(store);
-    static const char stalled[] = "Result incomplete";
-    if (strncmp(text, stalled, sizeof stalled - 1) == 0 && !background_failed(store)) {
-        rocksdb_free(text); /* memtables wait for the disk; no_slowdown tells instead of blocking */
-        return LS_ERR_BUSY;
-    }
-    return fail(store, "write", text);
+    return LS_OK;
 }
 
 static ls_index rocks_durable(void *self)
 {
     struct rocks_store *store = self;
-    char *text = NULL;
-    size_t bytes = 0;
-    char *stand = rocksdb_get(store->db, store->read_persisted, "s", 1, &bytes, &text);
-    if (text != NULL) {
-        (void)fail(store, "read", text);
-    }
-    ls_index applied = stand != NULL && bytes == STAND_BYTES ? be64_load(stand) : 0;
-    rocksdb_free(stand);
-    return applied;
+    (void)writer_take(store, false);
+    return store->durable;
 }
 
 static const char *rocks_trouble(void *self)
 {
-    const struct rocks_store *store = self;
+    struct rocks_store *store = self;
+    (void)writer_take(store, false);
     return store->trouble[0] == '\0' ? NULL : store->trouble;
 }
+
+/* ---- scan: layers and RocksDB, merged ---- */
+
+/* Where the walk stands in one of them. */
+struct walk {
+    const struct kv_table *table; /* NULL: RocksDB */
+    const struct kv_item *item;
+    rocksdb_iterator_t *iterator;
+    bool valid, gone;
+    uint64_t hash;
+    struct ls_span key;
+};
+
+static void walk_look(struct walk *walk)
+{
+    if (walk->table != NULL) {
+        walk->valid = walk->item != NULL;
+        if (walk->valid) {
+            walk->hash = walk->item->hash;
+            walk->key = kv_item_key(walk->item);
+            walk->gone = walk->item->gone;
+        }
+        return;
+    }
+    walk->valid = rocksdb_iter_valid(walk->iterator) != 0;
+    if (walk->valid) {
+        size_t bytes = 0;
+        const char *record = rocksdb_iter_key(walk->iterator, &bytes);
+        walk->valid = bytes >= KV_RECORD_PREFIX_BYTES && record[0] == 'k';
+        if (walk->valid) {
+            walk->hash = kv_be64_load(record + 1);
+            walk->key =
+                (struct ls_span){record + KV_RECORD_PREFIX_BYTES, bytes - KV_RECORD_PREFIX_BYTES};
+        }
+    }
+}
+
+static void walk_next(struct walk *walk)
+{
+    if (walk->table != NULL) {
+        walk->item = kv_table_next(walk->table, walk->item);
+    } else {
+        rocksdb_iter_next(walk->iterator);
+    }
+    walk_look(walk);
+}
+
+/* Begins to walk in all that count, the upper ones first; returns how many. */
+static size_t walks_open(struct rocks_store *store, uint64_t cursor, struct walk walks[3])
+{
+    const struct kv_layer *layers[2] = {store->active, store->lower};
+    size_t count = 0;
+    bool deeper = true;
+    for (size_t i = 0; i < 2 && deeper; i++) {
+        const struct kv_table *table = &layers[i]->items;
+        walks[count] = (struct walk){.table = table, .item = kv_table_seek(table, cursor)};
+        walk_look(&walks[count++]);
+        deeper = !layers[i]->cleared;
+    }
+    if (deeper) {
+        char from[KV_RECORD_PREFIX_BYTES] = {'k'};
+        kv_be64_store(from + 1, cursor);
+        walks[count] = (struct walk){.iterator = rocksdb_create_iterator(store->db, store->read)};
+        rocksdb_iter_seek(walks[count].iterator, from, sizeof from);
+        walk_look(&walks[count++]);
+    }
+    return count;
+}
+
+static int walk_order(const struct walk *left, const struct walk *right)
+{
+    return kv_key_order(left->hash, left->key, right->hash, right->key);
+}
+
+/* The walk that stands at the first key, the upper one of several; NULL: all are at their end. */
+static struct walk *walks_first(struct walk *walks, size_t count)
+{
+    struct walk *first = NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (walks[i].valid && (first == NULL || walk_order(&walks[i], first) < 0)) {
+            first = &walks[i];
+        }
+    }
+    return first;
+}
+
+static enum ls_status walks_close(struct rocks_store *store, struct walk *walks, size_t count)
+{
+    char *text = NULL;
+    if (walks[count - 1].iterator != NULL) {
+        rocksdb_iter_get_error(walks[count - 1].iterator, &text);
+        rocksdb_iter_destroy(walks[count - 1].iterator);
+    }
+    return text == NULL ? LS_OK : fail(store, "scan", text);
+}
+
+static enum ls_status rocks_scan(void *self, uint64_t cursor, uint64_t *next, uint32_t keys,
+                                 kv_store_visit visit, void *arg)
+{
+    struct rocks_store *store = self;
+    LS_ASSERT(store->fresh.count == 0);
+    *next = 0;
+    if (cursor > (uint64_t)INT64_MAX) {
+        return LS_OK; /* behind every hash */
+    }
+    struct walk walks[3];
+    size_t count = walks_open(store, cursor, walks);
+    uint32_t seen = 0;
+    uint64_t last = 0;
+    for (struct walk *at = walks_first(walks, count); at != NULL; at = walks_first(walks, count)) {
+        if (!at->gone) {
+            if (seen >= keys && at->hash != last) {
+                *next = last + 1;
+                break;
+            }
+            visit(arg, at->key);
+            last = at->hash;
+            seen++;
+        }
+        for (struct walk *other = at + 1; other < walks + count; other++) {
+            if (other->valid && walk_order(other, at) == 0) {
+                walk_next(other);
+            }
+        }
+        walk_next(at);
+    }
+    return walks_close(store, walks, count);
+}
+
+/* ---- open and close ---- */
 
 static rocksdb_options_t *rocks_options(void)
 {
@@ -350,15 +513,14 @@ static rocksdb_options_t *rocks_options(void)
     rocksdb_options_set_stats_dump_period_sec(options, 0);
     rocksdb_options_set_compression(options, rocksdb_no_compression);
     rocksdb_options_set_write_buffer_size(options, KV_ROCKSDB_MEMTABLE_BYTES);
-    rocksdb_options_set_max_write_buffer_number(options, 3);
-    /* one thread writes; and most keys that are looked for in a memtable are not in it */
-    rocksdb_options_set_allow_concurrent_memtable_write(options, 0);
-    rocksdb_options_set_memtable_prefix_bloom_size_ratio(options, MEMTABLE_BLOOM_RATIO);
-    rocksdb_options_set_memtable_whole_key_filtering(options, 1);
+    rocksdb_options_set_level0_file_num_compaction_trigger(options, KV_ROCKSDB_FILES_COMPACT);
+    rocksdb_options_set_level0_slowdown_writes_trigger(options, KV_ROCKSDB_FILES_MAX);
+    rocksdb_options_set_level0_stop_writes_trigger(options, KV_ROCKSDB_FILES_MAX);
     rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
     rocksdb_cache_t *cache = rocksdb_cache_create_lru(KV_ROCKSDB_CACHE_BYTES);
     rocksdb_block_based_options_set_block_cache(table, cache);
     rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
+    rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(table, 1);
     rocksdb_block_based_options_set_filter_policy(
         table, rocksdb_filterpolicy_create_bloom_full(BLOOM_BITS));
     rocksdb_options_set_block_based_table_factory(options, table);
@@ -374,7 +536,10 @@ static rocksdb_t *rocks_open_quietly(struct rocks_store *store, char **text)
     sigset_t before;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    rocksdb_t *db = rocksdb_open(store->options, store->directory, text);
+    const char *const names[1] = {"default"};
+    const rocksdb_options_t *const options[1] = {store->options};
+    rocksdb_t *db = rocksdb_open_column_families(store->options, store->directory, 1, names,
+                                                 options, &store->family, text);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     return db;
 }
@@ -405,13 +570,17 @@ static enum ls_status meta_read(struct rocks_store *store, const char *name, cha
 static enum ls_status owner_write(struct rocks_store *store, const char owner[OWNER_BYTES])
 {
     const char format = FORMAT;
-    const char stand[STAND_BYTES] = {0};
-    rocksdb_writebatch_clear(store->batch);
-    rocksdb_writebatch_put(store->batch, "f", 1, &format, 1);
-    rocksdb_writebatch_put(store->batch, "o", 1, owner, OWNER_BYTES);
-    rocksdb_writebatch_put(store->batch, "s", 1, stand, sizeof stand);
+    const char stand[KV_STAND_BYTES] = {0};
     char *text = NULL;
-    rocksdb_write(store->db, store->write, store->batch, &text);
+    rocksdb_writeoptions_t *write = rocksdb_writeoptions_create();
+    rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
+    rocksdb_writeoptions_disable_WAL(write, 1);
+    rocksdb_writebatch_put(batch, "f", 1, &format, 1);
+    rocksdb_writebatch_put(batch, "o", 1, owner, OWNER_BYTES);
+    rocksdb_writebatch_put(batch, "s", 1, stand, sizeof stand);
+    rocksdb_write(store->db, write, batch, &text);
+    rocksdb_writebatch_destroy(batch);
+    rocksdb_writeoptions_destroy(write);
     if (text == NULL) {
         rocksdb_flushoptions_t *flush = rocksdb_flushoptions_create();
         rocksdb_flushoptions_set_wait(flush, 1);
@@ -458,7 +627,7 @@ static enum ls_status rocks_bind(struct rocks_store *store, const char owner[OWN
                                  ls_index *applied, struct ls_error *error)
 {
     enum ls_status status = owner_check(store, owner, error);
-    char stand[STAND_BYTES];
+    char stand[KV_STAND_BYTES];
     if (status == LS_OK) {
         status = meta_read(store, "s", stand, sizeof stand);
         if (status == LS_ERR_NOT_FOUND || status == LS_ERR_CORRUPT) {
@@ -470,10 +639,23 @@ static enum ls_status rocks_bind(struct rocks_store *store, const char owner[OWN
         return ls_error_set(error, status, "%s", store->trouble);
     }
     if (status == LS_OK) {
-        *applied = be64_load(stand);
-        store->count = store->committed_count = be64_load(stand + 8);
+        *applied = store->durable = kv_be64_load(stand);
+        store->count = store->durable_count = kv_be64_load(stand + 8);
+        if (kv_writer_open(&store->writer, store->db, store->options, store->directory) != LS_OK) {
+            return ls_error_set(error, LS_ERR_NO_MEMORY, "state %s: no thread for its writer",
+                                store->directory);
+        }
     }
     return status;
+}
+
+static void db_close(struct rocks_store *store)
+{
+    if (store->db != NULL) {
+        rocksdb_column_family_handle_destroy(store->family);
+        rocksdb_close(store->db);
+        store->db = NULL;
+    }
 }
 
 static enum ls_status rocks_open(void *self, const struct ls_group_id *group,
@@ -499,38 +681,36 @@ static enum ls_status rocks_open(void *self, const struct ls_group_id *group,
     (void)memcpy(owner + 32, incarnation->bytes, 16);
     enum ls_status status = rocks_bind(store, owner, applied, error);
     if (status != LS_OK) {
-        rocksdb_close(store->db);
-        store->db = NULL;
+        db_close(store);
     }
     return status;
+}
+
+static void store_free(struct rocks_store *store)
+{
+    kv_layer_close(&store->layers[0]);
+    kv_layer_close(&store->layers[1]);
+    kv_buffer_free(&store->key);
+    free(store->fresh.items);
+    free(store->directory);
+    free(store);
 }
 
 static void rocks_close(void *self)
 {
     struct rocks_store *store = self;
     pinned_release(store);
-    if (store->db != NULL) {
-        if (store->trouble[0] == '\0') {
-            /* saves applying again at the next start; a failure costs no more than that */
-            char *text = NULL;
-            rocksdb_flushoptions_t *flush = rocksdb_flushoptions_create();
-            rocksdb_flushoptions_set_wait(flush, 1);
-            rocksdb_flush(store->db, flush, &text);
-            rocksdb_flushoptions_destroy(flush);
-            rocksdb_free(text);
-        }
-        rocksdb_close(store->db);
+    if (writer_take(store, true) && store->trouble[0] == '\0' && !store->spoiled &&
+        store->active->dirty) {
+        /* saves applying again at the next start; a failure costs no more than that */
+        layers_change(store);
+        (void)writer_take(store, true);
     }
-    kv_table_close(&store->overlay);
-    kv_recent_close(&store->recent);
-    kv_buffer_free(&store->key);
-    rocksdb_writebatch_destroy(store->batch);
-    rocksdb_writeoptions_destroy(store->write);
+    kv_writer_close(&store->writer);
+    db_close(store);
     rocksdb_readoptions_destroy(store->read);
-    rocksdb_readoptions_destroy(store->read_persisted);
     rocksdb_options_destroy(store->options);
-    free(store->directory);
-    free(store);
+    store_free(store);
 }
 
 enum ls_status kv_store_rocksdb_open(const char *directory, struct kv_store *out)
@@ -540,24 +720,19 @@ enum ls_status kv_store_rocksdb_open(const char *directory, struct kv_store *out
         return LS_ERR_NO_MEMORY;
     }
     store->directory = strdup(directory);
-    if (store->directory == NULL || kv_table_open(&store->overlay, 0) != LS_OK ||
-        kv_recent_open(&store->recent, KV_ROCKSDB_RECENT_BYTES) != LS_OK) {
-        kv_recent_close(&store->recent);
-        kv_table_close(&store->overlay);
-        free(store->directory);
-        free(store);
+    store->active = &store->layers[0];
+    store->lower = &store->layers[1];
+    if (store->directory == NULL || kv_layer_open(store->active) != LS_OK ||
+        kv_layer_open(store->lower) != LS_OK) {
+        store_free(store);
         return LS_ERR_NO_MEMORY;
     }
     store->options = rocks_options();
     store->read = rocksdb_readoptions_create();
-    store->read_persisted = rocksdb_readoptions_create();
-    rocksdb_readoptions_set_read_tier(store->read_persisted, READ_PERSISTED);
-    store->write = rocksdb_writeoptions_create();
-    rocksdb_writeoptions_disable_WAL(store->write, 1);
-    rocksdb_writeoptions_set_no_slowdown(store->write, 1);
-    store->batch = rocksdb_writebatch_create();
     *out = (struct kv_store){.self = store,
                              .open = rocks_open,
+                             .begin = rocks_begin,
+                             .full = rocks_full,
                              .get = rocks_get,
                              .put = rocks_put,
                              .remove = rocks_remove,

@@ -4,7 +4,97 @@
 
 #include <stdlib.h>
 
-enum { HASH_BITS = 63, BUCKET_BITS_MIN = 3 };
+enum { HASH_BITS = 63, BUCKET_BITS_MIN = 3, CHUNK_BYTES = 1 << 20, ARENA_ALIGN = 8 };
+
+struct kv_chunk {
+    struct kv_chunk *next;
+    size_t capacity; /* larger than usual: for one item */
+    char bytes[];
+};
+
+/* ---- memory of items ---- */
+
+/* A chunk for at least `bytes`, in front of the others. False: out of memory. */
+static bool chunk_add(struct kv_arena *arena, size_t bytes)
+{
+    struct kv_chunk *chunk = arena->spare;
+    size_t capacity = CHUNK_BYTES - sizeof *chunk;
+    if (chunk != NULL && bytes <= capacity) {
+        arena->spare = chunk->next;
+    } else {
+        capacity = bytes > capacity ? bytes : capacity;
+        chunk = malloc(sizeof *chunk + capacity);
+        if (chunk == NULL) {
+            return false;
+        }
+        chunk->capacity = capacity;
+    }
+    chunk->next = arena->used;
+    arena->used = chunk;
+    arena->taken = 0;
+    arena->bytes += sizeof *chunk + capacity;
+    return true;
+}
+
+static void *arena_take(struct kv_arena *arena, size_t bytes)
+{
+    bytes = (bytes + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
+    struct kv_chunk *first = arena->used;
+    if (first != NULL && bytes <= first->capacity - arena->taken) {
+        arena->taken += bytes;
+        return first->bytes + (arena->taken - bytes);
+    }
+    size_t left = first == NULL ? 0 : first->capacity - arena->taken;
+    if (!chunk_add(arena, bytes)) {
+        return NULL;
+    }
+    struct kv_chunk *chunk = arena->used;
+    if (first != NULL && left > chunk->capacity - bytes) {
+        /* the one before has more room for others: it stays in front */
+        chunk->next = first->next;
+        first->next = chunk;
+        arena->used = first;
+        arena->taken = first->capacity - left;
+    } else {
+        arena->taken = bytes;
+    }
+    return chunk->bytes;
+}
+
+/* All items are gone: usual chunks are kept. */
+static void arena_reset(struct kv_arena *arena)
+{
+    while (arena->used != NULL) {
+        struct kv_chunk *chunk = arena->used;
+        arena->used = chunk->next;
+        if (chunk->capacity > CHUNK_BYTES) {
+            free(chunk);
+        } else {
+            chunk->next = arena->spare;
+            arena->spare = chunk;
+        }
+    }
+    arena->taken = arena->bytes = 0;
+}
+
+static void arena_free(struct kv_arena *arena)
+{
+    arena_reset(arena);
+    while (arena->spare != NULL) {
+        struct kv_chunk *chunk = arena->spare;
+        arena->spare = chunk->next;
+        free(chunk);
+    }
+}
+
+static void item_free(const struct kv_table *table, struct kv_item *item)
+{
+    if (!table->pooled) {
+        free(item);
+    }
+}
+
+/* ---- where items are ---- */
 
 static size_t shard_of(const struct kv_table *table, uint64_t hash)
 {
@@ -17,18 +107,23 @@ static size_t bucket_of(const struct kv_table *table, const struct kv_shard *sha
     return (size_t)((hash >> (HASH_BITS - table->shard_bits - shard->bits)) & mask);
 }
 
-/* The order of (hash, key): <0, 0, >0. */
-static int item_compare(const struct kv_item *item, uint64_t hash, struct ls_span key)
+int kv_key_order(uint64_t hash, struct ls_span key, uint64_t other_hash, struct ls_span other)
 {
-    if (item->hash != hash) {
-        return item->hash < hash ? -1 : 1;
+    if (hash != other_hash) {
+        return hash < other_hash ? -1 : 1;
     }
-    size_t common = item->key_bytes < key.bytes ? item->key_bytes : key.bytes;
-    int order = common == 0 ? 0 : memcmp(item->bytes, key.data, common);
+    size_t common = key.bytes < other.bytes ? key.bytes : other.bytes;
+    int order = common == 0 ? 0 : memcmp(key.data, other.data, common);
     if (order != 0) {
         return order;
     }
-    return item->key_bytes == key.bytes ? 0 : (item->key_bytes < key.bytes ? -1 : 1);
+    return key.bytes == other.bytes ? 0 : (key.bytes < other.bytes ? -1 : 1);
+}
+
+static int item_compare(const struct kv_item *item, uint64_t hash, struct ls_span key)
+{
+    return item->hash != hash ? (item->hash < hash ? -1 : 1)
+                              : kv_key_order(hash, kv_item_key(item), hash, key);
 }
 
 /* Where the item is linked, or where it would have to be. */
@@ -54,15 +149,29 @@ enum ls_status kv_table_open(struct kv_table *table, unsigned shard_bits)
     return table->shards == NULL ? LS_ERR_NO_MEMORY : LS_OK;
 }
 
-static void shard_clear(struct kv_shard *shard)
+enum ls_status kv_table_open_pooled(struct kv_table *table, unsigned shard_bits)
 {
-    for (size_t i = 0; shard->buckets != NULL && i < (size_t)1 << shard->bits; i++) {
+    enum ls_status status = kv_table_open(table, shard_bits);
+    table->pooled = true;
+    return status;
+}
+
+static size_t buckets_bytes(const struct kv_shard *shard)
+{
+    return shard->buckets == NULL ? 0 : sizeof(struct kv_item *) << shard->bits;
+}
+
+static void shard_free(struct kv_table *table, struct kv_shard *shard)
+{
+    for (size_t i = 0; !table->pooled && shard->buckets != NULL && i < (size_t)1 << shard->bits;
+         i++) {
         while (shard->buckets[i] != NULL) {
             struct kv_item *item = shard->buckets[i];
             shard->buckets[i] = item->next;
             free(item);
         }
     }
+    table->bucket_bytes -= buckets_bytes(shard);
     free(shard->buckets);
     *shard = (struct kv_shard){0};
 }
@@ -70,8 +179,15 @@ static void shard_clear(struct kv_shard *shard)
 void kv_table_clear(struct kv_table *table)
 {
     for (size_t i = 0; table->count > 0 && i < (size_t)1 << table->shard_bits; i++) {
-        shard_clear(&table->shards[i]);
+        struct kv_shard *shard = &table->shards[i];
+        if (!table->pooled) {
+            shard_free(table, shard);
+        } else if (shard->buckets != NULL) {
+            (void)memset(shard->buckets, 0, buckets_bytes(shard));
+            shard->count = 0;
+        }
     }
+    arena_reset(&table->arena);
     table->count = 0;
 }
 
@@ -79,9 +195,10 @@ void kv_table_close(struct kv_table *table)
 {
     /* also empty shards have buckets, when they once held items */
     for (size_t i = 0; table->shards != NULL && i < (size_t)1 << table->shard_bits; i++) {
-        shard_clear(&table->shards[i]);
+        shard_free(table, &table->shards[i]);
     }
     free(table->shards);
+    arena_free(&table->arena);
     *table = (struct kv_table){0};
 }
 
@@ -118,21 +235,21 @@ static enum ls_status shard_reserve(struct kv_table *table, struct kv_shard *sha
             item = next;
         }
     }
+    table->bucket_bytes += buckets_bytes(&grown) - buckets_bytes(shard);
     free(shard->buckets);
     *shard = grown;
     return LS_OK;
 }
 
-/* A new item that takes the place of *link (NULL: a new place). */
-static struct kv_item *item_open(uint64_t hash, struct ls_span key, size_t value_bytes,
+/* A new item with room for a value. */
+static struct kv_item *item_open(struct kv_table *table, uint64_t hash, struct ls_span key,
                                  size_t capacity)
 {
-    struct kv_item *item = malloc(sizeof *item + key.bytes + capacity);
+    size_t bytes = sizeof(struct kv_item) + key.bytes + capacity;
+    struct kv_item *item = table->pooled ? arena_take(&table->arena, bytes) : malloc(bytes);
     if (item != NULL) {
-        *item = (struct kv_item){.hash = hash,
-                                 .key_bytes = (uint32_t)key.bytes,
-                                 .value_bytes = (uint32_t)value_bytes,
-                                 .capacity = (uint32_t)capacity};
+        *item = (struct kv_item){
+            .hash = hash, .key_bytes = (uint32_t)key.bytes, .capacity = (uint32_t)capacity};
         if (key.bytes > 0) {
             (void)memcpy(item->bytes, key.data, key.bytes);
         }
@@ -140,21 +257,29 @@ static struct kv_item *item_open(uint64_t hash, struct ls_span key, size_t value
     return item;
 }
 
-static enum ls_status item_put(struct kv_table *table, uint64_t hash, struct ls_span key,
-                               struct ls_span value)
+/* In place when it fits; an item of its own must not waste more than half then. */
+static bool item_fits(const struct kv_table *table, const struct kv_item *item, size_t bytes)
+{
+    return item->capacity >= bytes && (table->pooled || item->capacity / 2 <= bytes);
+}
+
+struct kv_item *kv_table_upsert(struct kv_table *table, uint64_t hash, struct ls_span key,
+                                struct ls_span value, enum kv_was *was)
 {
     struct kv_shard *shard = &table->shards[shard_of(table, hash)];
     if (shard_reserve(table, shard) != LS_OK) {
-        return LS_ERR_NO_MEMORY;
+        return NULL;
     }
     struct kv_item **link = link_find(table, shard, hash, key);
-    bool present = link_matches(link, hash, key);
-    struct kv_item *item = present ? *link : NULL;
-    /* in place when it fits without wasting more than half */
-    if (!present || item->capacity < value.bytes || item->capacity / 2 > value.bytes) {
-        item = item_open(hash, key, value.bytes, value.bytes);
+    bool known = link_matches(link, hash, key);
+    struct kv_item *item = known ? *link : NULL;
+    *was = !known ? KV_WAS_NOTHING : (item->gone ? KV_WAS_GONE : KV_WAS_PRESENT);
+    if (!known || !item_fits(table, item, value.bytes)) {
+        /* what grew once in an arena may grow again: with some room, it does so in place */
+        size_t more = known && table->pooled ? value.bytes / 8 : 0;
+        item = item_open(table, hash, key, value.bytes + more);
         if (item == NULL) {
-            return LS_ERR_NO_MEMORY;
+            return NULL;
         }
     }
     if (value.bytes > 0) {
@@ -162,32 +287,35 @@ static enum ls_status item_put(struct kv_table *table, uint64_t hash, struct ls_
     }
     item->value_bytes = (uint32_t)value.bytes;
     item->gone = false;
-    if (!present) {
+    if (!known) {
         item->next = *link;
         *link = item;
         shard->count++;
         table->count++;
     } else if (item != *link) {
         item->next = (*link)->next;
-        free(*link);
+        item_free(table, *link);
         *link = item;
     }
-    return LS_OK;
+    return item;
 }
 
 enum ls_status kv_table_put(struct kv_table *table, uint64_t hash, struct ls_span key,
                             struct ls_span value)
 {
-    return item_put(table, hash, key, value);
+    enum kv_was was;
+    return kv_table_upsert(table, hash, key, value, &was) == NULL ? LS_ERR_NO_MEMORY : LS_OK;
 }
 
 enum ls_status kv_table_bury(struct kv_table *table, uint64_t hash, struct ls_span key)
 {
-    enum ls_status status = item_put(table, hash, key, (struct ls_span){NULL, 0});
-    if (status == LS_OK) {
-        kv_table_find(table, hash, key)->gone = true;
+    enum kv_was was;
+    struct kv_item *item = kv_table_upsert(table, hash, key, (struct ls_span){NULL, 0}, &was);
+    if (item == NULL) {
+        return LS_ERR_NO_MEMORY;
     }
-    return status;
+    item->gone = true;
+    return LS_OK;
 }
 
 bool kv_table_remove(struct kv_table *table, uint64_t hash, struct ls_span key)
@@ -202,7 +330,7 @@ bool kv_table_remove(struct kv_table *table, uint64_t hash, struct ls_span key)
     }
     struct kv_item *item = *link;
     *link = item->next;
-    free(item);
+    item_free(table, item);
     shard->count--;
     table->count--;
     return true;

@@ -3,6 +3,9 @@
  * A hash table whose items can be walked in the order of (hash, key): buckets are chosen by the top
  * bits of the hash, chains are sorted. It grows in independent shards, so that no insert pays for
  * the whole.
+ *
+ * Items are allocated one by one, or, where the table only grows until all of it is dropped, from
+ * an arena: what replaces an item then leaves the bytes of the old one behind, which count.
  */
 #ifndef KV_TABLE_H
 #define KV_TABLE_H
@@ -23,16 +26,38 @@ struct kv_shard {
     size_t count;
 };
 
+struct kv_chunk;
+
+struct kv_arena {
+    struct kv_chunk *used, *spare; /* the first of `used` is being filled */
+    size_t taken;                  /* of the first of `used` */
+    size_t bytes;                  /* of all used chunks */
+};
+
 struct kv_table {
     struct kv_shard *shards;
     unsigned shard_bits;
+    bool pooled; /* items come from the arena */
+    struct kv_arena arena;
+    size_t bucket_bytes;
     size_t count; /* items, tombstones included */
 };
 
+/** What a table held under a key before. */
+enum kv_was { KV_WAS_NOTHING, KV_WAS_PRESENT, KV_WAS_GONE };
+
 /** errors LS_ERR_NO_MEMORY */
 LS_NODISCARD enum ls_status kv_table_open(struct kv_table *table, unsigned shard_bits);
+/** With an arena. errors LS_ERR_NO_MEMORY */
+LS_NODISCARD enum ls_status kv_table_open_pooled(struct kv_table *table, unsigned shard_bits);
 void kv_table_close(struct kv_table *table);
+/** A pooled table keeps its memory for the next items: O(buckets), else O(items). */
 void kv_table_clear(struct kv_table *table);
+/** Memory of a pooled table, bytes. O(1). */
+static inline size_t kv_table_bytes(const struct kv_table *table)
+{
+    return table->arena.bytes + table->bucket_bytes;
+}
 
 /** NULL: not there. */
 struct kv_item *kv_table_find(const struct kv_table *table, uint64_t hash, struct ls_span key);
@@ -40,11 +65,18 @@ struct kv_item *kv_table_find(const struct kv_table *table, uint64_t hash, struc
 /** Inserts or replaces. `value` may lie in the item itself. errors LS_ERR_NO_MEMORY: unchanged */
 LS_NODISCARD enum ls_status kv_table_put(struct kv_table *table, uint64_t hash, struct ls_span key,
                                          struct ls_span value);
+/** The same; *was: what was there. NULL: out of memory, unchanged. */
+LS_NODISCARD struct kv_item *kv_table_upsert(struct kv_table *table, uint64_t hash,
+                                             struct ls_span key, struct ls_span value,
+                                             enum kv_was *was);
 /** Inserts or replaces by a tombstone. errors LS_ERR_NO_MEMORY: unchanged */
 LS_NODISCARD enum ls_status kv_table_bury(struct kv_table *table, uint64_t hash,
                                           struct ls_span key);
 /** False: it was not there. */
 bool kv_table_remove(struct kv_table *table, uint64_t hash, struct ls_span key);
+
+/** The order of (hash, key): <0, 0, >0. */
+int kv_key_order(uint64_t hash, struct ls_span key, uint64_t other_hash, struct ls_span other);
 
 /** The first item whose hash is at least `hash`, or NULL; and the one behind an item. */
 struct kv_item *kv_table_seek(const struct kv_table *table, uint64_t hash);

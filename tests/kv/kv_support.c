@@ -60,7 +60,11 @@ static void apply(struct kv_bench *bench, const struct kv_command *command,
     kv_entry_encode(&entry, command, args, argc);
     struct ls_command one = {{1, bench->next++}, kv_buffer_span(&entry)};
     size_t applied = 0;
-    assert_ok(bench->port.apply_batch(bench->port.self, &one, 1, NULL, &applied));
+    enum ls_status status = LS_ERR_BUSY;
+    while (status == LS_ERR_BUSY) {
+        status = bench->port.apply_batch(bench->port.self, &one, 1, NULL, &applied);
+    }
+    assert_ok(status);
     assert_int_equal(applied, 1);
     struct ls_span reply = kv_buffer_span(&bench->machine.reply);
     kv_buffer_append(&bench->reply, reply.data, reply.bytes);

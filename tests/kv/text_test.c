@@ -4,7 +4,6 @@
 
 #include <stdio.h>
 
-#include "recent.h"
 #include "table.h"
 #include "test.h"
 
@@ -184,54 +183,62 @@ TEST(table, replaces_values_of_any_size)
     kv_table_close(&table);
 }
 
-/* A table with one item, to be noted. */
-static void note(struct kv_recent *recent, const char *key, struct ls_span value)
+TEST(table, of_one_arena_tells_what_was_there_and_counts_its_memory)
 {
     struct kv_table table;
-    struct ls_span name = span(key);
-    assert_ok(kv_table_open(&table, 0));
-    assert_ok(kv_table_put(&table, kv_key_hash(name), name, value));
-    kv_recent_note(recent, kv_table_seek(&table, 0));
+    enum kv_was was = KV_WAS_PRESENT;
+    char value[3000];
+    (void)memset(value, 'v', sizeof value);
+    assert_ok(kv_table_open_pooled(&table, 2));
+    const struct ls_span k = span("k");
+    uint64_t hash = kv_key_hash(k);
+    assert_non_null(kv_table_upsert(&table, hash, k, span("1"), &was));
+    assert_int_equal(was, KV_WAS_NOTHING);
+    struct kv_item *item = kv_table_upsert(&table, hash, k, (struct ls_span){value, 3000}, &was);
+    assert_int_equal(was, KV_WAS_PRESENT);
+    assert_int_equal(item->value_bytes, 3000);
+    /* what grew has room to grow in place; what shrinks stays */
+    assert_true(item->capacity > 3000);
+    assert_ptr_equal(kv_table_upsert(&table, hash, k, span("2"), &was), item);
+    assert_ok(kv_table_bury(&table, hash, k));
+    assert_ptr_equal(kv_table_upsert(&table, hash, k, span("3"), &was), item);
+    assert_int_equal(was, KV_WAS_GONE);
+    assert_int_equal(table.count, 1);
+    size_t bytes = 0;
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 2000; i++) {
+            char key[16];
+            int key_bytes = snprintf(key, sizeof key, "key%d", i);
+            struct ls_span name = {key, (size_t)key_bytes};
+            assert_ok(kv_table_put(&table, kv_key_hash(name), name, (struct ls_span){value, 3000}));
+        }
+        assert_true(kv_table_bytes(&table) > 2000 * 3000);
+        assert_true(kv_table_bytes(&table) < 2000 * 3100 + (2 << 20));
+        assert_true(bytes == 0 || bytes == kv_table_bytes(&table)); /* the same memory again */
+        bytes = kv_table_bytes(&table);
+        kv_table_clear(&table);
+        assert_null(kv_table_seek(&table, 0));
+        assert_true(kv_table_bytes(&table) < 1 << 20);
+    }
     kv_table_close(&table);
 }
 
-static const struct kv_item *find(const struct kv_recent *recent, const char *key)
+TEST(table, of_one_arena_takes_items_larger_than_its_chunks)
 {
-    return kv_recent_find(recent, kv_key_hash(span(key)), span(key));
-}
-
-TEST(recent, never_finds_an_older_value_and_stays_within_its_bytes)
-{
-    struct kv_recent recent;
-    char value[200];
-    assert_ok(kv_recent_open(&recent, 1u << 16));
-    size_t found = 0;
-    for (int i = 0; i < 20000; i++) {
+    static char large[3u << 20];
+    struct kv_table table;
+    (void)memset(large, 'x', sizeof large);
+    assert_ok(kv_table_open_pooled(&table, 0));
+    for (int i = 0; i < 100; i++) {
         char key[16];
-        (void)snprintf(key, sizeof key, "k%d", (i * 7) % 1000);
-        (void)memset(value, 'a' + i % 26, sizeof value);
-        size_t bytes = (size_t)(i % 200) + 1;
-        note(&recent, key, (struct ls_span){value, bytes});
-        const struct kv_item *item = find(&recent, key);
-        assert_non_null(item);
-        assert_int_equal(item->value_bytes, bytes);
-        assert_memory_equal(kv_item_value(item).data, value, bytes);
-        assert_true(recent.bytes <= recent.bytes_max);
-        (void)snprintf(key, sizeof key, "k%d", i % 1000);
-        found += find(&recent, key) != NULL ? 1 : 0;
+        int key_bytes = snprintf(key, sizeof key, "key%d", i);
+        struct ls_span name = {key, (size_t)key_bytes};
+        struct ls_span value = {large, i % 10 == 0 ? sizeof large : 1000};
+        assert_ok(kv_table_put(&table, kv_key_hash(name), name, value));
+        assert_memory_equal(kv_item_value(kv_table_find(&table, kv_key_hash(name), name)).data,
+                            large, value.bytes);
     }
-    assert_true(found > 0 && found < 20000);
-    kv_recent_close(&recent);
-}
-
-TEST(recent, forgets_a_key_whose_value_is_too_large_to_keep)
-{
-    static char large[1u << 15];
-    struct kv_recent recent;
-    assert_ok(kv_recent_open(&recent, 1u << 16));
-    note(&recent, "k", span("small"));
-    assert_non_null(find(&recent, "k"));
-    note(&recent, "k", (struct ls_span){large, sizeof large});
-    assert_null(find(&recent, "k"));
-    kv_recent_close(&recent);
+    /* small items went on filling their chunk between the large ones */
+    assert_true(kv_table_bytes(&table) < 10 * sizeof large + (2u << 20));
+    kv_table_close(&table);
 }

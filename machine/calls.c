@@ -18,6 +18,8 @@
 /* a forwarded call leaves the leader this much less time than we have ourselves, so its answer
  * arrives */
 #define FORWARD_MARGIN_US 20000u
+/* after a leader sent a call back, nothing is forwarded for so long: it may send all back */
+#define FORWARD_PAUSE_US 10000u
 
 /* ---- lists ---- */
 
@@ -351,6 +353,7 @@ static bool propose(struct ls_group *group)
     struct ls_event event = {.kind = LS_EVENT_PROPOSE,
                              .as.propose = {.entries = group->node->entries, .count = count}};
     if (ls__group_step(group, &event, &ready) != LS_OK) {
+        group->calls.queued.first->status = LS_ERR_BUSY; /* no memory: again next turn */
         return false;
     }
     if (ready->propose_status == LS_OK) {
@@ -368,11 +371,28 @@ static bool propose(struct ls_group *group)
 
 /* ---- another one leads: forward, one hop ---- */
 
+/* Ends by which nothing was done: the call may be tried again, here or elsewhere. */
+static bool nothing_was_done(enum ls_status status)
+{
+    return status == LS_ERR_NOT_LEADER || status == LS_ERR_NO_LEADER || status == LS_ERR_BUSY ||
+           status == LS_ERR_NO_MEMORY || status == LS_ERR_CLOSED || status == LS_ERR_HALTED;
+}
+
+/* What is at an end here is not at an end for who asked: soon another member leads. */
+static enum ls_status remote_status(enum ls_status status)
+{
+    if (status == LS_ERR_NO_MEMORY) {
+        return LS_ERR_BUSY;
+    }
+    return status == LS_ERR_CLOSED || status == LS_ERR_HALTED ? LS_ERR_NOT_LEADER : status;
+}
+
 static void call_answer_remote(struct ls_group *group, struct ls__call *call)
 {
     struct ls_span *spans = group->node->spans;
-    struct ls_wire_frame frame = {.kind = LS_WIRE_FORWARD_REPLY,
-                                  .as.forward_reply = {.id = call->id, .status = call->status}};
+    struct ls_wire_frame frame = {
+        .kind = LS_WIRE_FORWARD_REPLY,
+        .as.forward_reply = {.id = call->id, .status = remote_status(call->status)}};
     struct ls_forward_reply *reply = &frame.as.forward_reply;
     if (call->status == LS_OK) {
         reply->first = call->first;
@@ -414,16 +434,27 @@ static enum ls_status forward_send(struct ls_group *group, struct ls__call *call
     return ls__group_send(group, &group->leader, LS_LANE_CONSENSUS, &frame);
 }
 
-static void forward_queued(struct ls_group *group)
+/* One hop only (K2): whoever asked us asks the leader itself. */
+static void refuse_remote(struct ls_group *group)
 {
     struct ls__call *next = NULL;
     for (struct ls__call *call = group->calls.queued.first; call != NULL; call = next) {
         next = call->next;
         if (call->remote) {
-            /* one hop only (K2): whoever asked us asks the leader itself */
             ls__call_finish(group, call, LS_ERR_NOT_LEADER);
-            continue;
         }
+    }
+}
+
+static void forward_queued(struct ls_group *group)
+{
+    if (group->calls.queued.first != NULL && ls__now(group->node) < group->calls.forward_us) {
+        group->retry_us = group->calls.forward_us;
+        return;
+    }
+    struct ls__call *next = NULL;
+    for (struct ls__call *call = group->calls.queued.first; call != NULL; call = next) {
+        next = call->next;
         call->id = ++group->calls.next_id;
         call->peer = group->leader;
         enum ls_status status = forward_send(group, call);
@@ -443,16 +474,9 @@ void ls__calls_begin(struct ls_group *group)
 {
     if (group->role != LS_ROLE_LEADER) {
         const struct ls__peer *leader = ls__group_peer(group, &group->leader);
+        refuse_remote(group);
         if (leader != NULL && leader->up) {
             forward_queued(group);
-        } else {
-            struct ls__call *next = NULL;
-            for (struct ls__call *call = group->calls.queued.first; call != NULL; call = next) {
-                next = call->next;
-                if (call->remote) {
-                    ls__call_finish(group, call, LS_ERR_NOT_LEADER);
-                }
-            }
         }
         return;
     }
@@ -478,17 +502,13 @@ void ls__calls_forward(struct ls_group *group, const struct ls_peer_id *from,
     struct ls__call *call = NULL;
     enum ls_status status =
         group->role == LS_ROLE_LEADER ? ls__call_check(group) : LS_ERR_NOT_LEADER;
-    if (status == LS_ERR_CLOSED || status == LS_ERR_HALTED) {
-        status = LS_ERR_NOT_LEADER; /* soon another one leads */
-    }
     if (status == LS_OK) {
         status = ls__call_new(group, kind, forward->commands, forward->count, &call);
     }
     if (status != LS_OK) {
         struct ls_wire_frame frame = {
             .kind = LS_WIRE_FORWARD_REPLY,
-            .as.forward_reply = {.id = forward->id,
-                                 .status = status == LS_ERR_NO_MEMORY ? LS_ERR_BUSY : status}};
+            .as.forward_reply = {.id = forward->id, .status = remote_status(status)}};
         (void)ls__group_send(group, from, LS_LANE_CONSENSUS, &frame);
         return;
     }
@@ -505,10 +525,37 @@ void ls__calls_forward(struct ls_group *group, const struct ls_peer_id *from,
 static void call_requeue(struct ls_group *group, struct ls__call *call, enum ls_status why)
 {
     ls__list_remove(call);
-    call->status = why;
+    call->status = remote_status(why);
     list_insert(&group->calls.queued, call);
-    group->retry_us = ls__now(group->node) + LS__RETRY_US * 10;
+    group->calls.forward_us = ls__now(group->node) + FORWARD_PAUSE_US;
     ls__group_touch(group);
+}
+
+/* What the leader's answer means for the call. */
+static enum ls_status forward_outcome(struct ls__call *call, const struct ls_forward_reply *reply)
+{
+    if (reply->status == LS_ERR_NOT_FOUND || reply->status == LS_ERR_LIMIT) {
+        return reply->status;
+    }
+    if (reply->status != LS_OK) {
+        return LS_ERR_UNKNOWN;
+    }
+    if (call->kind == LS__CALL_TRANSFER) {
+        return LS_OK;
+    }
+    /* it was done, but what it answered is not known */
+    bool execute = call->kind == LS__CALL_EXECUTE;
+    if (reply->first.index == 0 || reply->count != (execute ? call->count : 0) ||
+        ls__replies_reset(&call->replies, reply->count) != LS_OK) {
+        return LS_ERR_UNKNOWN;
+    }
+    for (uint32_t i = 0; i < reply->count; i++) {
+        if (ls_reply_set(&call->replies, i, reply->replies[i].data, reply->replies[i].bytes) !=
+            LS_OK) {
+            return LS_ERR_UNKNOWN;
+        }
+    }
+    return LS_OK;
 }
 
 void ls__calls_forward_reply(struct ls_group *group, const struct ls_peer_id *from,
@@ -521,24 +568,12 @@ void ls__calls_forward_reply(struct ls_group *group, const struct ls_peer_id *fr
     if (call == NULL) {
         return; /* it ended at its deadline */
     }
-    if (reply->status == LS_ERR_NOT_LEADER || reply->status == LS_ERR_BUSY ||
-        reply->status == LS_ERR_NO_LEADER) {
+    if (nothing_was_done(reply->status)) {
         call_requeue(group, call, reply->status);
         return;
     }
-    enum ls_status status = reply->status;
-    if (status == LS_OK && call->kind == LS__CALL_EXECUTE) {
-        bool whole =
-            reply->count == call->count && ls__replies_reset(&call->replies, call->count) == LS_OK;
-        for (uint32_t i = 0; whole && i < reply->count; i++) {
-            whole = ls_reply_set(&call->replies, i, reply->replies[i].data,
-                                 reply->replies[i].bytes) == LS_OK;
-        }
-        status =
-            whole ? LS_OK : LS_ERR_UNKNOWN; /* it was applied, but what it answered is not known */
-    }
     call->first = reply->first;
-    ls__call_finish(group, call, status);
+    ls__call_finish(group, call, forward_outcome(call, reply));
 }
 
 /* ---- the log answers ---- */

@@ -167,6 +167,7 @@ static void absorb_role(struct ls_group *group, const struct ls_ready *ready)
     }
     if (!ls_peer_id_is_zero(&ready->leader) && !ls_peer_id_equal(&ready->leader, &group->leader)) {
         group->leader_changes++;
+        group->calls.forward_us = 0;
     }
     group->role = ready->role;
     group->term = ready->term;

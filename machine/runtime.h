@@ -167,7 +167,11 @@ struct ls__calls {
     struct ls__list fresh;     /* wait until read_index is applied */
     struct ls__list finished;  /* callbacks are due */
     struct ls__list spare;
-    uint64_t next_order, next_id, next_token;
+    uint64_t next_order;
+    /* from anywhere: an answer to an earlier life of this member must not meet a call of this one
+     */
+    uint64_t next_id, next_token;
+    uint64_t forward_us;  /* nothing is forwarded before */
     uint64_t deadline_us; /* no deadline is earlier */
     uint64_t in_flight_bytes;
 };

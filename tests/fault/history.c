@@ -85,7 +85,9 @@ void history_next(struct history *history, struct history_step *step)
     choose(history, step);
     step->batch.commit_hint = history->step;
     step->batch.first = history->last + 1;
-    step->batch.count = (uint32_t)(next_random(history) % STEP_ENTRIES_MAX);
+    /* at least one: a batch of nothing but a commit hint is reported without a sync, so a power cut
+     * may take the hint, and with it the number of the step */
+    step->batch.count = 1 + (uint32_t)(next_random(history) % (STEP_ENTRIES_MAX - 1));
     step->batch.entries = entries;
     for (uint32_t i = 0; i < step->batch.count; i++) {
         ls_index index = ++history->last;

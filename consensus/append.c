@@ -110,9 +110,7 @@ enum ls__verdict ls__plan_prepare(struct ls_core *core, struct ls_cursor prev,
         before = plan->entries[i].term;
     }
     if (core->trail.count + runs > LS_TRAIL_RUNS_MAX) {
-        ls__trace(core, LS_TRACE_WARN, "{} terms since the anchor: prune the log first", NULL,
-                  LS__ARGS(core->trail.count));
-        plan->verdict = LS__PLAN_NO_MEMORY;
+        plan->verdict = LS__PLAN_FULL;
         return plan->verdict;
     }
     if (!ls__trail_reserve(&core->trail, &core->env, runs) ||
@@ -231,7 +229,9 @@ void ls__on_append(struct ls_core *core, const struct ls_message *message)
 {
     const struct ls__plan *plan = &core->plan;
     if (message->term < core->hard.term) {
-        (void)append_reply(core, message, false, settled(core)); /* its term tells the sender */
+        /* its term tells the sender; it is about no position, for the sender may lead that term */
+        append_reply(core, message, false, settled(core))->message.as.append_reply.prev =
+            (struct ls_cursor){0, 0};
         return;
     }
     if (message->term == core->hard.term && core->role == LS_ROLE_LEADER) {
@@ -251,7 +251,9 @@ void ls__on_append(struct ls_core *core, const struct ls_message *message)
         ls__halt(core, LS_ERR_DIVERGED, "a leader contradicts a committed entry");
         return;
     }
-    if (plan->verdict == LS__PLAN_MISMATCH) {
+    if (plan->verdict == LS__PLAN_FULL) {
+        ls__halt_full(core);
+    } else if (plan->verdict == LS__PLAN_MISMATCH) {
         reject(core, message);
     } else {
         accept(core, message);

@@ -132,6 +132,23 @@ void ls__halt(struct ls_core *core, enum ls_status status, const char *text)
     core->halted_text = text;
 }
 
+void ls__halt_full(struct ls_core *core)
+{
+    ls__halt(core, LS_ERR_LIMIT, "too many changes of leader since the log was last pruned");
+}
+
+/* A member opened with a configuration can need this only if that entry is overwritten. */
+static bool founding_reserve(struct ls_core *core)
+{
+    if (!ls__founding(core)) {
+        return true;
+    }
+    if (core->own_payload == NULL) {
+        core->own_payload = core->env.allocate(core->env.self, NULL, LS_CONFIGURATION_BYTES_MAX);
+    }
+    return core->own_payload != NULL && ls__configurations_reserve(core, 1);
+}
+
 /* Everything that any event can need; what depends on the event is reserved by its *_prepare. */
 static bool step_reserve(struct ls_core *core)
 {
@@ -150,8 +167,7 @@ static bool step_reserve(struct ls_core *core)
     core->results = results;
     return ls__own_reserve(core, 2) && ls__trail_reserve(&core->trail, &core->env, 1) &&
            ls__ring_reserve(&core->ring, &core->env, 2) &&
-           ls__batches_reserve(&core->batches, &core->env) &&
-           (!ls__founding(core) || ls__configurations_reserve(core, 1));
+           ls__batches_reserve(&core->batches, &core->env) && founding_reserve(core);
 }
 
 static enum ls_status message_prepare(struct ls_core *core, const struct ls_message *message)
@@ -279,12 +295,10 @@ static void on_link(struct ls_core *core, const struct ls_event *event)
         return;
     }
     peer->linked = event->as.link.up;
+    ls__reads_unlink(core, id);
     if (!event->as.link.up) {
         ls__progress_probe(peer);
         peer->probing = true; /* nothing can arrive; the link's return or a reply ends this */
-        if (ls_peer_id_equal(id, &core->leader)) {
-            ls__reads_fail(core); /* what was forwarded to it may never be answered */
-        }
         return;
     }
     ls__progress_meet(core, peer, &event->as.link.incarnation);
@@ -341,6 +355,7 @@ static void dispatch(struct ls_core *core, const struct ls_event *event)
             ls__election_timer_reset(core);
         }
         core->syncing = event->as.syncing;
+        core->syncing_waited = false;
         break;
     case LS_EVENT_SYNCED:
         ls__on_synced(core, event);

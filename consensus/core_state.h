@@ -152,7 +152,8 @@ enum ls__verdict {
     LS__PLAN_MISMATCH = 2,  /* prev is not in the log */
     LS__PLAN_DIVERGED = 3,  /* it contradicts a committed entry (P4) */
     LS__PLAN_MALFORMED = 4, /* a configuration that cannot be read */
-    LS__PLAN_NO_MEMORY = 5
+    LS__PLAN_NO_MEMORY = 5,
+    LS__PLAN_FULL = 6 /* more runs of terms than LS_TRAIL_RUNS_MAX */
 };
 struct ls__plan {
     enum ls__verdict verdict;
@@ -201,7 +202,8 @@ struct ls_core {
     uint32_t grants;        /* of the present (pre-)campaign, by place of the member */
     bool campaign_transfer; /* the present campaign was asked for by the leader */
     bool removed;           /* told by a member that it is none any more: no campaign (P6) */
-    bool syncing;           /* a state sync session runs: no campaign */
+    bool syncing;           /* a state sync session runs: the others may campaign first ... */
+    bool syncing_waited;    /* ... for one timeout, which has passed */
     bool tail_unknown;
     ls_index guard_last;
     enum ls_status halted;
@@ -256,6 +258,8 @@ void ls__log_truncate(struct ls_core *core, ls_index from);
 void ls__log_evict(struct ls_core *core);
 /** Stops promising for good: no votes, no acknowledgements, no campaigns (P10). */
 void ls__halt(struct ls_core *core, enum ls_status status, const char *text);
+/** More changes of leader since the anchor than LS_TRAIL_RUNS_MAX. */
+void ls__halt_full(struct ls_core *core);
 void ls__commit_set(struct ls_core *core, ls_index commit);
 
 /* membership.c */
@@ -332,6 +336,8 @@ void ls__on_read_index_reply(struct ls_core *core, const struct ls_message *mess
 /** Starts a round if reads wait for one, and answers what is confirmed. */
 void ls__reads_advance(struct ls_core *core);
 void ls__reads_fail(struct ls_core *core);
+/** The link to `peer` is another one, or gone: what was asked over it gets no answer. */
+void ls__reads_unlink(struct ls_core *core, const struct ls_peer_id *peer);
 void ls__reads_expire(struct ls_core *core);
 uint64_t ls__reads_deadline(const struct ls_core *core);
 

@@ -66,6 +66,7 @@ void ls__become_follower(struct ls_core *core, ls_term term, const struct ls_pee
         core->leader = *leader;
         core->leader_heard_us = core->now_us;
         core->removed = false;
+        core->syncing_waited = false;
         ls__election_timer_reset(core);
         return;
     }
@@ -189,8 +190,19 @@ static void pre_campaign(struct ls_core *core)
 
 static bool may_campaign(const struct ls_core *core)
 {
-    return ls__makes_promises(core) && !core->syncing && !core->removed &&
-           core->trail.count < LS_TRAIL_RUNS_MAX;
+    return ls__makes_promises(core) && !core->removed && core->trail.count < LS_TRAIL_RUNS_MAX;
+}
+
+/*
+ * A member with a state sync session leaves the first timeout to the others, which hold more as a
+ * rule. Not longer: the session may wait for what only a new leader can commit, and its log may be
+ * the only one that can win.
+ */
+static bool is_patient(struct ls_core *core)
+{
+    bool patient = core->syncing && !core->syncing_waited;
+    core->syncing_waited = true;
+    return patient;
 }
 
 void ls__election_tick(struct ls_core *core)
@@ -199,7 +211,11 @@ void ls__election_tick(struct ls_core *core)
         return;
     }
     ls__reads_fail(core);
-    if (may_campaign(core)) {
+    if (core->trail.count >= LS_TRAIL_RUNS_MAX) {
+        ls__halt_full(core);
+        return;
+    }
+    if (may_campaign(core) && !is_patient(core)) {
         pre_campaign(core);
         return;
     }
@@ -345,7 +361,7 @@ void ls__on_vote_reply(struct ls_core *core, const struct ls_message *message)
 void ls__on_timeout_now(struct ls_core *core, const struct ls_message *message)
 {
     if (message->term != core->hard.term || core->role != LS_ROLE_FOLLOWER ||
-        !ls_peer_id_equal(&message->from, &core->leader) || !may_campaign(core)) {
+        !ls_peer_id_equal(&message->from, &core->leader) || core->syncing || !may_campaign(core)) {
         ls__trace(core, LS_TRACE_INFO, "transfer from {p} ignored", &message->from, LS__ARGS(0));
         return;
     }

@@ -58,8 +58,9 @@ void ls__on_heartbeat(struct ls_core *core, const struct ls_message *message)
         }
     }
     struct ls_message *reply = &ls__send(core, LS_MESSAGE_HEARTBEAT_REPLY, &message->from)->message;
+    /* the reply has the term of today: it must not look like one to a round of today (R2) */
     reply->as.heartbeat_reply = (struct ls_heartbeat_reply){
-        .round = heartbeat->round,
+        .round = stale ? 0 : heartbeat->round,
         .last = core->trail.last,
         .match = core->commit < core->durable ? core->commit : core->durable,
         .counts = ls__makes_promises(core)};
@@ -88,8 +89,9 @@ static void loss_check(struct ls_core *core, struct ls__peer *peer,
         ls__trace(core, LS_TRACE_INFO, "{p} ends at {}, {} was sent: sends again", &peer->id,
                   LS__ARGS(reply->last, peer->check_sent));
         ls__progress_probe(peer);
-    } else if (peer->match < peer->check_sent) {
-        /* it has them: the acknowledgement waits for its disk, or was lost */
+    } else if (peer->match < peer->check_sent && peer->next >= core->ring.first) {
+        /* it has them: the acknowledgement waits for its disk, or was lost; what comes after them
+         * is in the cache, else it is left to state sync */
         ls__progress_ask(core, peer);
     }
 }

@@ -60,6 +60,24 @@ void ls__reads_fail(struct ls_core *core)
     core->reads_count = 0;
 }
 
+/*
+ * A member that restarted may ask with the same token again, and an index captured for the process
+ * before it would be too old. What waits for the leader's answer here is as good as lost.
+ */
+void ls__reads_unlink(struct ls_core *core, const struct ls_peer_id *peer)
+{
+    if (ls_peer_id_equal(peer, &core->leader)) {
+        ls__reads_fail(core);
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < core->reads_count; i++) {
+        if (!core->reads[i].remote || !ls_peer_id_equal(&core->reads[i].from, peer)) {
+            core->reads[kept++] = core->reads[i];
+        }
+    }
+    core->reads_count = kept;
+}
+
 static uint64_t confirmed_round(const struct ls_core *core)
 {
     const struct ls_configuration *view = ls__view(core);

@@ -73,6 +73,10 @@ void ls__on_synced(struct ls_core *core, const struct ls_event *event)
         ls__halt(core, LS_ERR_DIVERGED, "fetched entries contradict a committed entry");
         return;
     }
+    if (plan->verdict == LS__PLAN_FULL) {
+        ls__halt_full(core);
+        return;
+    }
     ls_term term = event->as.synced.term;
     ls_term raised = term > last_term(event) ? term : last_term(event);
     if (raised > core->hard.term) {

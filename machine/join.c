@@ -287,6 +287,8 @@ static enum ls_status core_open(struct ls_group *group, const struct ls_group_op
                                     .window_bytes = options->window_bytes,
                                     .cache_bytes = options->cache_bytes};
     env->entropy(env->self, &config.seed, sizeof config.seed);
+    /* tokens of reads are never used twice, not by the next process of this member either */
+    env->entropy(env->self, &group->calls.next_token, sizeof group->calls.next_token);
     enum ls_status status = ls_core_open(&config, &group->core, error);
     (void)ls__allocate(env, sizes, 0);
     group->commit = floor;

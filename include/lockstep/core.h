@@ -76,7 +76,7 @@ enum ls_event_kind {
     LS_EVENT_FAILED = 5,    /* the store failed for good: promise nothing more, step down (P10) */
     LS_EVENT_APPLIED = 6,   /* the machine has applied up to `index` */
     LS_EVENT_LINK = 7,      /* the bond to `peer` came up or went down */
-    LS_EVENT_SYNCING = 8,   /* a session runs (on) or ended: no campaign while it installs */
+    LS_EVENT_SYNCING = 8,   /* a session runs (on) or ended: others may campaign first */
     LS_EVENT_SYNCED = 9,    /* entries fetched by state sync */
     LS_EVENT_RESTORED = 10, /* the machine stands at a snapshot's anchor */
     LS_EVENT_READ = 11,     /* a linearizable read wants an index */

@@ -53,8 +53,9 @@
 /* the leader's entry cache: what it can send again itself; beyond it a member needs state sync */
 #define LS_CACHE_BYTES_DEFAULT (16u << 20)
 #define LS_CACHE_ENTRIES_MAX   (1u << 16)
-/* runs of terms kept by the core: one for each change of leader since the anchor */
-#define LS_TRAIL_RUNS_MAX (1u << 16)
+/* runs of terms kept by the core, 16 bytes each: one for each change of leader since the anchor, so
+ * a million takes weeks of nothing but elections; beyond it the group halts */
+#define LS_TRAIL_RUNS_MAX (1u << 20)
 /* persist batches in flight per group: the writer double-buffers, so few are ever used */
 #define LS_PERSIST_BATCHES_MAX 4096u
 /* bytes staged in a store for its next write; over it: LS_ERR_BUSY. The budgets of calls, windows

@@ -49,7 +49,8 @@ struct ls_append {
 struct ls_append_reply {
     bool accepted;
     bool counts; /* false: this member makes no promises now (other incarnation, unknown tail) */
-    struct ls_cursor prev; /* echo of the request's prev, which a rejection is about */
+    struct ls_cursor prev; /* echo of the request's prev, which a rejection is about; {0, 0}: the
+                              request was of an earlier term than this reply */
     ls_index match; /* accepted: last index this message verified, and durable. Else: min(commit,
                        durable) */
     struct ls_cursor hint; /* rejected: the last entry at or below prev whose term is <= prev.term
@@ -67,7 +68,7 @@ struct ls_heartbeat {
 };
 
 struct ls_heartbeat_reply {
-    uint64_t round; /* echo */
+    uint64_t round; /* echo; 0: the heartbeat was of an earlier term than this reply */
     ls_index last;  /* last index of the log, durable or not: a hint that shows loss */
     ls_index match; /* min(commit, durable): committed entries are in every later leader's log */
     bool counts;    /* as in append_reply */

@@ -323,3 +323,58 @@ TEST(memory, the_steady_path_allocates_nothing)
     assert_int_equal(group->nodes[0].ready.commit, 1 + 1 + 400 * 4);
     group_free(group);
 }
+
+/* ---- the trail is full ---- */
+
+static struct ls_core *open_full(struct group *group)
+{
+    static struct ls_cursor runs[LS_TRAIL_RUNS_MAX];
+    for (size_t i = 0; i < LS_TRAIL_RUNS_MAX; i++) {
+        runs[i] = (struct ls_cursor){i + 1, i + 1};
+    }
+    struct ls_configuration_at at = {1, test_configuration(3, 3, true)};
+    struct ls_group_id id = {{1}};
+    struct ls_core_config config = {.size = sizeof config,
+                                    .env = &test_env,
+                                    .group = &id,
+                                    .self = test_id(0),
+                                    .incarnation = test_incarnation(0, 0),
+                                    .hard_state = {.term = LS_TRAIL_RUNS_MAX},
+                                    .runs = runs,
+                                    .runs_count = LS_TRAIL_RUNS_MAX,
+                                    .last = LS_TRAIL_RUNS_MAX,
+                                    .configurations = &at,
+                                    .configurations_count = 1,
+                                    .now_us = group->now,
+                                    .election_ms = 1000,
+                                    .heartbeat_ms = 100,
+                                    .reluctance = 1,
+                                    .window_bytes = 1000,
+                                    .cache_bytes = 1000};
+    struct ls_core *core = NULL;
+    assert_ok(ls_core_open(&config, &core, NULL));
+    return core;
+}
+
+TEST(open, a_log_with_too_many_terms_halts_and_says_so_instead_of_waiting_for_memory)
+{
+    struct group *group = group_prepare(3, 3, false);
+    for (int by_append = 0; by_append < 2; by_append++) {
+        struct ls_core *core = open_full(group);
+        const struct ls_ready *ready = NULL;
+        struct ls_entry entry = {LS_TRAIL_RUNS_MAX + 1, LS_ENTRY_NOOP, {NULL, 0}};
+        struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, LS_TRAIL_RUNS_MAX + 1);
+        m.as.append = (struct ls_append){
+            .prev = {LS_TRAIL_RUNS_MAX, LS_TRAIL_RUNS_MAX}, .entries = &entry, .count = 1};
+        struct ls_event event = {.kind = by_append == 1 ? LS_EVENT_MESSAGE : LS_EVENT_TICK,
+                                 .now_us = group->now + 2 * ELECTION};
+        if (by_append == 1) {
+            event.as.message = &m;
+        }
+        assert_ok(ls_core_step(core, &event, &ready));
+        assert_int_equal(ready->halted, LS_ERR_LIMIT);
+        assert_int_equal(ready->deadline_us, UINT64_MAX);
+        ls_core_close(core);
+    }
+    group_free(group);
+}

@@ -23,20 +23,29 @@ enum ls_status ls__replies_reset(struct ls_replies *replies, size_t count)
     return LS_OK;
 }
 
+enum ls_status ls__replies_put(struct ls_replies *replies, size_t at, struct ls_span reply)
+{
+    LS_ASSERT(at < replies->count);
+    if (ls__block_grow(replies->env, &replies->data, &replies->capacity,
+                       replies->bytes + reply.bytes, 1) != LS_OK) {
+        return LS_ERR_NO_MEMORY;
+    }
+    if (reply.bytes > 0) {
+        (void)memcpy(replies->data + replies->bytes, reply.data, reply.bytes);
+    }
+    replies->slots[at] = (struct ls__reply_at){.offset = replies->bytes, .bytes = reply.bytes};
+    replies->bytes += reply.bytes;
+    return LS_OK;
+}
+
 enum ls_status ls_reply_set(struct ls_replies *replies, size_t at, const void *data, size_t bytes)
 {
     if (at >= replies->count) {
         return LS_ERR_INVALID;
     }
-    if (ls__block_grow(replies->env, &replies->data, &replies->capacity, replies->bytes + bytes,
-                       1) != LS_OK) {
-        return LS_ERR_NO_MEMORY;
+    if (ls__replies_put(replies, at, (struct ls_span){data, bytes}) != LS_OK) {
+        replies->slots[at] = (struct ls__reply_at){.lost = true};
     }
-    if (bytes > 0) {
-        (void)memcpy(replies->data + replies->bytes, data, bytes);
-    }
-    replies->slots[at] = (struct ls__reply_at){replies->bytes, bytes};
-    replies->bytes += bytes;
     return LS_OK;
 }
 
@@ -145,10 +154,12 @@ static enum ls_status batch_apply(struct ls_group *group, size_t count, size_t *
         node->in_machine = false;
         uint64_t took = ls__now(node) - start;
         group->apply_us_max = took > group->apply_us_max ? took : group->apply_us_max;
-        LS_ASSERT(applied <= offered);
+        if (applied > offered) { /* then nothing can be said of its state */
+            return LS_ERR_INVALID;
+        }
         for (size_t i = 0; i < applied; i++) {
             group->applied = commands[i].cursor.index;
-            ls__calls_applied(group, commands[i].cursor, ls__replies_at(&node->replies, i));
+            ls__calls_applied(group, commands[i].cursor, &node->replies, i);
         }
         group->applied_commands += applied;
         *done += applied;
@@ -176,6 +187,10 @@ void ls__apply(struct ls_group *group)
     }
     struct batch batch = {.group = group, .last = group->applied};
     enum ls_status status = batch_collect(&batch, until);
+    if (status == LS_ERR_NO_MEMORY) {
+        apply_pause(group);
+        return;
+    }
     if (status != LS_OK) {
         ls__group_halt(group, status, "the log cannot be read back");
         return;

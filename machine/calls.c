@@ -147,7 +147,7 @@ enum ls_status ls__call_new(struct ls_group *group, enum ls__call_kind kind,
         }
         bytes += commands[i].bytes;
     }
-    if (count > LS_PROPOSE_ENTRIES_MAX) {
+    if (count > LS_PROPOSE_ENTRIES_MAX || bytes > LS_PROPOSE_BYTES_MAX) {
         return LS_ERR_LIMIT;
     }
     size_t charged = bytes + count * sizeof(struct ls_span) + LS__CALL_BYTES;
@@ -309,14 +309,22 @@ static void propose_transfer(struct ls_group *group, struct ls__call *call)
     }
 }
 
+static size_t payload_bytes(const struct ls__call *call)
+{
+    return call->charged - call->count * sizeof(struct ls_span) - LS__CALL_BYTES;
+}
+
 /* Collects queued commands into the node's entries; *last is the last call that is in. */
 static uint32_t collect_commands(struct ls_group *group, struct ls__call **last)
 {
     struct ls_entry *entries = group->node->entries;
     uint32_t count = 0;
+    size_t bytes = 0;
     *last = NULL;
     for (struct ls__call *call = group->calls.queued.first; call != NULL; call = call->next) {
-        if (call->kind == LS__CALL_TRANSFER || count + call->count > LS_PROPOSE_ENTRIES_MAX) {
+        bytes += payload_bytes(call);
+        if (call->kind == LS__CALL_TRANSFER || count + call->count > LS_PROPOSE_ENTRIES_MAX ||
+            bytes > LS_PROPOSE_BYTES_MAX) {
             break;
         }
         for (uint32_t i = 0; i < call->count; i++) {
@@ -550,8 +558,7 @@ static enum ls_status forward_outcome(struct ls__call *call, const struct ls_for
         return LS_ERR_UNKNOWN;
     }
     for (uint32_t i = 0; i < reply->count; i++) {
-        if (ls_reply_set(&call->replies, i, reply->replies[i].data, reply->replies[i].bytes) !=
-            LS_OK) {
+        if (ls__replies_put(&call->replies, i, reply->replies[i]) != LS_OK) {
             return LS_ERR_UNKNOWN;
         }
     }
@@ -578,7 +585,8 @@ void ls__calls_forward_reply(struct ls_group *group, const struct ls_peer_id *fr
 
 /* ---- the log answers ---- */
 
-void ls__calls_applied(struct ls_group *group, struct ls_cursor cursor, struct ls_span reply)
+void ls__calls_applied(struct ls_group *group, struct ls_cursor cursor,
+                       const struct ls_replies *replies, size_t at)
 {
     struct ls__call *call = group->calls.proposed.first;
     if (call == NULL || cursor.index < call->first.index) {
@@ -594,8 +602,9 @@ void ls__calls_applied(struct ls_group *group, struct ls_cursor cursor, struct l
         return;
     }
     LS_ASSERT(cursor.index == call->first.index + call->answered);
-    if (reply.bytes > 0 &&
-        ls_reply_set(&call->replies, call->answered, reply.data, reply.bytes) != LS_OK) {
+    struct ls_span reply = ls__replies_at(replies, at);
+    if (replies->slots[at].lost ||
+        (reply.bytes > 0 && ls__replies_put(&call->replies, call->answered, reply) != LS_OK)) {
         ls__call_finish(group, call, LS_ERR_UNKNOWN);
         return;
     }

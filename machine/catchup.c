@@ -128,9 +128,18 @@ static void driver_syncing(void *self, bool on)
 {
     struct ls_group *group = self;
     group->session_runs = on;
-    struct ls_event event = {.kind = LS_EVENT_SYNCING, .as.syncing = on};
-    (void)ls__group_step(group, &event,
-                         NULL); /* advice only: a lost one costs an election at worst */
+    ls__catchup_report(group);
+}
+
+void ls__catchup_report(struct ls_group *group)
+{
+    if (group->session_reported == group->session_runs) {
+        return;
+    }
+    struct ls_event event = {.kind = LS_EVENT_SYNCING, .as.syncing = group->session_runs};
+    if (ls__group_step(group, &event, NULL) == LS_OK) { /* else the next turn does */
+        group->session_reported = group->session_runs;
+    }
 }
 
 enum ls_status ls__catchup_open(struct ls_group *group, const struct ls_statesync *strategies,

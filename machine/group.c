@@ -102,12 +102,10 @@ static void send_outgoing(struct ls_group *group, const struct ls_outgoing *outg
 
 /* ---- absorb ---- */
 
-static void absorb_persist(struct ls_group *group, const struct ls_ready *ready)
+static enum ls_status persist_stage(struct ls_group *group, const struct ls_ready *ready,
+                                    const struct ls_entry *entries)
 {
     struct ls_node *node = group->node;
-    if (ready->persist_seq == 0) {
-        return;
-    }
     struct ls_storage_batch batch = {.seq = ready->persist_seq,
                                      .hard_state =
                                          ready->hard_state_changed ? &ready->hard_state : NULL,
@@ -116,7 +114,7 @@ static void absorb_persist(struct ls_group *group, const struct ls_ready *ready)
                                      .truncate = ready->truncate,
                                      .truncate_from = ready->truncate_from,
                                      .first = ready->append_first,
-                                     .entries = ready->entries,
+                                     .entries = entries,
                                      .count = ready->entries_count};
     uint8_t configuration[LS_CONFIGURATION_BYTES_MAX];
     if (ready->reset && ready->configuration != NULL) {
@@ -129,17 +127,51 @@ static void absorb_persist(struct ls_group *group, const struct ls_ready *ready)
             (struct ls_stored_configuration){ready->configuration->index, {configuration, bytes}};
     }
     if (ready->commit > group->hinted) {
-        ls_index hint = ready->commit < ready->last ? ready->commit : ready->last;
-        batch.commit_hint = hint;
-        group->hinted = hint;
+        batch.commit_hint = ready->commit < ready->last ? ready->commit : ready->last;
     }
-    group->staged_seq = ready->persist_seq;
     enum ls_status status = node->storage.stage(node->storage.self, group->store, &batch);
-    if (status != LS_OK && group->failed == LS_OK) {
-        group->failed = status;
-        ls__group_touch(group);
+    if (status == LS_OK) {
+        group->hinted = batch.commit_hint > 0 ? batch.commit_hint : group->hinted;
+        node->staged = true;
     }
-    node->staged = true;
+    return status;
+}
+
+/* A store without room or memory is no failed store: the batch waits, and with it the core. */
+static void persist_result(struct ls_group *group, const struct ls_ready *ready,
+                           enum ls_status status)
+{
+    group->unstaged = NULL;
+    if (status == LS_ERR_BUSY || status == LS_ERR_NO_MEMORY) {
+        group->unstaged = ready;
+        group->retry_us = ls__now(group->node) + LS__RETRY_US;
+    } else if (status != LS_OK && group->failed == LS_OK) {
+        group->failed = status;
+    }
+    ls__group_touch(group);
+}
+
+static void absorb_persist(struct ls_group *group, const struct ls_ready *ready)
+{
+    if (ready->persist_seq > 0) {
+        LS_ASSERT(group->unstaged == NULL);
+        group->staged_seq = ready->persist_seq;
+        persist_result(group, ready, persist_stage(group, ready, ready->entries));
+    }
+}
+
+/* The event that brought the entries is gone; the cache has them. */
+static void persist_again(struct ls_group *group)
+{
+    const struct ls_ready *ready = group->unstaged;
+    struct ls_entry *entries = group->node->entries;
+    LS_ASSERT(ready->entries_count <= LS__ENTRIES_MAX);
+    for (uint32_t i = 0; i < ready->entries_count; i++) {
+        const struct ls_entry *entry = ls__cache_at(&group->cache, ready->append_first + i);
+        LS_ASSERT(entry != NULL);
+        entries[i] = *entry;
+    }
+    persist_result(group, ready, persist_stage(group, ready, entries));
 }
 
 static void absorb_cache(struct ls_group *group, const struct ls_ready *ready)
@@ -155,7 +187,8 @@ static void absorb_cache(struct ls_group *group, const struct ls_ready *ready)
     for (uint32_t i = 0; i < ready->entries_count; i++) {
         ls__cache_append(&group->cache, ready->append_first + i, &ready->entries[i]);
     }
-    ls__cache_drop(&group->cache, ready->cache_first);
+    bool waits = group->unstaged != NULL && ready->append_first < ready->cache_first;
+    ls__cache_drop(&group->cache, waits ? ready->append_first : ready->cache_first);
 }
 
 static void absorb_role(struct ls_group *group, const struct ls_ready *ready)
@@ -199,7 +232,7 @@ static void absorb(struct ls_group *group, const struct ls_ready *ready)
         ls__group_halt(group, ready->halted, ready->halted_text);
     }
     if (ready->configuration_changed) {
-        ls__group_meet(group);
+        group->meets = true;
     }
     ls__group_touch(group);
     if (ready->gap) {
@@ -237,7 +270,8 @@ enum ls_status ls__group_step(struct ls_group *group, struct ls_event *event,
 {
     const struct ls_ready *ready = NULL;
     event->now_us = ls__now(group->node);
-    enum ls_status status = reserve(group, event);
+    enum ls_status status =
+        group->unstaged == NULL ? reserve(group, event) : LS_ERR_NO_MEMORY; /* `ready` is in use */
     if (status == LS_OK) {
         status = ls_core_step(group->core, event, &ready);
     }
@@ -372,10 +406,17 @@ void ls__group_turn_begin(struct ls_group *group)
 {
     group->retry_us = UINT64_MAX;
     group->apply_paused = false;
+    if (group->unstaged != NULL) {
+        persist_again(group);
+    }
+    ls__group_meet(group);
     report_links(group);
+    ls__catchup_report(group);
     if (ls__now(group->node) >= group->core_deadline_us) {
         struct ls_event event = {.kind = LS_EVENT_TICK};
-        (void)ls__group_step(group, &event, NULL);
+        if (ls__group_step(group, &event, NULL) != LS_OK) {
+            group->core_deadline_us = event.now_us + LS__RETRY_US;
+        }
     }
     ls__calls_begin(group);
     ls__reads_begin(group);
@@ -386,12 +427,12 @@ void ls__group_turn_begin(struct ls_group *group)
 void ls__group_turn_persisted(struct ls_group *group)
 {
     if (group->failed != LS_OK && !group->failed_reported) {
+        const char *text = group->node->storage_text; /* says more than the core could */
+        ls__group_halt(group, group->failed,
+                       text[0] != '\0' ? text : ls_status_text(group->failed));
         struct ls_event event = {.kind = LS_EVENT_FAILED,
                                  .as.failed = {.seq = group->staged_seq, .status = group->failed}};
         group->failed_reported = ls__group_step(group, &event, NULL) == LS_OK;
-        if (group->failed_reported && group->halted == LS_OK) {
-            ls__group_halt(group, group->failed, group->node->storage_text);
-        }
     }
     if (group->durable_seq > group->persisted_seq && group->failed == LS_OK) {
         uint64_t seq = group->durable_seq;
@@ -430,7 +471,8 @@ void ls__group_turn_end(struct ls_group *group)
     ls_index ready_to_apply = group->commit < group->durable ? group->commit : group->durable;
     bool more = group->halted == LS_OK && group->applied < ready_to_apply && !group->apply_paused;
     bool sync = group->sync_deadline_us == 0; /* an install ended: the session goes on at once */
-    bool fault = group->failed != LS_OK && !group->failed_reported; /* the core steps down */
+    /* the core steps down, in the next turn or when there is memory */
+    bool fault = group->failed != LS_OK && !group->failed_reported && group->retry_us == UINT64_MAX;
     if (more || sync || fault || group->calls.finished.first != NULL) {
         ls__group_touch(group);
     }

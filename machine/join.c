@@ -362,8 +362,38 @@ static const char *address_of(const struct ls_group *group, const struct ls_memb
     return founder != NULL && founder->address[0] != '\0' ? founder->address : member->address;
 }
 
+static void peer_add(struct ls_group *group, const struct ls_member *member)
+{
+    LS_ASSERT(group->peers_count < LS_MEMBERS_MAX);
+    struct ls__peer *peer = &group->peers[group->peers_count++];
+    (void)memset(peer, 0, sizeof *peer);
+    peer->id = member->id;
+    (void)memcpy(peer->name, member->name, sizeof peer->name);
+    (void)text_copy(peer->address, sizeof peer->address, address_of(group, member));
+}
+
+static void peer_bond(struct ls_group *group, struct ls__peer *peer)
+{
+    const struct ls_transport *transport = &group->node->transport;
+    struct ls_error error = {LS_OK, ""};
+    enum ls_status status =
+        transport->bond_open(transport->self, &group->hello, &peer->id, peer->address, &error);
+    peer->bonded = status != LS_ERR_NO_MEMORY;
+    if (status != LS_OK) {
+        (void)snprintf(peer->refused, sizeof peer->refused, "%s", error.text);
+    }
+    if (!peer->bonded) {
+        group->meets = true;
+        group->retry_us = ls__now(group->node) + LS__RETRY_US;
+    }
+}
+
 void ls__group_meet(struct ls_group *group)
 {
+    if (!group->meets) {
+        return;
+    }
+    group->meets = false;
     struct ls_node *node = group->node;
     struct ls_core_status *status = &node->core_status;
     ls_core_status(group->core, status);
@@ -371,20 +401,14 @@ void ls__group_meet(struct ls_group *group)
         status->configuration != NULL ? &status->configuration->configuration : &group->founders;
     for (uint32_t i = 0; i < configuration->count; i++) {
         const struct ls_member *member = &configuration->members[i];
-        if (ls_peer_id_equal(&member->id, &node->id) ||
-            ls__group_peer(group, &member->id) != NULL) {
-            continue;
+        if (!ls_peer_id_equal(&member->id, &node->id) &&
+            ls__group_peer(group, &member->id) == NULL) {
+            peer_add(group, member);
         }
-        LS_ASSERT(group->peers_count < LS_MEMBERS_MAX);
-        struct ls__peer *peer = &group->peers[group->peers_count++];
-        (void)memset(peer, 0, sizeof *peer);
-        peer->id = member->id;
-        (void)memcpy(peer->name, member->name, sizeof peer->name);
-        (void)text_copy(peer->address, sizeof peer->address, address_of(group, member));
-        struct ls_error error = {LS_OK, ""};
-        if (node->transport.bond_open(node->transport.self, &group->hello, &peer->id, peer->address,
-                                      &error) != LS_OK) {
-            (void)snprintf(peer->refused, sizeof peer->refused, "%s", error.text);
+    }
+    for (size_t i = 0; i < group->peers_count; i++) {
+        if (!group->peers[i].bonded) {
+            peer_bond(group, &group->peers[i]);
         }
     }
 }
@@ -464,6 +488,7 @@ static enum ls_status join(struct ls_node *node, const struct ls_group_options *
         return status;
     }
     ls__node_add(node, group);
+    group->meets = true;
     ls__group_meet(group);
     ls__group_touch(group);
     *out = group;

@@ -121,6 +121,9 @@ static void query_run(struct ls_group *group, struct ls__call *call)
             node->in_machine = true;
             status = group->machine.query(group->machine.self, call->commands[0], &call->replies);
             node->in_machine = false;
+            if (status == LS_OK && call->replies.slots[0].lost) {
+                status = LS_ERR_NO_MEMORY;
+            }
         }
     }
     ls__call_finish(group, call, status);

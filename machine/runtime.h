@@ -37,11 +37,17 @@
 /* a finished call keeps a block up to this size for the next one */
 #define LS__CALL_KEEP_BYTES (64u << 10)
 #define LS__GROUP_SLOTS     (2u * LS_GROUPS_MAX)
+/* entries of one step: of the event, and a no-op and a configuration of the core's own */
+#define LS__ENTRIES_MAX (LS_PROPOSE_ENTRIES_MAX + 2u)
+
+LS_STATIC_ASSERT(LS_APPEND_ENTRIES_MAX <= LS__ENTRIES_MAX, "an append is a step");
+LS_STATIC_ASSERT(LS_REPLAY_ENTRIES_MAX <= LS__ENTRIES_MAX, "a range is a step");
 
 /* ---- replies: what a machine answered, one slot for each command of a batch ---- */
 
 struct ls__reply_at {
     size_t offset, bytes;
+    bool lost; /* there was no memory for it */
 };
 
 struct ls_replies {
@@ -54,6 +60,8 @@ struct ls_replies {
 
 /** Empties `replies` and makes `count` empty slots. errors LS_ERR_NO_MEMORY */
 enum ls_status ls__replies_reset(struct ls_replies *replies, size_t count);
+/** As ls_reply_set. errors LS_ERR_NO_MEMORY */
+enum ls_status ls__replies_put(struct ls_replies *replies, size_t at, struct ls_span reply);
 struct ls_span ls__replies_at(const struct ls_replies *replies, size_t at);
 void ls__replies_free(struct ls_replies *replies);
 
@@ -193,8 +201,9 @@ void ls__calls_forward(struct ls_group *group, const struct ls_peer_id *from,
                        const struct ls_forward *forward);
 void ls__calls_forward_reply(struct ls_group *group, const struct ls_peer_id *from,
                              const struct ls_forward_reply *reply);
-/** The entry at `cursor` was applied: `reply` belongs to whoever proposed it. */
-void ls__calls_applied(struct ls_group *group, struct ls_cursor cursor, struct ls_span reply);
+/** The entry at `cursor` was applied: reply `at` belongs to whoever proposed it. */
+void ls__calls_applied(struct ls_group *group, struct ls_cursor cursor,
+                       const struct ls_replies *replies, size_t at);
 /** What was not given to the log yet ends with `status`. */
 void ls__calls_refuse(struct ls_group *group, enum ls_status status);
 /** Everything ends: what was not proposed with `status`, the rest as unknown. */
@@ -220,7 +229,7 @@ void ls__when_end(struct ls_group *group);
 struct ls__peer {
     struct ls_peer_id id;
     struct ls_incarnation incarnation;
-    bool wanted;   /* in the configuration in force, or a founder */
+    bool bonded;   /* the transport was asked for a bond */
     bool up;       /* as the transport says */
     bool reported; /* as the core was told */
     char name[LS_NAME_BYTES];
@@ -263,17 +272,19 @@ struct ls_group {
     struct ls_peer_id leader;
     ls_index commit, last, durable, own_term_first, prune_safe, log_first;
     uint64_t core_deadline_us, sync_deadline_us, retry_us;
-    uint64_t staged_seq;    /* last given to storage */
-    uint64_t durable_seq;   /* last that storage reported */
-    uint64_t persisted_seq; /* last the core was told */
-    ls_index hinted;        /* commit hint last staged */
+    const struct ls_ready *unstaged; /* its batch waits for room in the store: no step until then */
+    uint64_t staged_seq;             /* last given to storage */
+    uint64_t durable_seq;            /* last that storage reported */
+    uint64_t persisted_seq;          /* last the core was told */
+    ls_index hinted;                 /* commit hint last staged */
     ls_index applied, applied_reported;
     bool apply_paused;     /* the machine, or memory, wants a pause */
     enum ls_status failed; /* storage's status, once */
     bool failed_reported;
     enum ls_status halted;
     char halted_text[LS_ERROR_TEXT_BYTES];
-    bool session_runs;
+    bool session_runs, session_reported;
+    bool meets;        /* a bond is to be opened */
     ls_term sync_term; /* what the supervisor was told */
     ls_index sync_commit;
     struct ls__install installs[LS__INSTALLS_MAX];
@@ -305,7 +316,7 @@ const char *ls__group_receive(struct ls_group *group, const struct ls_peer_id *p
                               struct ls_span message);
 void ls__group_bond(struct ls_group *group, const struct ls_bond_notice *notice);
 struct ls__peer *ls__group_peer(struct ls_group *group, const struct ls_peer_id *id);
-/** Opens bonds with every other member of the configuration in force. */
+/** Opens bonds with every other member of the configuration in force, if it changed. */
 void ls__group_meet(struct ls_group *group);
 /** The parts of a turn, in this order. */
 void ls__group_turn_begin(struct ls_group *group);
@@ -330,6 +341,8 @@ void ls__apply(struct ls_group *group);
 
 enum ls_status ls__catchup_open(struct ls_group *group, const struct ls_statesync *strategies,
                                 size_t count, struct ls_error *error);
+/** Tells the core whether a session runs, if it does not know yet. */
+void ls__catchup_report(struct ls_group *group);
 /** Reports installs that became durable. */
 void ls__catchup_persisted(struct ls_group *group);
 
@@ -364,8 +377,8 @@ struct ls_node {
 
     struct ls_wire_decoder *decoder;
     struct ls_wire_buffer buffer;
-    struct ls_replies replies;                       /* of the batch being applied */
-    struct ls_entry entries[LS_PROPOSE_ENTRIES_MAX]; /* of the proposal or append being built */
+    struct ls_replies replies;                             /* of the batch being applied */
+    struct ls_entry entries[LS__ENTRIES_MAX];              /* of the batch being built */
     struct ls_command commands[LS_APPLY_ENTRIES_PER_TURN]; /* of the batch being applied */
     struct ls_span spans[LS_PROPOSE_ENTRIES_MAX];          /* replies of the call being answered */
     struct ls_core_status core_status;                     /* scratch: it is large */

@@ -81,7 +81,7 @@ struct ls_call_options {
  *
  * call     NULL: defaults
  * errors   LS_ERR_BUSY (over in_flight_bytes), LS_ERR_LIMIT (LS_ENTRY_BYTES_MAX,
- * LS_PROPOSE_ENTRIES_MAX), LS_ERR_INVALID (count 0), LS_ERR_CLOSED, LS_ERR_HALTED,
+ * LS_PROPOSE_ENTRIES_MAX, LS_PROPOSE_BYTES_MAX), LS_ERR_INVALID (count 0), LS_ERR_CLOSED, LS_ERR_HALTED,
  * LS_ERR_REENTRANT, LS_ERR_NO_MEMORY
  */
 LS_API LS_NODISCARD enum ls_status

@@ -30,8 +30,10 @@
 /* entries and payload bytes of one AppendEntries; one entry is always sent, however large */
 #define LS_APPEND_ENTRIES_MAX 4096u
 #define LS_APPEND_BYTES_MAX   (1u << 20)
-/* entries of one proposal (ls_group_execute_many) */
+/* entries and payload bytes of one proposal (ls_group_execute_many): it fits a message, so that it
+ * can be forwarded */
 #define LS_PROPOSE_ENTRIES_MAX 4096u
+#define LS_PROPOSE_BYTES_MAX   (16u << 20)
 /* one encoded message on a bond, bytes: the largest append is one over-long entry or a full batch
  */
 #define LS_MESSAGE_BYTES_MAX (18u << 20)
@@ -112,6 +114,9 @@
 LS_STATIC_ASSERT(LS_VOTERS_MAX <= LS_MEMBERS_MAX, "voters are members");
 LS_STATIC_ASSERT(LS_ENTRY_BYTES_MAX + LS_APPEND_BYTES_MAX < LS_MESSAGE_BYTES_MAX,
                  "an over-long entry fits a message");
+LS_STATIC_ASSERT(LS_ENTRY_BYTES_MAX <= LS_PROPOSE_BYTES_MAX, "one entry fits a proposal");
+LS_STATIC_ASSERT(LS_PROPOSE_BYTES_MAX + 64u * LS_PROPOSE_ENTRIES_MAX < LS_MESSAGE_BYTES_MAX,
+                 "a proposal can be forwarded");
 LS_STATIC_ASSERT(LS_MESSAGE_BYTES_MAX < LS_SEND_QUEUE_BYTES_MAX, "one message fits an empty queue");
 LS_STATIC_ASSERT(LS_ENTRY_BYTES_MAX < LS_IN_FLIGHT_BYTES_DEFAULT, "one entry fits the budget");
 LS_STATIC_ASSERT(LS_REPLAY_BYTES_MAX + LS_ENTRY_BYTES_MAX < LS_MESSAGE_BYTES_MAX,

@@ -16,8 +16,13 @@ LS_EXTERN_C_BEGIN
 /** Where replies go; one for each command of a batch. */
 struct ls_replies;
 
-/** Sets the reply of command `at` (0 for a single apply or query); copies. Unset means an empty
- * reply. errors LS_ERR_NO_MEMORY */
+/**
+ * Sets the reply of command `at` (0 for a single apply or query); copies. Unset means an empty
+ * reply. A reply for which there is no memory is lost, but the command is applied all the same: who
+ * waits for it hears LS_ERR_UNKNOWN (of a query LS_ERR_NO_MEMORY).
+ *
+ * errors  LS_ERR_INVALID  there is no such command
+ */
 LS_API enum ls_status ls_reply_set(struct ls_replies *replies, size_t at, const void *data,
                                    size_t bytes);
 

@@ -68,31 +68,34 @@ static ls_index tally_durable(void *self)
 
 /* ---- members ---- */
 
-static void open_store(const struct trio *trio, struct trio_member *member, struct ls_storage *out)
+static enum ls_status open_store(const struct trio *trio, struct trio_member *member,
+                                 struct ls_storage *out, struct ls_error *error)
 {
-    struct ls_error error = {LS_OK, ""};
     if (!trio->disk) {
-        assert_ok(ls_storage_memory_open_on(member->medium, out, &error));
-        return;
+        return ls_storage_memory_open_on(member->medium, out, error);
     }
     if (member->directory == NULL) {
         member->directory = test_directory();
     }
-    const struct ls_storage_rocksdb_options options = {.size = sizeof options,
-                                                       .directory = member->directory};
-    if (ls_storage_rocksdb_open(&options, out, &error) != LS_OK) {
-        fail_msg("%s", error.text);
-    }
+    const struct ls_storage_rocksdb_options options = {
+        .size = sizeof options, .directory = member->directory, .env = trio->env};
+    return ls_storage_rocksdb_open(&options, out, error);
 }
 
 void trio_open(struct trio *trio, size_t count)
+{
+    trio_open_in(trio, count, NULL);
+}
+
+void trio_open_in(struct trio *trio, size_t count, const struct ls_env *env)
 {
     static const char *const names[TRIO_MAX] = {"a", "b", "c", "d", "e"};
     assert_true(count >= 1 && count <= TRIO_MAX);
     (void)memset(trio, 0, sizeof *trio);
     trio->base = event_base_new();
     assert_non_null(trio->base);
-    assert_ok(ls_loopback_open(NULL, &trio->hub));
+    trio->env = env;
+    assert_ok(ls_loopback_open(env, &trio->hub));
     trio->count = count;
     trio->group_name = "tally";
     ls_group_options_init(&trio->options);
@@ -107,18 +110,35 @@ void trio_open(struct trio *trio, size_t count)
     }
 }
 
-void trio_start(struct trio *trio, size_t at)
+static enum ls_status open_node(const struct trio *trio, struct trio_member *member,
+                                struct ls_error *error)
+{
+    struct ls_node_options options;
+    ls_node_options_init(&options);
+    options.base = trio->base;
+    options.env = trio->env;
+    options.identity = member->identity;
+    enum ls_status status = open_store(trio, member, &options.storage, error);
+    if (status != LS_OK) {
+        return status;
+    }
+    if (trio->on_storage != NULL) {
+        trio->on_storage(&options.storage);
+    }
+    status = ls_loopback_endpoint(trio->hub, member->identity, &options.transport, error);
+    if (status != LS_OK) {
+        options.storage.close(options.storage.self);
+        return status;
+    }
+    return ls_node_open(&options, &member->node, error);
+}
+
+enum ls_status trio_try_start(struct trio *trio, size_t at, struct ls_error *error)
 {
     struct trio_member *member = &trio->members[at];
-    struct ls_error error = {LS_OK, ""};
-    struct ls_node_options node;
-    ls_node_options_init(&node);
-    node.base = trio->base;
-    node.identity = member->identity;
-    open_store(trio, member, &node.storage);
-    assert_ok(ls_loopback_endpoint(trio->hub, member->identity, &node.transport, &error));
-    if (ls_node_open(&node, &member->node, &error) != LS_OK) {
-        fail_msg("%s", error.text);
+    enum ls_status status = open_node(trio, member, error);
+    if (status != LS_OK) {
+        return status;
     }
     if (!trio->durable) {
         member->tally = (struct tally){0};
@@ -138,7 +158,17 @@ void trio_start(struct trio *trio, size_t at)
         options.machine.open = tally_open;
         options.machine.durable_applied = tally_durable;
     }
-    if (ls_group_join(member->node, &options, &member->group, &error) != LS_OK) {
+    status = ls_group_join(member->node, &options, &member->group, error);
+    if (status != LS_OK) {
+        trio_stop(trio, at);
+    }
+    return status;
+}
+
+void trio_start(struct trio *trio, size_t at)
+{
+    struct ls_error error = {LS_OK, ""};
+    if (trio_try_start(trio, at, &error) != LS_OK) {
         fail_msg("%s", error.text);
     }
 }

@@ -45,14 +45,20 @@ struct trio {
     struct ls_group_options
         options; /* used at every open: a test may change it before trio_start */
     const char *group_name;
-    bool disk;    /* stores are RocksDB in fresh directories instead of a medium */
-    bool durable; /* the machines keep their state while closed, and say so */
+    bool disk;                /* stores are RocksDB in fresh directories instead of a medium */
+    bool durable;             /* the machines keep their state while closed, and say so */
+    const struct ls_env *env; /* of nodes and network; NULL: the default */
+    void (*on_storage)(struct ls_storage *storage); /* NULL, or changes a store before its node */
 };
 
 /** Prepares `count` members a, b, c ...; none runs yet. */
 void trio_open(struct trio *trio, size_t count);
+/** The same with an env of the test's own. */
+void trio_open_in(struct trio *trio, size_t count, const struct ls_env *env);
 /** Starts member `at` with what its medium holds. */
 void trio_start(struct trio *trio, size_t at);
+/** The same; when it fails, the member is as it was before. */
+enum ls_status trio_try_start(struct trio *trio, size_t at, struct ls_error *error);
 /** Closes member `at` and waits until it is gone. */
 void trio_stop(struct trio *trio, size_t at);
 /** Starts all and waits for a serving leader; returns its place. */

@@ -254,6 +254,11 @@ TEST(group, refuses_what_is_too_large_too_much_or_empty)
         LS_ERR_LIMIT);
     assert_int_equal(ls_group_execute_many(group, many, 0, NULL, trio_done, &outcome),
                      LS_ERR_INVALID);
+    for (size_t i = 0; i < 3; i++) { /* each fits, but together they fit no message */
+        many[i] = (struct ls_span){large, LS_PROPOSE_BYTES_MAX / 3 + 1};
+    }
+    assert_int_equal(ls_group_execute_many(group, many, 3, NULL, trio_done, &outcome),
+                     LS_ERR_LIMIT);
     static struct trio_outcome first, second, third;
     assert_ok(ls_group_execute(group, (struct ls_span){large, sizeof large - 1}, NULL, trio_done,
                                &first));
@@ -301,6 +306,7 @@ TEST(group, a_failed_sync_halts_the_member_and_the_others_go_on)
     struct ls_group_status status;
     ls_group_status(trio.members[leader].group, &status);
     assert_int_equal(status.halted, LS_ERR_IO);
+    assert_non_null(strstr(status.text, "sync failed"));
     size_t next = leader;
     while (next == leader || next == trio.count) {
         (void)event_base_loop(trio.base, EVLOOP_ONCE);

@@ -368,6 +368,15 @@ dump_of() {
 title "7. Every key on every member"
 expected=$(sha256sum <"$work/records" | cut -c 1-16)
 say "$(printf '%-8s %8s keys  sha256 %s...' loaded "$records" "$expected")"
+# each member is asked for its own state: it must have applied what the leader had committed
+for name in a b c; do
+    tries=0
+    until applied=$(field "$name" applied) && [ "${applied:-0}" -ge "$target" ]; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 500 ] || fail "$name stays behind at ${applied:-0} of $target"
+        sleep 0.05
+    done
+done
 for name in a b c; do
     dump_of "$name" >"$work/dump.$name" || true &
 done

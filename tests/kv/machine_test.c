@@ -405,3 +405,63 @@ TEST(machine, holds_what_a_random_history_left_on_both_stores_and_after_reopenin
     bench_close(&memory);
     bench_close(&rocks);
 }
+
+/* One step on both machines, which must answer alike. Values are large, so that files are written
+ * and taken in all the time. */
+static void same_step(struct kv_bench *memory, struct kv_bench *rocks, uint64_t random)
+{
+    enum { KEYS = 900, VALUE_MAX = 60000 };
+    static char line[VALUE_MAX + 64];
+    unsigned key = (unsigned)(random >> 8) % KEYS;
+    size_t bytes = (random >> 20) % VALUE_MAX;
+    unsigned long long cursor = 0;
+    switch (random % 8) {
+    case 0:
+        (void)snprintf(line, sizeof line, "DEL k%u", key);
+        break;
+    case 1:
+        (void)snprintf(line, sizeof line, "GET k%u", key);
+        break;
+    case 2:
+        cursor = (random & (uint64_t)INT64_MAX);
+        (void)snprintf(line, sizeof line, "SCAN %llu COUNT 1000", cursor);
+        break;
+    case 3:
+        (void)snprintf(line, sizeof line, (random >> 40) % 400 == 0 ? "FLUSHALL" : "DBSIZE");
+        break;
+    default: {
+        int head = snprintf(line, sizeof line, "SET k%u ", key);
+        (void)memset(line + head, 'a' + (int)(random >> 50) % 26, bytes + 1);
+        line[(size_t)head + bytes + 1] = '\0';
+        break;
+    }
+    }
+    assert_string_equal(bench_run(memory, line), bench_run(rocks, line));
+}
+
+TEST(machine, reads_layers_and_files_as_one_state)
+{
+    const char *directory = test_directory();
+    struct kv_bench memory;
+    struct kv_bench rocks;
+    bench_open_memory(&memory);
+    (void)bench_open_rocksdb(&rocks, directory);
+    uint64_t random = test_seed() | 1;
+    ls_index durable = 0;
+    int files = 0;
+    for (int i = 0; i < 6000; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        same_step(&memory, &rocks, random ^ (random >> 29));
+        ls_index now = rocks.port.durable_applied(rocks.port.self);
+        assert_true(now >= durable && now < rocks.next);
+        files += now > durable ? 1 : 0;
+        durable = now;
+        if (i % 2000 == 1999) {
+            bench_close(&rocks);
+            assert_int_equal(bench_open_rocksdb(&rocks, directory), memory.next - 1);
+        }
+    }
+    assert_true(files > 3);
+    bench_close(&memory);
+    bench_close(&rocks);
+}

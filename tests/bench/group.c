@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define MEMBERS    3
@@ -189,6 +190,15 @@ static void counters(void *arg)
     }
 }
 
+/* Processor time of all members and the client, microseconds. */
+static double processor_us(void)
+{
+    struct rusage usage;
+    (void)getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e6 +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
 static void measure(uint32_t in_flight)
 {
     struct ls_node *node = ls_group_node(load.group);
@@ -196,21 +206,24 @@ static void measure(uint32_t in_flight)
     bool all = false;
     load.in_flight = in_flight;
     require(ls_node_call(node, counters, &before), "status", NULL);
+    double processor = processor_us();
     require(ls_node_call(node, begin, NULL), "begin", NULL);
     while (!all) {
         (void)usleep(50000);
         require(ls_node_call(node, finished, &all), "finished", NULL);
     }
     require(ls_node_call(node, counters, &after), "status", NULL);
+    processor = processor_us() - processor;
     qsort(load.samples, load.count, sizeof load.samples[0], compare);
     double seconds = (double)RUN_US / 1e6;
     double total = (double)(RUN_US + WARM_UP_US) / 1e6;
     size_t n = load.count > 0 ? load.count : 1;
     printf("in flight %5u  %9.0f commits/s  p50 %6u us  p99 %6u us  p99.9 %6u us  max %6u us  "
-           "%5.0f syncs/s  failed %llu\n",
+           "%5.0f syncs/s  %6.2f CPU us a commit  failed %llu\n",
            in_flight, (double)load.count / seconds, load.samples[n / 2], load.samples[n * 99 / 100],
            load.samples[n * 999 / 1000], load.samples[n - 1],
            (double)(after.storage.syncs - before.storage.syncs) / total,
+           processor / (double)(after.storage.entries - before.storage.entries),
            (unsigned long long)load.failed);
     (void)fflush(stdout);
 }

@@ -136,35 +136,86 @@ static enum ls_status emit_find(void *self, ls_index index, struct ls__mark *out
 {
     struct ls__durable *durable = self;
     const struct ls__ledger *ledger = &durable->staging->ledger;
-    uint8_t key[LS__LOG_KEY_BYTES];
-    ls__log_key(&ledger->id, index, key);
-    struct ls__engine_value *value;
-    struct ls_span bytes;
-    enum ls_status status = ls__engine_get(durable->engine, LS__FAMILY_LOG,
-                                           (struct ls_span){key, sizeof key}, &value, &bytes, NULL);
+    struct ls__pages pages;
+    enum ls_status status =
+        ls__pages_open(&pages, &durable->env, durable->engine, &ledger->id, index);
     if (status != LS_OK) {
-        return status == LS_ERR_NOT_FOUND ? LS_ERR_CORRUPT : status;
+        return status;
     }
+    ls_index found;
+    struct ls_span bytes;
     struct ls__record record;
     const char *reason = "";
-    status = ls__record_parse(ledger->chain.group, bytes, &record, &reason);
-    if (status == LS_OK && record.index != index) {
-        status = LS_ERR_CORRUPT;
+    status = LS_ERR_CORRUPT;
+    if (ls__pages_next(&pages, &found, &bytes)) {
+        status = ls__record_parse(ledger->chain.group, bytes, &record, &reason);
+        if (status == LS_OK && (found != index || record.index != index)) {
+            status = LS_ERR_CORRUPT;
+        }
     }
     if (status == LS_OK) {
         *out = (struct ls__mark){{record.entry.term, index}, record.check};
     }
-    ls__engine_value_release(value);
-    return status;
+    enum ls_status read = ls__pages_close(&pages, NULL);
+    return read != LS_OK ? read : status;
+}
+
+static void put_page(struct ls__durable *durable, ls_index first, const struct ls_span value[2])
+{
+    uint8_t key[LS__LOG_KEY_BYTES];
+    ls__log_key(&durable->staging->ledger.id, first, key);
+    ls__engine_batch_put(durable->engine, durable->pending->batch, LS__FAMILY_LOG,
+                         (struct ls_span){key, sizeof key}, value);
+}
+
+/* Ends the page that is being filled. */
+static void flush_page(struct ls__durable *durable)
+{
+    struct ls__page *page = &durable->page;
+    if (page->bytes > 0) {
+        const struct ls_span value[2] = {{page->data, page->bytes}, {NULL, 0}};
+        put_page(durable, page->first, value);
+        page->bytes = 0;
+    }
+}
+
+/* The index at which the page of the durable record `index` begins; 0: it cannot be found now. */
+static ls_index page_of(const struct ls__durable *durable, ls_index index)
+{
+    ls_index first = 0;
+    struct ls_span bytes;
+    struct ls__engine_iterator *iterator =
+        ls__engine_iterate(durable->engine, &durable->staging->ledger.id, index);
+    if (iterator == NULL) {
+        return 0;
+    }
+    if (!ls__engine_iterator_record(iterator, &first, &bytes) || first > index) {
+        first = 0;
+    }
+    return ls__engine_iterator_close(iterator, NULL) == LS_OK ? first : 0;
 }
 
 static void emit_remove(void *self, ls_index first, ls_index last)
 {
     struct ls__durable *durable = self;
-    const ls_index range[2] = {first, last};
+    ls_index range[2] = {first, last};
+    LS_ASSERT(durable->page.bytes == 0);
+    durable->pending->sync = true;
+    if (last != UINT64_MAX) {
+        /* a prefix: the page of `last` may hold more than that, and stays */
+        ls_index page = page_of(durable, last);
+        if (page <= first) {
+            return;
+        }
+        range[1] = page - 1;
+    }
     ls__engine_batch_remove(durable->engine, durable->pending->batch, &durable->staging->ledger.id,
                             range);
-    durable->pending->sync = true;
+    if (last == UINT64_MAX && first > 0) {
+        /* the page before may reach beyond the cut */
+        static const struct ls_span empty[2] = {{"", 0}, {NULL, 0}};
+        put_page(durable, first, empty);
+    }
 }
 
 static void emit_append(void *self, ls_index index, const uint8_t header[LS__RECORD_HEADER_BYTES],
@@ -172,11 +223,16 @@ static void emit_append(void *self, ls_index index, const uint8_t header[LS__REC
 {
     struct ls__durable *durable = self;
     struct ls__buffer *buffer = durable->pending;
-    uint8_t key[LS__LOG_KEY_BYTES];
-    ls__log_key(&durable->staging->ledger.id, index, key);
-    const struct ls_span value[2] = {{header, LS__RECORD_HEADER_BYTES}, payload};
-    ls__engine_batch_put(durable->engine, buffer->batch, LS__FAMILY_LOG,
-                         (struct ls_span){key, sizeof key}, value);
+    size_t bytes = LS__RECORD_HEADER_BYTES + payload.bytes;
+    if (!ls__page_takes(&durable->page, index, bytes)) {
+        flush_page(durable);
+    }
+    if (bytes > LS__PAGE_BYTES) {
+        const struct ls_span value[2] = {{header, LS__RECORD_HEADER_BYTES}, payload};
+        put_page(durable, index, value);
+    } else {
+        ls__page_add(&durable->page, index, header, payload);
+    }
     buffer->entries++;
     buffer->payload_bytes += payload.bytes;
     buffer->sync = true;
@@ -211,6 +267,7 @@ static enum ls_status durable_stage(void *self, struct ls_storage_group *group,
         durable->staging = group;
         status = ls__ledger_stage(&group->ledger, batch, durable->pending->generation, &emit,
                                   &part->outcome);
+        flush_page(durable);
     } else if (status == LS_OK) {
         status = LS_ERR_NO_MEMORY;
     }
@@ -360,24 +417,25 @@ static enum ls_status durable_read(void *self, struct ls_storage_group *group, l
                             .bytes_left = bytes_max,
                             .visit = visit,
                             .arg = arg};
-    struct ls__engine_iterator *iterator =
-        ls__engine_iterate(durable->engine, &group->ledger.id, first);
-    if (iterator == NULL) {
-        return LS_ERR_NO_MEMORY;
+    struct ls__pages pages;
+    status = ls__pages_open(&pages, &durable->env, durable->engine, &group->ledger.id, first);
+    if (status != LS_OK) {
+        return status;
     }
     bool more = true;
     bool ended = false;
-    while (status == LS_OK && more) {
+    while (status == LS_OK && more && !ended) {
         ls_index index;
         struct ls_span bytes;
-        if (!ls__engine_iterator_record(iterator, &index, &bytes)) {
+        if (!ls__pages_next(&pages, &index, &bytes)) {
             ended = true;
-            break;
+        } else if (index != scan.next) {
+            status = LS_ERR_CORRUPT; /* a hole */
+        } else {
+            status = ls__scan_take(&scan, bytes, &more);
         }
-        status = ls__scan_take(&scan, bytes, &more);
-        ls__engine_iterator_next(iterator);
     }
-    enum ls_status read = ls__engine_iterator_close(iterator, NULL);
+    enum ls_status read = ls__pages_close(&pages, NULL);
     if (read != LS_OK) {
         return read;
     }
@@ -435,20 +493,19 @@ static enum ls_status load_cells(struct ls__durable *durable, struct ls__ledger 
 static enum ls_status load_log(struct ls__durable *durable, struct ls__ledger *ledger,
                                struct ls_error *error)
 {
-    struct ls__engine_iterator *iterator =
-        ls__engine_iterate(durable->engine, &ledger->id, ledger->anchor.at.index + 1);
-    if (iterator == NULL) {
-        return ls_error_set(error, LS_ERR_NO_MEMORY, "out of memory");
+    struct ls__pages pages;
+    enum ls_status status = ls__pages_open(&pages, &durable->env, durable->engine, &ledger->id,
+                                           ledger->anchor.at.index + 1);
+    if (status != LS_OK) {
+        return ls_error_set(error, status, "out of memory");
     }
-    enum ls_status status = LS_OK;
     ls_index index;
     struct ls_span bytes;
-    while (status == LS_OK && ls__engine_iterator_record(iterator, &index, &bytes)) {
+    while (status == LS_OK && ls__pages_next(&pages, &index, &bytes)) {
         status = ls__ledger_load_record(ledger, index, bytes, error);
-        ls__engine_iterator_next(iterator);
     }
     struct ls_error reading;
-    enum ls_status read = ls__engine_iterator_close(iterator, &reading);
+    enum ls_status read = ls__pages_close(&pages, &reading);
     if (read != LS_OK) {
         return ls_error_set(error, read, "log of group %s: after index %llu: %s", ledger->name,
                             (unsigned long long)ledger->last.index, reading.text);

@@ -20,6 +20,7 @@
 #include "directory.h"
 #include "engine.h"
 #include "ledger.h"
+#include "page.h"
 
 struct ls_storage_group {
     struct ls_storage_group *next; /* under the mutex */
@@ -70,6 +71,7 @@ struct ls__durable {
     /* loop's */
     struct ls_storage_sink sink;
     struct ls_storage_group *staging;
+    struct ls__page page; /* of the batch that is being staged */
     bool failure_traced;
 
     pthread_mutex_t mutex;

@@ -3,7 +3,7 @@
  * The little that the durable store needs of RocksDB: three column families, atomic batches, get
  * and ordered iteration. rocksdb.c is the only file that knows more.
  *
- * Keys:   log    group id (32), index (u64, big-endian)
+ * Keys:   log    group id (32), index of the first record of a page (u64, big-endian; page.h)
  *         hard   group id
  *         meta   "store"; 'a' group id (anchor); 'c' group id (commit hint)
  *
@@ -41,7 +41,7 @@ void ls__engine_batch_clear(struct ls__engine_batch *batch);
 void ls__engine_batch_put(const struct ls__engine *engine, struct ls__engine_batch *batch,
                           enum ls__family family, struct ls_span key,
                           const struct ls_span value[2]);
-/** Removes the log records of a group, first..last. */
+/** Removes the pages of a group's log that begin at first..last. */
 void ls__engine_batch_remove(const struct ls__engine *engine, struct ls__engine_batch *batch,
                              const struct ls_group_id *id, const ls_index range[2]);
 
@@ -60,12 +60,16 @@ LS_NODISCARD enum ls_status ls__engine_get(struct ls__engine *engine, enum ls__f
                                            struct ls_span *bytes, struct ls_error *error);
 void ls__engine_value_release(struct ls__engine_value *value);
 
-/** Over the log records of a group from `first` on. */
+/** Over the pages of a group's log, from the last one that begins at or before `index`, or else
+ * from the first one behind it. NULL: out of memory. */
 struct ls__engine_iterator *ls__engine_iterate(struct ls__engine *engine,
-                                               const struct ls_group_id *id, ls_index first);
-/** The record at the iterator, borrowed until the next call; false at the end or on an error. */
+                                               const struct ls_group_id *id, ls_index index);
+/** The page at the iterator and its index, borrowed until the next call; false at the end or on an
+ * error. */
 bool ls__engine_iterator_record(struct ls__engine_iterator *iterator, ls_index *index,
                                 struct ls_span *bytes);
+/** Did it end on an error? Close tells which. */
+bool ls__engine_iterator_failed(const struct ls__engine_iterator *iterator);
 void ls__engine_iterator_next(struct ls__engine_iterator *iterator);
 /** Why it ended, and releases it. errors LS_ERR_CORRUPT, LS_ERR_IO */
 LS_NODISCARD enum ls_status ls__engine_iterator_close(struct ls__engine_iterator *iterator,

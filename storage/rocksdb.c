@@ -48,7 +48,9 @@ struct ls__engine_iterator {
     rocksdb_iterator_t *at;
     rocksdb_readoptions_t *options;
     const struct ls_env *env;
-    uint8_t end[LS__LOG_KEY_BYTES + 1]; /* the upper bound, which RocksDB borrows */
+    /* the bounds, which RocksDB borrows */
+    uint8_t begin[LS__LOG_KEY_BYTES];
+    uint8_t end[LS__LOG_KEY_BYTES + 1];
 };
 
 /* Threads that RocksDB starts inherit the mask: signals are not for them. */
@@ -252,12 +254,14 @@ void ls__engine_batch_put(const struct ls__engine *engine, struct ls__engine_bat
 {
     rocksdb_column_family_handle_t *handle = engine->families[family];
     size_t bytes = value[0].bytes + value[1].bytes;
+    if (value[1].bytes == 0) {
+        rocksdb_writebatch_put_cf(inner(batch), handle, key.data, key.bytes, value[0].data, bytes);
+        return;
+    }
     if (bytes <= JOIN_BYTES) {
         char joined[JOIN_BYTES];
         (void)memcpy(joined, value[0].data, value[0].bytes);
-        if (value[1].bytes > 0) {
-            (void)memcpy(joined + value[0].bytes, value[1].data, value[1].bytes);
-        }
+        (void)memcpy(joined + value[0].bytes, value[1].data, value[1].bytes);
         rocksdb_writebatch_put_cf(inner(batch), handle, key.data, key.bytes, joined, bytes);
         return;
     }
@@ -329,8 +333,19 @@ void ls__engine_value_release(struct ls__engine_value *value)
     rocksdb_pinnableslice_destroy((rocksdb_pinnableslice_t *)(void *)value);
 }
 
+bool ls__engine_iterator_failed(const struct ls__engine_iterator *iterator)
+{
+    char *message = NULL;
+    rocksdb_iter_get_error(iterator->at, &message);
+    if (message == NULL) {
+        return false;
+    }
+    rocksdb_free(message);
+    return true;
+}
+
 struct ls__engine_iterator *ls__engine_iterate(struct ls__engine *engine,
-                                               const struct ls_group_id *id, ls_index first)
+                                               const struct ls_group_id *id, ls_index index)
 {
     struct ls__engine_iterator *made = engine->env->allocate(engine->env->self, NULL, sizeof *made);
     if (made == NULL) {
@@ -344,11 +359,17 @@ struct ls__engine_iterator *ls__engine_iterate(struct ls__engine *engine,
     made->end[LS__LOG_KEY_BYTES] = 0; /* just above the greatest key */
     rocksdb_readoptions_set_iterate_upper_bound(made->options, (const char *)made->end,
                                                 sizeof made->end);
+    ls__log_key(id, 0, made->begin);
+    rocksdb_readoptions_set_iterate_lower_bound(made->options, (const char *)made->begin,
+                                                sizeof made->begin);
     made->at =
         rocksdb_create_iterator_cf(engine->db, made->options, engine->families[LS__FAMILY_LOG]);
     uint8_t key[LS__LOG_KEY_BYTES];
-    ls__log_key(id, first, key);
-    rocksdb_iter_seek(made->at, (const char *)key, sizeof key);
+    ls__log_key(id, index, key);
+    rocksdb_iter_seek_for_prev(made->at, (const char *)key, sizeof key);
+    if (!rocksdb_iter_valid(made->at) && !ls__engine_iterator_failed(made)) {
+        rocksdb_iter_seek(made->at, (const char *)key, sizeof key);
+    }
     return made;
 }
 

@@ -135,6 +135,16 @@ static const struct kv_command *command_of(uint8_t opcode)
     return NULL;
 }
 
+struct ls_span kv_entry_key(struct ls_span bytes)
+{
+    size_t at = 2;
+    size_t length = 0;
+    if (bytes.bytes < at || !length_decode(bytes, &at, &length)) {
+        return (struct ls_span){NULL, 0};
+    }
+    return (struct ls_span){(const uint8_t *)bytes.data + at, length};
+}
+
 enum ls_status kv_entry_decode(struct kv_entry *entry, struct ls_span bytes)
 {
     const uint8_t *data = bytes.data;

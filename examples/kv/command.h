@@ -63,6 +63,8 @@ struct kv_entry {
     size_t argc, capacity;
 };
 void kv_entry_free(struct kv_entry *entry);
+/** The first argument of an entry, which is a key; empty when there is none. */
+struct ls_span kv_entry_key(struct ls_span bytes);
 /** errors LS_ERR_PROTOCOL (not an entry of this program), LS_ERR_NO_MEMORY */
 LS_NODISCARD enum ls_status kv_entry_decode(struct kv_entry *entry, struct ls_span bytes);
 

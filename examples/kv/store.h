@@ -28,6 +28,9 @@ struct kv_store {
     /** The batch should end here, for memory. O(1). */
     bool (*full)(void *self);
 
+    /** A key of this kv_key_hash will be wanted soon, or (`near`) sooner: for speed only. */
+    void (*prefetch)(void *self, uint64_t hash, bool near);
+
     /** The value is borrowed until the next call on the store. errors LS_ERR_NOT_FOUND, LS_ERR_IO
      */
     enum ls_status (*get)(void *self, struct ls_span key, struct ls_span *value);

@@ -26,6 +26,12 @@ static enum ls_status memory_open(void *self, const struct ls_group_id *group,
     return LS_OK;
 }
 
+static void memory_prefetch(void *self, uint64_t hash, bool near)
+{
+    const struct memory_store *store = self;
+    kv_table_prefetch(&store->table, hash, near);
+}
+
 static enum ls_status memory_get(void *self, struct ls_span key, struct ls_span *value)
 {
     struct memory_store *store = self;
@@ -139,6 +145,7 @@ enum ls_status kv_store_memory_open(struct kv_store *out)
                              .open = memory_open,
                              .begin = memory_begin,
                              .full = memory_full,
+                             .prefetch = memory_prefetch,
                              .get = memory_get,
                              .put = memory_put,
                              .remove = memory_remove,

@@ -32,7 +32,7 @@
 enum {
     FORMAT = 1,
     INFO_LOG_HEADER = 5, /* anything chattier aborts the process when the disk is full */
-    BLOOM_BITS = 10,
+    BLOOM_BITS = 14,     /* most keys that are asked for are new; a wrong guess reads a block */
     OWNER_BYTES = 32 + 16
 };
 
@@ -191,6 +191,13 @@ static enum ls_status rocks_lookup(struct rocks_store *store, uint64_t hash, str
     }
     value->data = rocksdb_pinnableslice_value(store->pinned, &value->bytes);
     return LS_OK;
+}
+
+static void rocks_prefetch(void *self, uint64_t hash, bool near)
+{
+    const struct rocks_store *store = self;
+    kv_table_prefetch(&store->active->items, hash, near);
+    kv_table_prefetch(&store->lower->items, hash, near);
 }
 
 static enum ls_status rocks_get(void *self, struct ls_span key, struct ls_span *value)
@@ -520,6 +527,11 @@ static rocksdb_options_t *rocks_options(void)
     rocksdb_cache_t *cache = rocksdb_cache_create_lru(KV_ROCKSDB_CACHE_BYTES);
     rocksdb_block_based_options_set_block_cache(table, cache);
     rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
+    /* in parts: a filter of a large file would push all others out of the small cache */
+    rocksdb_block_based_options_set_index_type(
+        table, rocksdb_block_based_table_index_type_two_level_index_search);
+    rocksdb_block_based_options_set_partition_filters(table, 1);
+    rocksdb_block_based_options_set_pin_top_level_index_and_filter(table, 1);
     rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(table, 1);
     rocksdb_block_based_options_set_filter_policy(
         table, rocksdb_filterpolicy_create_bloom_full(BLOOM_BITS));
@@ -733,6 +745,7 @@ enum ls_status kv_store_rocksdb_open(const char *directory, struct kv_store *out
                              .open = rocks_open,
                              .begin = rocks_begin,
                              .full = rocks_full,
+                             .prefetch = rocks_prefetch,
                              .get = rocks_get,
                              .put = rocks_put,
                              .remove = rocks_remove,

@@ -4,7 +4,19 @@
 
 #include <stdlib.h>
 
-enum { HASH_BITS = 63, BUCKET_BITS_MIN = 3, CHUNK_BYTES = 1 << 20, ARENA_ALIGN = 8 };
+enum {
+    HASH_BITS = 63,
+    BUCKET_BITS_MIN = 3,
+    CHUNK_BYTES = 1 << 20,
+    ARENA_ALIGN = 8,
+    CACHE_LINE_BYTES = 64
+};
+
+#if defined(__GNUC__)
+#define PREFETCH(at) __builtin_prefetch(at)
+#else
+#define PREFETCH(at) ((void)(at))
+#endif
 
 struct kv_chunk {
     struct kv_chunk *next;
@@ -210,6 +222,22 @@ struct kv_item *kv_table_find(const struct kv_table *table, uint64_t hash, struc
     }
     struct kv_item **link = link_find(table, shard, hash, key);
     return link_matches(link, hash, key) ? *link : NULL;
+}
+
+void kv_table_prefetch(const struct kv_table *table, uint64_t hash, bool near)
+{
+    const struct kv_shard *shard = &table->shards[shard_of(table, hash)];
+    if (shard->buckets == NULL) {
+        return;
+    }
+    struct kv_item *const *bucket = &shard->buckets[bucket_of(table, shard, hash)];
+    if (!near) {
+        PREFETCH(bucket);
+    } else if (*bucket != NULL) {
+        PREFETCH(*bucket);
+        PREFETCH((const char *)*bucket + CACHE_LINE_BYTES);
+        PREFETCH((const char *)*bucket + 2 * CACHE_LINE_BYTES);
+    }
 }
 
 /* Doubles the buckets when chains get long; each old bucket splits into two neighbours. */

@@ -62,6 +62,10 @@ static inline size_t kv_table_bytes(const struct kv_table *table)
 /** NULL: not there. */
 struct kv_item *kv_table_find(const struct kv_table *table, uint64_t hash, struct ls_span key);
 
+/** A key of this hash will be asked for soon: first its bucket is fetched from memory (not `near`),
+ * some calls later the item. */
+void kv_table_prefetch(const struct kv_table *table, uint64_t hash, bool near);
+
 /** Inserts or replaces. `value` may lie in the item itself. errors LS_ERR_NO_MEMORY: unchanged */
 LS_NODISCARD enum ls_status kv_table_put(struct kv_table *table, uint64_t hash, struct ls_span key,
                                          struct ls_span value);

@@ -316,6 +316,39 @@ TEST(machine, an_entry_of_another_language_is_answered_with_an_error)
     on_both(strange_entries);
 }
 
+/* A long batch looks ahead at entries to come, also at such that nobody can read. */
+static void long_batch(struct kv_bench *b)
+{
+    enum { COUNT = 100 };
+    static const struct ls_span strange[] = {
+        {"", 0}, {"\1", 1}, {"\1\1\377\377\377\377\377\1k", 9}, {"\1\1\5k", 4}, {"\1\14", 2}};
+    struct kv_buffer entries[COUNT] = {{0}};
+    struct ls_command commands[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
+        char key[16];
+        (void)snprintf(key, sizeof key, "k%zu", i % 30);
+        const struct ls_span args[3] = {text_span("append"), text_span(key), text_span("x")};
+        kv_entry_encode(&entries[i], kv_command_find(args[0]), args, 3);
+        /* the last of the strange ones removes all keys: at 4, 34 and 64 */
+        struct ls_span data = i % 30 < 5 && i < 90 ? strange[i % 30] : kv_buffer_span(&entries[i]);
+        commands[i] = (struct ls_command){{1, b->next++}, data};
+    }
+    size_t applied = 0;
+    assert_ok(b->port.apply_batch(b->port.self, commands, COUNT, NULL, &applied));
+    assert_int_equal(applied, COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        kv_buffer_free(&entries[i]);
+    }
+    assert_reply(b, "DBSIZE", ":30\r\n");
+    assert_reply(b, "GET k7", "$2\r\nxx\r\n");
+    assert_reply(b, "GET k3", "$1\r\nx\r\n");
+}
+
+TEST(machine, applies_a_long_batch_with_strange_entries_in_it)
+{
+    on_both(long_batch);
+}
+
 TEST(machine, names_its_language)
 {
     struct kv_bench bench;

@@ -179,10 +179,11 @@ static void absorb_cache(struct ls_group *group, const struct ls_ready *ready)
     if (ready->reset) {
         ls__cache_truncate(&group->cache, 0);
         group->log_first = ready->anchor.index + 1;
+        group->pruned_reported = ready->anchor.index;
     }
     if (ready->truncate) {
         ls__cache_truncate(&group->cache, ready->truncate_from);
-        group->reverted = true;
+        group->reversions++;
     }
     for (uint32_t i = 0; i < ready->entries_count; i++) {
         ls__cache_append(&group->cache, ready->append_first + i, &ready->entries[i]);
@@ -344,6 +345,7 @@ void ls__group_bond(struct ls_group *group, const struct ls_bond_notice *notice)
     }
     switch (notice->event) {
     case LS_BOND_UP:
+        ls__calls_peer_down(group, &peer->id); /* what was sent on an older link is lost */
         peer->up = true;
         peer->reported =
             false; /* a new link: the core must hear of it even if the old one never went down */
@@ -412,6 +414,7 @@ void ls__group_turn_begin(struct ls_group *group)
     ls__group_meet(group);
     report_links(group);
     ls__catchup_report(group);
+    ls__prune_report(group);
     if (ls__now(group->node) >= group->core_deadline_us) {
         struct ls_event event = {.kind = LS_EVENT_TICK};
         if (ls__group_step(group, &event, NULL) != LS_OK) {
@@ -467,7 +470,6 @@ void ls__group_turn_end(struct ls_group *group)
 {
     ls__calls_answer(group);
     ls__when_check(group);
-    group->reverted = false;
     ls_index ready_to_apply = group->commit < group->durable ? group->commit : group->durable;
     bool more = group->halted == LS_OK && group->applied < ready_to_apply && !group->apply_paused;
     bool sync = group->sync_deadline_us == 0; /* an install ended: the session goes on at once */

@@ -158,28 +158,40 @@ size_t ls_group_bonds(struct ls_group *group, struct ls_group_bond *out, size_t 
     return count;
 }
 
+void ls__prune_report(struct ls_group *group)
+{
+    if (group->pruned_reported + 1 >= group->log_first) {
+        return;
+    }
+    ls_index pruned = group->log_first - 1;
+    struct ls_event event = {.kind = LS_EVENT_PRUNED, .as.pruned = pruned};
+    if (ls__group_step(group, &event, NULL) == LS_OK) { /* else the next turn does */
+        group->pruned_reported = pruned;
+    }
+}
+
 enum ls_status ls_group_prune(struct ls_group *group, ls_index upto, ls_index *pruned)
 {
     enum ls_status status = ls__call_check(group);
-    const char *why = "";
-    ls_index safe = prune_bound(group, &why);
     *pruned = group->log_first - 1;
     if (status != LS_OK) {
         return status;
     }
+    const char *why = "";
+    ls_index safe = prune_bound(group, &why);
     upto = upto < safe ? upto : safe;
     upto = upto < group->durable ? upto : group->durable - 1;
     if (group->durable == 0 || upto < group->log_first) {
         return LS_OK;
     }
-    struct ls_event event = {.kind = LS_EVENT_PRUNED, .as.pruned = upto};
+    /* the store first: what it does not take changes nothing */
     const struct ls_storage *storage = &group->node->storage;
-    status = ls__group_step(group, &event, NULL);
+    status = storage->prune(storage->self, group->store, upto);
     if (status == LS_OK) {
-        status = storage->prune(storage->self, group->store, upto);
         group->node->staged = true;
         group->log_first = upto + 1;
         *pruned = upto;
+        ls__prune_report(group);
         ls__group_touch(group);
     }
     return status;

@@ -34,7 +34,7 @@ static bool text_copy(char *out, size_t capacity, const char *text)
 
 static enum ls_status options_check(const struct ls_group_options *options, struct ls_error *error)
 {
-    if (options->size != sizeof *options) {
+    if (!ls__size_fits(options, options->size, sizeof *options)) {
         return ls_error_set(error, LS_ERR_INVALID,
                             "options.size is %zu, expected %zu (call ls_group_options_init)",
                             options->size, sizeof *options);
@@ -51,7 +51,18 @@ static enum ls_status options_check(const struct ls_group_options *options, stru
         return ls_error_set(error, LS_ERR_INVALID, "%zu founders, at most %d",
                             options->founders_count, LS_MEMBERS_MAX);
     }
+    if (options->heartbeat_ms == 0 ||
+        2u * (uint64_t)options->heartbeat_ms >= options->election_ms) {
+        return ls_error_set(error, LS_ERR_INVALID,
+                            "heartbeat_ms is %u and election_ms is %u: expected more than 0, and "
+                            "less than half of election_ms",
+                            options->heartbeat_ms, options->election_ms);
+    }
     const struct ls_machine *machine = &options->machine;
+    if (machine->size != sizeof *machine) {
+        return ls_error_set(error, LS_ERR_INVALID, "machine.size is %zu, expected %zu",
+                            machine->size, sizeof *machine);
+    }
     if (machine->signature == NULL || machine->query == NULL ||
         (machine->apply == NULL && machine->apply_batch == NULL)) {
         return ls_error_set(error, LS_ERR_INVALID,
@@ -296,6 +307,7 @@ static enum ls_status core_open(struct ls_group *group, const struct ls_group_op
     group->term = state->hard_state.term;
     group->role = LS_ROLE_FOLLOWER;
     group->log_first = state->anchor.index + 1;
+    group->pruned_reported = state->anchor.index;
     group->applied_reported = group->applied;
     group->tail_unknown = state->tail_unknown;
     (void)memcpy(group->tail_text, state->tail_text, sizeof group->tail_text);
@@ -468,6 +480,9 @@ static struct ls_group *group_new(struct ls_node *node, const struct ls_group_op
 static enum ls_status join(struct ls_node *node, const struct ls_group_options *options,
                            struct ls_group **out, struct ls_error *error)
 {
+    if (node->in_machine) {
+        return ls_error_set(error, LS_ERR_REENTRANT, "called by a machine's apply or query");
+    }
     if (node->closing) {
         return ls_error_set(error, LS_ERR_CLOSED, "the node is closing");
     }
@@ -487,6 +502,7 @@ static enum ls_status join(struct ls_node *node, const struct ls_group_options *
         ls__group_free(group);
         return status;
     }
+    group->joined = true;
     ls__node_add(node, group);
     group->meets = true;
     ls__group_meet(group);
@@ -574,7 +590,7 @@ void ls__group_free(struct ls_group *group)
     if (group->store != NULL) {
         node->storage.close_group(node->storage.self, group->store);
     }
-    if (group->core != NULL && group->machine.close != NULL) {
+    if (group->joined && group->machine.close != NULL) {
         group->machine.close(group->machine.self);
     }
     ls__calls_free(group);

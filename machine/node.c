@@ -258,8 +258,7 @@ void ls_node_options_init(struct ls_node_options *options)
     *options = (struct ls_node_options){.size = sizeof *options, .close_ms = LS_CLOSE_MS_DEFAULT};
 }
 
-/* A struct from a newer caller is accepted if what we do not know of it is zero. */
-static bool tail_is_zero(const void *options, size_t size, size_t known)
+bool ls__size_fits(const void *options, size_t size, size_t known)
 {
     const uint8_t *bytes = options;
     for (size_t i = known; i < size; i++) {
@@ -272,7 +271,7 @@ static bool tail_is_zero(const void *options, size_t size, size_t known)
 
 static enum ls_status options_check(const struct ls_node_options *options, struct ls_error *error)
 {
-    if (!tail_is_zero(options, options->size, sizeof *options)) {
+    if (!ls__size_fits(options, options->size, sizeof *options)) {
         return ls_error_set(
             error, LS_ERR_INVALID,
             "open node: options.size is %zu, expected %zu (call ls_node_options_init)",
@@ -547,24 +546,28 @@ void ls_node_close(struct ls_node *node, void (*closed)(void *arg), void *arg)
     if (node == NULL) {
         return;
     }
-    node->close_done = closed;
-    node->close_arg = arg;
-    if (node->loop.inside(node->loop.self) || !node->own_thread) {
-        if (node->own_thread) {
-            (void)pthread_detach(node->thread);
-        }
+    (void)pthread_mutex_lock(&node->lock);
+    bool first = !node->close_asked;
+    node->close_asked = true;
+    if (closed != NULL) {
+        node->close_done = closed;
+        node->close_arg = arg;
+    }
+    (void)pthread_mutex_unlock(&node->lock);
+    bool inside = node->loop.inside(node->loop.self);
+    if (first && node->own_thread && (inside || closed != NULL)) {
+        (void)pthread_detach(node->thread);
+    }
+    if (inside || !node->own_thread) {
         node_close_begin(node);
         return;
     }
     pthread_t thread = node->thread;
-    if (closed != NULL) {
-        (void)pthread_detach(thread);
-    }
     while (ls_node_post(node, node_close_begin, node) == LS_ERR_NO_MEMORY) {
         /* closing must not fail: memory comes back when pending work ends */
         (void)sched_yield();
     }
-    if (closed == NULL) {
+    if (first && closed == NULL) {
         (void)pthread_join(thread, NULL);
     }
 }

@@ -271,6 +271,7 @@ struct ls_group {
     ls_term term;
     struct ls_peer_id leader;
     ls_index commit, last, durable, own_term_first, prune_safe, log_first;
+    ls_index pruned_reported; /* as the core was told */
     uint64_t core_deadline_us, sync_deadline_us, retry_us;
     const struct ls_ready *unstaged; /* its batch waits for room in the store: no step until then */
     uint64_t staged_seq;             /* last given to storage */
@@ -291,8 +292,9 @@ struct ls_group {
     size_t installs_count;
 
     struct ls__waiter *waiters;
-    bool reverted; /* a truncation since the last look at conditions */
+    uint64_t reversions; /* truncations */
 
+    bool joined; /* the machine is ours to close */
     bool closing, handed_over, closed;
     uint64_t close_by_us;
     void (*close_done)(void *arg);
@@ -332,6 +334,11 @@ bool ls__group_serving(const struct ls_group *group);
 bool ls__group_online(const struct ls_group *group);
 enum ls_status ls__group_send(struct ls_group *group, const struct ls_peer_id *peer,
                               enum ls_lane lane, const struct ls_wire_frame *frame);
+
+/* ---- info.c ---- */
+
+/** Tells the core what was pruned, if it does not know yet. */
+void ls__prune_report(struct ls_group *group);
 
 /* ---- apply.c ---- */
 
@@ -385,9 +392,9 @@ struct ls_node {
     uint8_t *read_block; /* LS__APPLY_READ_BYTES + an entry, on demand */
     size_t read_capacity;
 
-    pthread_mutex_t lock; /* guards tasks and accepting */
+    pthread_mutex_t lock; /* guards tasks, accepting, and who asked for the end */
     struct ls__task *tasks, **tasks_end;
-    bool accepting;
+    bool accepting, close_asked;
 
     bool closing, closed;
     uint64_t close_by_us;
@@ -399,6 +406,9 @@ struct ls_node {
     uint64_t turns, turn_us_max;
 };
 
+/** A struct of `size` bytes is one we know: `known` bytes, or from a newer caller, more that are
+ * zero. */
+bool ls__size_fits(const void *options, size_t size, size_t known);
 struct ls_group *ls__node_find(const struct ls_node *node, const struct ls_group_id *id);
 void ls__node_add(struct ls_node *node, struct ls_group *group);
 

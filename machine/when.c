@@ -13,6 +13,7 @@ struct ls__waiter {
     struct ls__waiter *next;
     struct ls_condition condition;
     ls_index commit;          /* when asked */
+    uint64_t reversions;      /* when asked */
     struct ls_peer_id leader; /* when asked */
     void (*then)(void *arg, enum ls_status status);
     void *arg;
@@ -46,7 +47,7 @@ static bool holds(const struct ls_group *group, const struct ls__waiter *waiter)
     case LS_WHEN_APPLIED:
         return group->applied >= condition->index;
     case LS_WHEN_LOG_REVERTS:
-        return group->reverted;
+        return group->reversions > waiter->reversions;
     }
     return false;
 }
@@ -68,8 +69,13 @@ enum ls_status ls_group_when(struct ls_group *group, const struct ls_condition *
     if (waiter == NULL) {
         return LS_ERR_NO_MEMORY;
     }
-    *waiter =
-        (struct ls__waiter){group->waiters, *condition, group->commit, group->leader, then, arg};
+    *waiter = (struct ls__waiter){.next = group->waiters,
+                                  .condition = *condition,
+                                  .commit = group->commit,
+                                  .reversions = group->reversions,
+                                  .leader = group->leader,
+                                  .then = then,
+                                  .arg = arg};
     group->waiters = waiter;
     ls__group_touch(group);
     return LS_OK;
@@ -114,23 +120,31 @@ void ls__when_end(struct ls_group *group)
 
 /* ---- the blocking wait ---- */
 
-/* Shared by the waiting thread and the loop; whoever comes last frees it. */
+/* Shared by the waiting thread, the condition, and the task that takes it back after the timeout;
+ * whoever comes last frees it. */
 struct wait {
     struct ls_env env;
     pthread_mutex_t lock;
     pthread_cond_t changed;
+    uint32_t holders;
+    struct ls_node *node;
     struct ls_group *group;
     struct ls_condition condition;
-    bool done, abandoned;
+    bool done;
     enum ls_status status;
 };
 
-static void wait_free(struct wait *wait)
+static void wait_release(struct wait *wait)
 {
-    (void)pthread_cond_destroy(&wait->changed);
-    (void)pthread_mutex_destroy(&wait->lock);
-    struct ls_env env = wait->env;
-    (void)env.allocate(env.self, wait, 0);
+    (void)pthread_mutex_lock(&wait->lock);
+    bool last = --wait->holders == 0;
+    (void)pthread_mutex_unlock(&wait->lock);
+    if (last) {
+        (void)pthread_cond_destroy(&wait->changed);
+        (void)pthread_mutex_destroy(&wait->lock);
+        struct ls_env env = wait->env;
+        (void)env.allocate(env.self, wait, 0);
+    }
 }
 
 static void wait_done(void *arg, enum ls_status status)
@@ -139,21 +153,86 @@ static void wait_done(void *arg, enum ls_status status)
     (void)pthread_mutex_lock(&wait->lock);
     wait->done = true;
     wait->status = status;
-    bool abandoned = wait->abandoned;
     (void)pthread_cond_signal(&wait->changed);
     (void)pthread_mutex_unlock(&wait->lock);
-    if (abandoned) {
-        wait_free(wait);
-    }
+    wait_release(wait);
 }
 
 static void wait_begin(void *arg)
 {
     struct wait *wait = arg;
-    enum ls_status status = ls_group_when(wait->group, &wait->condition, wait_done, wait);
+    const struct ls_group *group = wait->node->groups;
+    while (group != NULL && group != wait->group) {
+        group = group->next;
+    }
+    /* a group that closed since the call is not there any more */
+    enum ls_status status = group == NULL
+                                ? LS_ERR_CLOSED
+                                : ls_group_when(wait->group, &wait->condition, wait_done, wait);
     if (status != LS_OK) {
         wait_done(wait, status);
     }
+}
+
+/* Nobody waits any more: a condition that never holds must not pile up. */
+static void wait_end(void *arg)
+{
+    struct wait *wait = arg;
+    (void)pthread_mutex_lock(&wait->lock);
+    bool done = wait->done;
+    (void)pthread_mutex_unlock(&wait->lock);
+    if (!done) { /* then its group is still there */
+        struct ls__waiter **at = &wait->group->waiters;
+        while ((*at)->arg != wait) {
+            at = &(*at)->next;
+        }
+        struct ls__waiter *waiter = *at;
+        *at = waiter->next;
+        (void)ls__allocate(&wait->env, waiter, 0);
+        wait_release(wait);
+    }
+    wait_release(wait);
+}
+
+static void wait_give_up(struct wait *wait)
+{
+    (void)pthread_mutex_lock(&wait->lock);
+    wait->holders++;
+    (void)pthread_mutex_unlock(&wait->lock);
+    if (ls_node_post(wait->node, wait_end, wait) != LS_OK) {
+        wait_release(wait); /* the condition or the end of the group does it */
+    }
+}
+
+static struct timespec after_ms(uint32_t wait_ms)
+{
+    struct timespec at;
+    (void)clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_sec += wait_ms / 1000u;
+    at.tv_nsec += (long)(wait_ms % 1000u) * 1000000L;
+    if (at.tv_nsec >= 1000000000L) {
+        at.tv_sec++;
+        at.tv_nsec -= 1000000000L;
+    }
+    return at;
+}
+
+static struct wait *wait_new(struct ls_group *group, const struct ls_condition *condition)
+{
+    struct ls_node *node = group->node;
+    struct wait *wait = ls__allocate(&node->env, NULL, sizeof *wait);
+    if (wait == NULL) {
+        return NULL;
+    }
+    *wait = (struct wait){
+        .env = node->env, .holders = 2, .node = node, .group = group, .condition = *condition};
+    (void)pthread_mutex_init(&wait->lock, NULL);
+    pthread_condattr_t attributes;
+    (void)pthread_condattr_init(&attributes);
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&wait->changed, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
+    return wait;
 }
 
 enum ls_status ls_group_wait(struct ls_group *group, const struct ls_condition *condition,
@@ -163,28 +242,15 @@ enum ls_status ls_group_wait(struct ls_group *group, const struct ls_condition *
     if (node->loop.inside(node->loop.self)) {
         return LS_ERR_WOULD_DEADLOCK;
     }
-    struct wait *wait = ls__allocate(&node->env, NULL, sizeof *wait);
+    struct timespec until = after_ms(timeout_ms);
+    struct wait *wait = wait_new(group, condition);
     if (wait == NULL) {
         return LS_ERR_NO_MEMORY;
     }
-    *wait = (struct wait){.env = node->env, .group = group, .condition = *condition};
-    (void)pthread_mutex_init(&wait->lock, NULL);
-    pthread_condattr_t attributes;
-    (void)pthread_condattr_init(&attributes);
-    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&wait->changed, &attributes);
-    (void)pthread_condattr_destroy(&attributes);
-    struct timespec until;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += timeout_ms / 1000u;
-    until.tv_nsec += (long)(timeout_ms % 1000u) * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
     enum ls_status status = ls_node_post(node, wait_begin, wait);
     if (status != LS_OK) {
-        wait_free(wait);
+        wait_release(wait);
+        wait_release(wait);
         return status;
     }
     (void)pthread_mutex_lock(&wait->lock);
@@ -194,10 +260,10 @@ enum ls_status ls_group_wait(struct ls_group *group, const struct ls_condition *
     }
     bool done = wait->done;
     status = done ? wait->status : LS_ERR_TIMEOUT;
-    wait->abandoned = true;
     (void)pthread_mutex_unlock(&wait->lock);
-    if (done) {
-        wait_free(wait);
+    if (!done) {
+        wait_give_up(wait);
     }
+    wait_release(wait);
     return status;
 }

@@ -47,9 +47,12 @@ LS_API void ls_group_options_init(struct ls_group_options *options);
 /**
  * Joins or re-joins a group with the state in the node's store.
  * errors  LS_ERR_INVALID   a setting, with the text; or the group is already in this node
- *         LS_ERR_CORRUPT, LS_ERR_FORMAT, LS_ERR_IO  from the store
+ *         LS_ERR_CORRUPT, LS_ERR_FORMAT, LS_ERR_IO  from the store; CORRUPT also when the log ends
+ *                          below what the machine has applied
  *         LS_ERR_MISMATCH  the machine's directory belongs to another group or incarnation
  *         LS_ERR_LIMIT     LS_GROUPS_MAX
+ *         LS_ERR_CLOSED, LS_ERR_REENTRANT, LS_ERR_NO_MEMORY
+ * After an error nothing stays behind, and the machine is not closed.
  */
 LS_API LS_NODISCARD enum ls_status ls_group_join(struct ls_node *node,
                                                  const struct ls_group_options *options,
@@ -81,8 +84,8 @@ struct ls_call_options {
  *
  * call     NULL: defaults
  * errors   LS_ERR_BUSY (over in_flight_bytes), LS_ERR_LIMIT (LS_ENTRY_BYTES_MAX,
- * LS_PROPOSE_ENTRIES_MAX, LS_PROPOSE_BYTES_MAX), LS_ERR_INVALID (count 0), LS_ERR_CLOSED, LS_ERR_HALTED,
- * LS_ERR_REENTRANT, LS_ERR_NO_MEMORY
+ * LS_PROPOSE_ENTRIES_MAX, LS_PROPOSE_BYTES_MAX), LS_ERR_INVALID (count 0), LS_ERR_CLOSED,
+ * LS_ERR_HALTED, LS_ERR_REENTRANT, LS_ERR_NO_MEMORY
  */
 LS_API LS_NODISCARD enum ls_status
 ls_group_execute_many(struct ls_group *group, const struct ls_span *commands, size_t count,
@@ -195,8 +198,11 @@ struct ls_group_bond {
 LS_API size_t ls_group_bonds(struct ls_group *group, struct ls_group_bond *out, size_t capacity);
 
 /**
- * Removes the log up to `upto`, bounded by what is safe (DESIGN 6.1); *pruned tells how far it
- * went. Nothing is pruned automatically while no snapshot strategy is configured.
+ * Removes the log up to `upto`, bounded by what is safe (docs/architecture.md); *pruned tells how
+ * far it went. Nothing is pruned automatically while no snapshot strategy is configured.
+ *
+ * errors  LS_ERR_BUSY, LS_ERR_NO_MEMORY (nothing was pruned: again later), LS_ERR_IO,
+ * LS_ERR_CLOSED, LS_ERR_HALTED, LS_ERR_REENTRANT
  */
 LS_API LS_NODISCARD enum ls_status ls_group_prune(struct ls_group *group, ls_index upto,
                                                   ls_index *pruned);

@@ -73,7 +73,7 @@ struct ls_machine {
      * (memory). */
     ls_index (*durable_applied)(void *self);
 
-    /** The group closed and calls no more. Optional. */
+    /** The group closed and calls no more; not called when the join failed. Optional. */
     void (*close)(void *self);
 };
 

@@ -117,6 +117,7 @@ static enum ls_status open_node(const struct trio *trio, struct trio_member *mem
     ls_node_options_init(&options);
     options.base = trio->base;
     options.env = trio->env;
+    options.close_ms = trio->close_ms > 0 ? trio->close_ms : options.close_ms;
     options.identity = member->identity;
     enum ls_status status = open_store(trio, member, &options.storage, error);
     if (status != LS_OK) {

@@ -47,6 +47,7 @@ struct trio {
     const char *group_name;
     bool disk;                /* stores are RocksDB in fresh directories instead of a medium */
     bool durable;             /* the machines keep their state while closed, and say so */
+    uint32_t close_ms;        /* of nodes; 0: the default */
     const struct ls_env *env; /* of nodes and network; NULL: the default */
     void (*on_storage)(struct ls_storage *storage); /* NULL, or changes a store before its node */
 };

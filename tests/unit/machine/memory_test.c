@@ -336,3 +336,64 @@ TEST(memory, refused_while_a_member_catches_up_delays_it_and_no_more)
     }
     assert_true(refused > 50);
 }
+
+/* ---- a store that refuses to prune ---- */
+
+static struct {
+    enum ls_status (*prune)(void *self, struct ls_storage_group *group, ls_index upto);
+    uint32_t refuses, calls;
+} pruning;
+
+static enum ls_status refusing_prune(void *self, struct ls_storage_group *group, ls_index upto)
+{
+    pruning.calls++;
+    if (pruning.refuses > 0) {
+        pruning.refuses--;
+        return LS_ERR_BUSY;
+    }
+    return pruning.prune(self, group, upto);
+}
+
+static void refuse_pruning(struct ls_storage *storage)
+{
+    pruning.prune = storage->prune;
+    storage->prune = refusing_prune;
+}
+
+TEST(memory, a_refused_prune_changes_nothing_and_is_asked_again)
+{
+    struct trio trio;
+    struct ls_statesync sync;
+    struct ls_log_replay_options keep_little = {.size = sizeof keep_little, .keep_entries = 1};
+    trio_open_in(&trio, 1, scarce_env());
+    trio.options.election_ms = 4;
+    trio.options.heartbeat_ms = 1;
+    assert_ok(ls_log_replay(&keep_little, &sync));
+    trio.options.statesyncs = &sync;
+    trio.options.statesyncs_count = 1;
+    trio.durable = true;
+    trio.on_storage = refuse_pruning;
+    pruning.refuses = 1;
+    (void)trio_up(&trio);
+    load(&trio, 0, 5);
+    ls_index pruned = 0;
+    assert_int_equal(ls_group_prune(trio.members[0].group, 300, &pruned), LS_ERR_BUSY);
+    assert_int_equal(pruned, 0);
+    load(&trio, 0, 1);
+    refuse(1, 20); /* the core cannot be told at once either */
+    assert_ok(ls_group_prune(trio.members[0].group, 300, &pruned));
+    scarce.armed = false;
+    assert_int_equal(pruned, 300);
+    assert_int_equal(pruning.calls, 2);
+    load(&trio, 0, 1);
+    trio_stop(&trio, 0);
+    trio_start(&trio, 0);
+    (void)trio_wait_leader(&trio);
+    struct ls_group_status status;
+    ls_group_status(trio.members[0].group, &status);
+    assert_int_equal(status.log_first, 301);
+    assert_ok(ls_group_prune(trio.members[0].group, 10, &pruned)); /* pruned already */
+    assert_int_equal(pruned, 300);
+    assert_int_equal(trio_execute(&trio, 0, "after").reply, 701);
+    trio_close(&trio);
+}

@@ -3,9 +3,10 @@
  * make. */
 #include "trio.h"
 
-#include <lockstep/storage_memory.h>
+#include "runtime.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 static const uint8_t network_key[LS_KEY_BYTES] = {9, 8, 7, 6, 5};
 
@@ -42,7 +43,7 @@ struct threaded {
     struct ls_error error;
 };
 
-static void open_threaded(struct threaded *threaded)
+static void open_threaded_in(struct threaded *threaded, const struct ls_env *env)
 {
     (void)memset(threaded, 0, sizeof *threaded);
     assert_ok(ls_loopback_open(NULL, &threaded->hub));
@@ -52,7 +53,13 @@ static void open_threaded(struct threaded *threaded)
     options.identity = threaded->identity;
     assert_ok(ls_storage_memory_open(NULL, &options.storage, NULL));
     assert_ok(ls_loopback_endpoint(threaded->hub, threaded->identity, &options.transport, NULL));
+    options.env = env;
     assert_ok(ls_node_open(&options, &threaded->node, NULL));
+}
+
+static void open_threaded(struct threaded *threaded)
+{
+    open_threaded_in(threaded, NULL);
 }
 
 static void close_threaded(struct threaded *threaded)
@@ -139,15 +146,85 @@ TEST(node, a_wait_for_what_does_not_come_ends_at_its_timeout)
     close_threaded(&threaded);
 }
 
-struct inside {
-    struct threaded *threaded;
-    enum ls_status wait, call;
-};
-
 static void nothing(void *arg)
 {
     (void)arg;
 }
+
+static atomic_long blocks;
+
+static void *counting_allocate(void *self, void *block, size_t bytes)
+{
+    (void)self;
+    const struct ls_env *env = ls_env_default();
+    (void)atomic_fetch_add(&blocks, (bytes > 0 && block == NULL ? 1 : 0) -
+                                        (bytes == 0 && block != NULL ? 1 : 0));
+    return env->allocate(env->self, block, bytes);
+}
+
+/* A thread that polls with a wait must not fill the group with waits that nobody waits for. */
+TEST(node, waits_that_timed_out_leave_nothing_behind)
+{
+    struct ls_env env = *ls_env_default();
+    env.allocate = counting_allocate;
+    struct threaded threaded;
+    open_threaded_in(&threaded, &env);
+    assert_ok(ls_node_call(threaded.node, join_both, &threaded));
+    const struct ls_condition never = {.kind = LS_WHEN_COMMITTED, .index = 1000000};
+    assert_ok(
+        ls_group_wait(threaded.groups[0], &(struct ls_condition){.kind = LS_WHEN_SERVING}, 10000));
+    assert_int_equal(ls_group_wait(threaded.groups[0], &never, 1), LS_ERR_TIMEOUT);
+    assert_ok(ls_node_call(threaded.node, nothing, NULL));
+    long before = atomic_load(&blocks);
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(ls_group_wait(threaded.groups[0], &never, 1), LS_ERR_TIMEOUT);
+    }
+    assert_ok(ls_node_call(threaded.node, nothing, NULL));
+    assert_true(atomic_load(&blocks) < before + 50);
+    close_threaded(&threaded);
+    assert_int_equal(atomic_load(&blocks), 0);
+}
+
+struct waiting {
+    struct ls_group *group;
+    bool registered;
+    enum ls_status status;
+};
+
+static void *wait_for_ever(void *arg)
+{
+    struct waiting *waiting = arg;
+    const struct ls_condition never = {.kind = LS_WHEN_COMMITTED, .index = 1000000};
+    waiting->status = ls_group_wait(waiting->group, &never, 20000);
+    return NULL;
+}
+
+static void look(void *arg)
+{
+    struct waiting *waiting = arg;
+    waiting->registered = waiting->group->waiters != NULL;
+}
+
+TEST(node, a_wait_ends_when_the_node_closes)
+{
+    struct threaded threaded;
+    open_threaded(&threaded);
+    assert_ok(ls_node_call(threaded.node, join_both, &threaded));
+    struct waiting waiting = {.group = threaded.groups[1]};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, wait_for_ever, &waiting), 0);
+    while (!waiting.registered) {
+        assert_ok(ls_node_call(threaded.node, look, &waiting));
+    }
+    close_threaded(&threaded);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(waiting.status, LS_ERR_CLOSED);
+}
+
+struct inside {
+    struct threaded *threaded;
+    enum ls_status wait, call;
+};
 
 static void block_inside(void *arg)
 {

@@ -118,6 +118,39 @@ TEST(delays, P7_R2_a_read_asked_over_a_link_that_is_gone_is_not_answered)
     }
 }
 
+TEST(delays, P7_an_index_of_an_earlier_term_answers_no_read)
+{
+    struct group *group = leading(1u << 20, 1u << 22);
+    struct ls_message beat = test_message(LS_MESSAGE_HEARTBEAT, 0, 1, 4);
+    node_receive(group, 1, &beat);
+    node_step(group, 1, (struct ls_event){.kind = LS_EVENT_READ, .as.read_token = 5});
+    struct ls_message m = test_message(LS_MESSAGE_READ_INDEX_REPLY, 0, 1, 2);
+    m.as.read_index_reply = (struct ls_read_index_reply){.token = 5, .valid = true, .index = 2};
+    node_receive(group, 1, &m);
+    assert_int_equal(group->nodes[1].results_count, 1);
+    assert_int_equal(group->nodes[1].results[0].status, LS_ERR_NO_LEADER);
+    group_free(group);
+}
+
+/* A leader prunes by what its members hold: it must be on their disks. */
+TEST(delays, P1_a_heartbeat_is_answered_with_what_is_committed_and_durable)
+{
+    struct group *group = leading(1u << 20, 1u << 22);
+    group->nodes[1].hold = true;
+    struct ls_entry entry = {2, LS_ENTRY_COMMAND, {"x", 1}};
+    struct ls_message m = test_message(LS_MESSAGE_APPEND, 0, 1, 2);
+    m.as.append = (struct ls_append){.prev = {2, 2}, .commit = 3, .entries = &entry, .count = 1};
+    node_receive(group, 1, &m);
+    assert_int_equal(group->nodes[1].ready.commit, 3);
+    struct ls_message beat = test_message(LS_MESSAGE_HEARTBEAT, 0, 1, 2);
+    beat.as.heartbeat = (struct ls_heartbeat){.commit = 3, .round = 9};
+    node_receive(group, 1, &beat);
+    const struct ls_message *reply = &node_sent(group, 1, LS_MESSAGE_HEARTBEAT_REPLY)->message;
+    assert_int_equal(reply->as.heartbeat_reply.match, 2);
+    assert_int_equal(reply->as.heartbeat_reply.last, 3);
+    group_free(group);
+}
+
 TEST(delays, P7_a_new_link_to_the_leader_ends_what_was_asked_over_the_old_one)
 {
     struct group *group = leading(1u << 20, 1u << 22);

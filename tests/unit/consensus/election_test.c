@@ -79,9 +79,11 @@ TEST(election, P1_a_candidate_asks_and_counts_itself_when_its_own_vote_is_durabl
     assert_int_equal(ask->after, node->ready.persist_seq);
     struct ls_peer_id self = test_id(0);
     assert_true(ls_peer_id_equal(&node->ready.hard_state.vote, &self));
-    struct ls_message m = granted(LS_MESSAGE_VOTE_REPLY, 1, 0, 2);
-    node_receive(group, 0, &m);
-    assert_int_equal(node->ready.role, LS_ROLE_CANDIDATE);
+    for (unsigned i = 1; i < 3; i++) { /* a majority, and yet */
+        struct ls_message m = granted(LS_MESSAGE_VOTE_REPLY, i, 0, 2);
+        node_receive(group, 0, &m);
+        assert_int_equal(node->ready.role, LS_ROLE_CANDIDATE);
+    }
     node_sync(group, 0);
     assert_int_equal(node->ready.role, LS_ROLE_LEADER);
     group_free(group);
@@ -470,6 +472,35 @@ TEST(election, a_session_that_waits_for_a_leader_does_not_keep_the_group_without
     group_free(group);
 }
 
+TEST(election, a_transfer_to_a_syncing_member_is_ignored)
+{
+    struct group *group = group_new(3, 3);
+    struct ls_message beat = heartbeat(1, 0, 2);
+    node_receive(group, 0, &beat);
+    node_step(group, 0, (struct ls_event){.kind = LS_EVENT_SYNCING, .as.syncing = true});
+    struct ls_message now = test_message(LS_MESSAGE_TIMEOUT_NOW, 1, 0, 2);
+    node_receive(group, 0, &now);
+    assert_int_equal(group->nodes[0].ready.role, LS_ROLE_FOLLOWER);
+    group_free(group);
+}
+
+TEST(election, A6_a_clock_that_goes_back_ends_no_stickiness_and_no_patience)
+{
+    struct group *group = group_new(3, 3);
+    group->now += ELECTION;
+    struct ls_message beat = heartbeat(1, 0, 2);
+    node_receive(group, 0, &beat);
+    uint64_t deadline = group->nodes[0].ready.deadline_us;
+    group->now -= ELECTION;
+    struct ls_message ask = vote(LS_MESSAGE_VOTE, 2, 0, 3, (struct ls_cursor){1, 1});
+    node_receive(group, 0, &ask);
+    assert_int_equal(node_sends(group, 0, LS_MESSAGE_VOTE_REPLY), 0);
+    tick(group, 0);
+    assert_int_equal(group->nodes[0].ready.term, 2);
+    assert_int_equal(group->nodes[0].ready.deadline_us, deadline);
+    group_free(group);
+}
+
 TEST(election, a_leader_that_is_heard_makes_a_syncing_member_patient_again)
 {
     struct group *group = group_new(3, 3);
@@ -523,6 +554,37 @@ TEST(election, P11_a_member_with_an_unknown_tail_replicates_and_neither_votes_no
     group_run(group, 2 * HEARTBEAT);
     /* the leader of the term has committed beyond 4, and it is durable here */
     assert_int_equal(standing(group, 2), LS_STANDING_COUNTS);
+    group_free(group);
+}
+
+TEST(election, P11_an_unknown_tail_is_known_again_when_it_is_durable_and_not_when_it_arrives)
+{
+    struct group *group = group_prepare(3, 3, false);
+    node_open_with(group, 0, true, 3, 0); /* had acknowledged 3, holds 1 */
+    struct ls_entry entries[2] = {{1, LS_ENTRY_COMMAND, {"x", 1}}, {2, LS_ENTRY_NOOP, {NULL, 0}}};
+    struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
+    m.as.append = (struct ls_append){
+        .prev = {1, 1}, .commit = 3, .entries = entries, .count = 2, .syncing = false};
+    node_receive(group, 0, &m);
+    assert_int_equal(group->nodes[0].ready.commit, 3);
+    assert_int_equal(standing(group, 0), LS_STANDING_TAIL_UNKNOWN);
+    assert_false(node_sent(group, 0, LS_MESSAGE_APPEND_REPLY)->message.as.append_reply.counts);
+    node_sync(group, 0);
+    assert_int_equal(standing(group, 0), LS_STANDING_COUNTS);
+    group_free(group);
+}
+
+TEST(election, P11_an_unknown_tail_stays_unknown_without_a_commit_of_the_leader)
+{
+    struct group *group = group_prepare(3, 3, false);
+    node_open_with(group, 0, true, 3, 0);
+    struct ls_entry entries[2] = {{1, LS_ENTRY_COMMAND, {"x", 1}}, {2, LS_ENTRY_NOOP, {NULL, 0}}};
+    struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
+    m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 2, .entries = entries, .count = 2};
+    node_receive(group, 0, &m);
+    node_sync(group, 0);
+    assert_int_equal(group->nodes[0].ready.durable, 3);
+    assert_int_equal(standing(group, 0), LS_STANDING_TAIL_UNKNOWN);
     group_free(group);
 }
 
@@ -647,6 +709,31 @@ TEST(founding, a_founder_wiped_before_the_first_entry_votes_again_as_its_new_sel
     struct ls_incarnation second = test_incarnation(2, 1);
     assert_true(ls_incarnation_equal(
         &group->nodes[1].ready.configuration->configuration.members[2].incarnation, &second));
+    group_free(group);
+}
+
+TEST(founding, P14_the_vote_of_a_founder_that_was_wiped_since_is_void)
+{
+    struct group *group = group_prepare(3, 3, true);
+    group_open(group);
+    group->now += 2 * ELECTION;
+    tick(group, 0);
+    for (unsigned i = 1; i < 3; i++) {
+        struct ls_message m = granted(LS_MESSAGE_PRE_VOTE_REPLY, i, 0, 1);
+        node_receive(group, 0, &m);
+    }
+    node_sync(group, 0);
+    assert_int_equal(group->nodes[0].ready.role, LS_ROLE_CANDIDATE);
+    struct ls_message m = granted(LS_MESSAGE_VOTE_REPLY, 1, 0, 1);
+    node_receive(group, 0, &m);
+    struct ls_event wiped = {.kind = LS_EVENT_LINK};
+    wiped.as.link.peer = test_id(1);
+    wiped.as.link.incarnation = test_incarnation(1, 1);
+    wiped.as.link.up = true;
+    node_step(group, 0, wiped);
+    m = granted(LS_MESSAGE_VOTE_REPLY, 2, 0, 1);
+    node_receive(group, 0, &m);
+    assert_int_equal(group->nodes[0].ready.role, LS_ROLE_CANDIDATE);
     group_free(group);
 }
 

@@ -244,6 +244,20 @@ TEST(leader, L13_acknowledgements_of_an_earlier_term_say_nothing)
     group_free(group);
 }
 
+/* It says that it counts, for it does not know the configuration yet; the leader knows better. */
+TEST(leader, P14_an_acknowledgement_of_another_incarnation_is_not_counted)
+{
+    struct group *group = leading(3, 3);
+    group_propose(group, 0, 1, 10);
+    node_sync(group, 0);
+    struct ls_message m = accepted(1, 2, 3);
+    m.incarnation = test_incarnation(1, 1);
+    node_receive(group, 0, &m);
+    assert_int_equal(progress(group, 0, 1).match, 3);
+    assert_int_equal(group->nodes[0].ready.commit, 2);
+    group_free(group);
+}
+
 TEST(leader, an_acknowledgement_beyond_the_log_is_ignored)
 {
     struct group *group = leading(3, 3);

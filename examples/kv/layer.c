@@ -135,12 +135,16 @@ static bool file_write(struct kv_writer *writer, const struct kv_layer *layer)
     return well;
 }
 
-/* RocksDB lets the system forget what it wrote; lookups and the next compaction want it. */
+/* RocksDB lets the system forget what it wrote. Lookups, which are on the loop's thread, and the
+ * next compaction want it: so it is read once. */
 static void file_remember(const struct kv_writer *writer)
 {
+    char page[KV_READ_BYTES];
     int file = open(writer->path, O_RDONLY | O_CLOEXEC);
+    while (file >= 0 && read(file, page, sizeof page) > 0) {
+        continue;
+    }
     if (file >= 0) {
-        (void)posix_fadvise(file, 0, 0, POSIX_FADV_WILLNEED);
         (void)close(file);
     }
 }

@@ -16,6 +16,9 @@
 
 #include "tcp.h"
 
+/* a node that starts waits so long for those who should dial it */
+#define FIRST_PATIENCE_US 100000u
+
 static int id_compare(const struct ls_peer_id *a, const struct ls_peer_id *b)
 {
     return memcmp(a->bytes, b->bytes, sizeof a->bytes);
@@ -184,8 +187,11 @@ void ls__link_schedule(struct ls__link *link)
     }
     uint64_t delay = link->attempts == 0 ? 0 : backoff_us(link);
     if (!own_id_is_lower(link) && tcp->listeners_count > 0) {
-        /* expected to be dialled: only if nobody comes */
-        delay += (uint64_t)tcp->options.reconnect_max_ms * 1000u;
+        /* expected to be dialled: only if nobody comes. A peer that waits for us longer than we run
+         * may be in the middle of a long pause: then it is found sooner than it would come */
+        uint64_t patience = (uint64_t)tcp->options.reconnect_max_ms * 1000u;
+        bool fresh = link->ups == 0 && link->attempts == 0;
+        delay += fresh && patience > FIRST_PATIENCE_US ? FIRST_PATIENCE_US : patience;
     }
     link->attempts++;
     const struct timeval interval = ls__tcp_interval(delay);

@@ -143,6 +143,24 @@ TEST(tcp, listens_only_when_told_and_dials_when_it_does_not)
     }
 }
 
+TEST(tcp, node_that_starts_need_not_wait_out_the_pause_of_its_peer)
+{
+    static const struct ls_transport_tcp_options options = {.reconnect_min_ms = 60000,
+                                                            .reconnect_max_ms = 120000};
+    struct network network;
+    begin(&network, &options, 2);
+    network_node_close(&network, 1);
+    network_bond(&network, GROUP, 0, 1);
+    while (strstr(info_of(&network, 0, 1).trouble, "refused") == NULL) {
+        network_run(&network, 5);
+    }
+    network_node_open(&network, 1, 5);
+    network_bond(&network, GROUP, 1, 0);
+    network_until_notices(&network, 0, LS_BOND_UP, 1);
+    network_until_notices(&network, 1, LS_BOND_UP, 1);
+    network_close(&network);
+}
+
 TEST(tcp, higher_id_dials_when_the_lower_does_not_know_its_address)
 {
     struct network network;

@@ -378,3 +378,36 @@ TEST(open, a_log_with_too_many_terms_halts_and_says_so_instead_of_waiting_for_me
     }
     group_free(group);
 }
+
+/* ---- a ring full of what is not committed ---- */
+
+TEST(open, a_follower_takes_no_more_uncommitted_entries_than_it_could_send_again)
+{
+    static struct ls_entry entries[LS_APPEND_ENTRIES_MAX];
+    for (size_t i = 0; i < LS_APPEND_ENTRIES_MAX; i++) {
+        entries[i] = (struct ls_entry){1, LS_ENTRY_NOOP, {NULL, 0}};
+    }
+    struct group *group = group_prepare(3, 3, false);
+    node_open(group, 0);
+    struct ls_core *core = group->nodes[0].core;
+    struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 1);
+    struct ls_event event = {.kind = LS_EVENT_MESSAGE, .now_us = group->now, .as.message = &m};
+    const struct ls_ready *ready = NULL;
+    ls_index last = 1;
+    for (unsigned i = 0; i < 20; i++) {
+        m.as.append = (struct ls_append){
+            .prev = {1, last}, .entries = entries, .count = LS_APPEND_ENTRIES_MAX};
+        assert_ok(ls_core_step(core, &event, &ready));
+        last = ready->last;
+        assert_int_equal(ready->messages[0].message.as.append_reply.match, last);
+        assert_true(ready->cache_first <= ready->commit + 1);
+    }
+    assert_int_equal(last, LS_CACHE_ENTRIES_MAX);
+    m.as.append = (struct ls_append){.prev = {1, last}, .commit = last};
+    assert_ok(ls_core_step(core, &event, &ready));
+    m.as.append.entries = entries;
+    m.as.append.count = 1;
+    assert_ok(ls_core_step(core, &event, &ready));
+    assert_int_equal(ready->last, last + 1); /* what is committed makes room */
+    group_free(group);
+}

@@ -191,8 +191,8 @@ TEST(append, P9_the_cursor_of_the_last_pruned_entry_is_kept_and_matches)
     assert_int_equal(ls_core_term_at(group->nodes[0].core, 3), 0);
     struct ls_entry entries[1] = {e(2)};
     assert_true(receive(group, append(3, (struct ls_cursor){2, 4}, entries, 1, 5))->accepted);
-    struct ls_entry wrong[2] = {e(1), e(3)};
-    struct ls_message m = append(3, (struct ls_cursor){1, 3}, wrong, 2, 5);
+    struct ls_entry wrong[1] = {e(1)};
+    struct ls_message m = append(3, (struct ls_cursor){1, 3}, wrong, 1, 5);
     node_receive(group, 0, &m);
     assert_int_equal(group->nodes[0].ready.halted, LS_ERR_DIVERGED); /* at the anchor itself */
     group_free(group);
@@ -243,6 +243,19 @@ TEST(append, L11_a_late_sync_of_rewritten_entries_makes_nothing_durable)
     assert_int_equal(group->nodes[0].ready.durable, 1);
     node_step(group, 0, (struct ls_event){.kind = LS_EVENT_PERSISTED, .as.persisted_seq = second});
     assert_int_equal(group->nodes[0].ready.durable, 3);
+    group_free(group);
+}
+
+/* Only a restored backup makes a leader rewrite what it sent in the same term. */
+TEST(append, P4_what_is_truncated_is_not_verified_any_more)
+{
+    struct group *group = follower("");
+    struct ls_entry first[2] = {e(2), e(2)};
+    struct ls_entry second[1] = {e(3)};
+    (void)receive(group, append(3, (struct ls_cursor){1, 1}, first, 2, 0));
+    assert_int_equal(receive(group, append(3, (struct ls_cursor){1, 1}, second, 1, 3))->match, 2);
+    terms_are(group, "13");
+    assert_int_equal(group->nodes[0].ready.commit, 2);
     group_free(group);
 }
 

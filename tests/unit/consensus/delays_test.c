@@ -118,6 +118,36 @@ TEST(delays, P7_R2_a_read_asked_over_a_link_that_is_gone_is_not_answered)
     }
 }
 
+TEST(delays, P7_a_leader_refuses_to_read_for_one_of_an_earlier_term)
+{
+    struct group *group = leading(1u << 20, 1u << 22);
+    struct ls_message ask = test_message(LS_MESSAGE_READ_INDEX, 1, 0, 1);
+    ask.as.read_index.token = 9;
+    node_receive(group, 0, &ask);
+    assert_false(
+        node_sent(group, 0, LS_MESSAGE_READ_INDEX_REPLY)->message.as.read_index_reply.valid);
+    assert_int_equal(node_sends(group, 0, LS_MESSAGE_HEARTBEAT), 0);
+    group_free(group);
+}
+
+/* The index is the leader's commit; the log here may still end in another history. */
+TEST(delays, P4_C2_the_index_of_a_read_commits_only_what_this_leader_verified)
+{
+    struct group *group = group_prepare(3, 3, false);
+    disk_terms(group, 1, "22");
+    group_open(group);
+    struct ls_message beat = test_message(LS_MESSAGE_HEARTBEAT, 0, 1, 4);
+    node_receive(group, 1, &beat);
+    node_step(group, 1, (struct ls_event){.kind = LS_EVENT_READ, .as.read_token = 5});
+    struct ls_message m = test_message(LS_MESSAGE_READ_INDEX_REPLY, 0, 1, 4);
+    m.as.read_index_reply = (struct ls_read_index_reply){.token = 5, .valid = true, .index = 3};
+    node_receive(group, 1, &m);
+    assert_int_equal(group->nodes[1].results[0].status, LS_OK);
+    assert_int_equal(group->nodes[1].results[0].index, 3);
+    assert_int_equal(group->nodes[1].ready.commit, 0);
+    group_free(group);
+}
+
 TEST(delays, P7_an_index_of_an_earlier_term_answers_no_read)
 {
     struct group *group = leading(1u << 20, 1u << 22);

@@ -180,6 +180,26 @@ TEST(restored, P9_an_anchor_the_log_has_with_the_same_term_keeps_the_suffix)
     group_free(group);
 }
 
+/* What a batch in flight wrote is dropped with the log, so it is not what the snapshot stands for.
+ */
+TEST(restored, L11_a_late_sync_of_dropped_entries_makes_nothing_durable)
+{
+    struct group *group = follower("");
+    struct ls_entry entries[3] = {e(1), e(1), e(1)};
+    struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
+    m.as.append = (struct ls_append){.prev = {1, 1}, .entries = entries, .count = 3, .commit = 1};
+    node_receive(group, 0, &m);
+    uint64_t late = group->nodes[0].ready.persist_seq;
+    restored(group, (struct ls_cursor){2, 10});
+    assert_true(group->nodes[0].ready.reset);
+    uint64_t seq = group->nodes[0].ready.persist_seq;
+    node_step(group, 0, (struct ls_event){.kind = LS_EVENT_PERSISTED, .as.persisted_seq = late});
+    assert_int_equal(group->nodes[0].ready.durable, 1);
+    node_step(group, 0, (struct ls_event){.kind = LS_EVENT_PERSISTED, .as.persisted_seq = seq});
+    assert_int_equal(group->nodes[0].ready.durable, 10);
+    group_free(group);
+}
+
 TEST(restored, P5_a_snapshot_beyond_the_log_replaces_every_configuration)
 {
     struct group *group = follower("11");
@@ -202,9 +222,11 @@ TEST(restored, a_snapshot_at_or_below_the_commit_is_ignored)
     struct ls_entry none[1] = {e(1)};
     synced(group, 0, (struct ls_cursor){1, 4}, none, 0, 4);
     assert_int_equal(group->nodes[0].ready.commit, 4);
-    restored(group, (struct ls_cursor){1, 3});
-    assert_false(group->nodes[0].ready.reset);
-    assert_int_equal(group->nodes[0].ready.last, 5);
-    assert_false(group->nodes[0].ready.configuration_changed);
+    for (ls_index at = 3; at <= 4; at++) {
+        restored(group, (struct ls_cursor){1, at});
+        assert_false(group->nodes[0].ready.reset);
+        assert_int_equal(group->nodes[0].ready.last, 5);
+        assert_false(group->nodes[0].ready.configuration_changed);
+    }
     group_free(group);
 }

@@ -73,8 +73,6 @@ const char *ls_status_text(enum ls_status status)
         return "the group is halted";
     case LS_ERR_UNREACHABLE:
         return "no link to that peer";
-    case LS_ERR_UNSUPPORTED:
-        return "not supported";
     }
     return "unknown status";
 }

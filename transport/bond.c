@@ -541,9 +541,12 @@ void ls__bond_info(const struct ls__bond *bond, struct ls_bond_info *out)
         }
         return;
     }
+    out->why = LS_ERR_UNREACHABLE;
     const char *trouble = bond->trouble[0] != '\0' ? bond->trouble : "the peer is not in the group";
     if (!link->up) {
-        trouble = link->trouble[0] != '\0' ? link->trouble : "not connected yet";
+        bool told = link->trouble[0] != '\0';
+        trouble = told ? link->trouble : "not connected yet";
+        out->why = told && link->why != LS_ERR_CLOSED ? link->why : LS_ERR_UNREACHABLE;
     }
     (void)snprintf(out->trouble, sizeof out->trouble, "%s", trouble);
 }

@@ -96,8 +96,9 @@ void ls__link_free(struct ls__link *link)
 }
 
 /* Keeps why the link is not up, and traces it once until it is. */
-static void link_trouble(struct ls__link *link, const char *reason)
+static void link_trouble(struct ls__link *link, enum ls_status why, const char *reason)
 {
+    link->why = why;
     (void)snprintf(link->trouble, sizeof link->trouble, "%s", reason);
     if (!link->troubled) {
         link->troubled = true;
@@ -109,7 +110,7 @@ static void dial_failed(struct ls__link *link, const char *address, const char *
 {
     char text[LS_ERROR_TEXT_BYTES];
     (void)snprintf(text, sizeof text, "connect %s: %s", address, reason);
-    link_trouble(link, text);
+    link_trouble(link, LS_ERR_IO, text);
     if (link->lanes[LS_LANE_CONSENSUS] != NULL) {
         ls__connection_kill(link->lanes[LS_LANE_CONSENSUS], LS_ERR_IO, "%s", text);
     } else {
@@ -226,7 +227,7 @@ static void connection_drop(struct ls__connection **at, const char *reason)
     }
 }
 
-void ls__link_down(struct ls__link *link, const char *reason)
+void ls__link_down(struct ls__link *link, enum ls_status why, const char *reason)
 {
     bool was_up = link->up;
     link->up = false;
@@ -248,7 +249,7 @@ void ls__link_down(struct ls__link *link, const char *reason)
         }
         if (link->wanted > 0) {
             link->troubled = false;
-            link_trouble(link, reason);
+            link_trouble(link, why, reason);
         }
     }
     ls__bonds_lower(link);
@@ -265,10 +266,10 @@ void ls__link_lost(struct ls__link *link, struct ls__connection *connection)
         link->dialing = NULL;
     }
     if (attached || bulk_dial) {
-        ls__link_down(link, reason);
+        ls__link_down(link, connection->ended, reason);
     }
     if (!link->up) {
-        link_trouble(link, reason);
+        link_trouble(link, connection->ended, reason);
     }
     ls__link_schedule(link);
 }
@@ -288,7 +289,7 @@ static void consensus_opened(struct ls__link *link, struct ls__connection *conne
         return;
     }
     if (old != NULL) {
-        ls__link_down(link, "replaced by a newer connection");
+        ls__link_down(link, LS_ERR_CLOSED, "replaced by a newer connection");
         if (connection->phase == LS__DEAD) {
             return; /* the sink closed the transport */
         }

@@ -678,7 +678,10 @@ static enum ls_status loopback_bond_info(void *self, const struct ls_group_id *g
                                      .bytes_out = bond->bytes_out,
                                      .queued_bytes = bond->queued[0] + bond->queued[1],
                                      .reconnects = bond->reconnects,
-                                     .malformed = bond->malformed};
+                                     .malformed = bond->malformed,
+                                     .why = bond->up      ? LS_OK
+                                            : bond->again ? LS_ERR_PROTOCOL
+                                                          : LS_ERR_UNREACHABLE};
         (void)memcpy(out->trouble, bond->trouble, sizeof out->trouble);
         struct endpoint *other = bond->up ? hub_find(endpoint->hub, &bond->peer) : NULL;
         struct bond *theirs = other == NULL ? NULL : bond_find(other, group, &endpoint->id);

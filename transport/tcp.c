@@ -248,7 +248,7 @@ static void settle_links(struct ls__tcp *tcp)
                 written && (link->lanes[lane] == NULL || link->lanes[lane]->out.first == NULL);
         }
         if (link->retire && link->bonds == 0 && written) {
-            ls__link_down(link, "no group in common");
+            ls__link_down(link, LS_ERR_CLOSED, "no group in common");
         }
         if (ls__link_idle(link)) {
             ls__link_free(link);

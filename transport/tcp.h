@@ -113,6 +113,7 @@ struct ls__link {
     struct ls__bond **slots;
     uint32_t slots_capacity;
     uint32_t bonds, wanted; /* how many */
+    enum ls_status why;     /* of trouble */
     char trouble[LS_ERROR_TEXT_BYTES];
 };
 
@@ -192,7 +193,7 @@ void ls__link_bind(struct ls__connection *connection, const uint8_t session[32])
 /** A connection that belonged to the link is dead. */
 void ls__link_lost(struct ls__link *link, struct ls__connection *connection);
 /** Ends all connections of the link and lowers its bonds. */
-void ls__link_down(struct ls__link *link, const char *reason);
+void ls__link_down(struct ls__link *link, enum ls_status why, const char *reason);
 /** Arms the dial timer if this side should dial now. */
 void ls__link_schedule(struct ls__link *link);
 /** The link has neither connection, nor bond, nor anybody who wants one. */

@@ -395,7 +395,7 @@ static void pass_reply(struct pass *pass, struct ls_forward_reply *reply, uint32
 {
     expect_fields(pass, announced, FIELDS_HEAD + 5);
     pass_number(pass, &reply->id);
-    reply->status = (enum ls_status)pass_kind(pass, reply->status, LS_OK, LS_ERR_UNSUPPORTED);
+    reply->status = (enum ls_status)pass_kind(pass, reply->status, LS_OK, LS_ERR_UNREACHABLE);
     pass_cursor(pass, &reply->first);
     pass_spans(pass, &reply->replies, &reply->count);
 }
@@ -695,7 +695,7 @@ const char *ls_forward_invalid(const struct ls_forward *forward)
 const char *ls_forward_reply_invalid(const struct ls_forward_reply *reply)
 {
     const struct ls_cursor *first = &reply->first;
-    if (reply->status > LS_ERR_UNSUPPORTED) {
+    if (reply->status > LS_ERR_UNREACHABLE) {
         return "unknown status";
     }
     if ((first->term == 0) != (first->index == 0)) {

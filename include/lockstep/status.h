@@ -36,8 +36,7 @@ enum ls_status {
     LS_ERR_WOULD_DEADLOCK = 20, /* a blocking wait on the loop's own thread */
     LS_ERR_REENTRANT = 21,      /* apply and query must not call ls_group_* */
     LS_ERR_HALTED = 22,         /* the group stopped after a fault; ls_group_status tells which */
-    LS_ERR_UNREACHABLE = 23,    /* no link to that peer now; nothing was sent */
-    LS_ERR_UNSUPPORTED = 24     /* the machine or port does not offer this optional function */
+    LS_ERR_UNREACHABLE = 23     /* no link to that peer now; nothing was sent */
 };
 
 /** The sentence for a status, e.g. "a bounded queue is full". Never NULL; static. Any thread. */

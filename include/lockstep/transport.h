@@ -78,6 +78,9 @@ struct ls_bond_info {
     char trouble[LS_ERROR_TEXT_BYTES]; /* why it is not up ("connect 127.0.0.1:7102: refused"), or
                                           empty */
     uint32_t malformed; /* its messages that broke the protocol: each cost the link */
+    /* LS_OK when up. AUTH, PROTOCOL, TIMEOUT, IO, NO_MEMORY, LIMIT: how the link ended or could not
+     * begin; else UNREACHABLE */
+    enum ls_status why;
 };
 
 struct ls_transport {

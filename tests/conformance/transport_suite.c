@@ -438,7 +438,10 @@ void transport_suite_bond_info_tells_names_and_traffic(transport_backend_open op
     const struct ls_group_id group = network_group(&network, GROUP, "test/1");
     assert_int_equal(transport->bond_info(transport->self, &group, &network.nodes[1].id, &info),
                      LS_ERR_NOT_FOUND);
+    network_bond(&network, GROUP, 0, 1);
+    assert_int_equal(info_of(&network, 0, 1).why, LS_ERR_UNREACHABLE);
     network_bonded(&network, GROUP, 0, 1);
+    assert_int_equal(info_of(&network, 0, 1).why, LS_OK);
     assert_ok(network_send(&network, GROUP, 0, 1, LS_LANE_CONSENSUS, TEXT_SPAN("12345")));
     network_until_messages(&network, 1, 1);
     info = info_of(&network, 0, 1);

@@ -80,7 +80,7 @@ static const struct ls_wire_frame wire_samples[] = {
                           .count = 3,
                           .replies = wire_sample_spans}},
     {.kind = LS_WIRE_FORWARD_REPLY,
-     .as.forward_reply = {.id = UINT64_MAX, .status = LS_ERR_UNSUPPORTED}},
+     .as.forward_reply = {.id = UINT64_MAX, .status = LS_ERR_UNREACHABLE}},
     {.kind = LS_WIRE_SYNC, .as.sync = {.tag = 1, .to_session = true, .bytes = {"range", 5}}},
     {.kind = LS_WIRE_SYNC, .as.sync = {.tag = UINT32_MAX, .to_session = false}},
 };

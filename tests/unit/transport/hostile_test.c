@@ -179,6 +179,7 @@ TEST(hostile, stranger_with_another_key_bonds_with_nobody_and_learns_no_name)
         network_bond(&network, GROUP, 1, 0);
         char another_key[] = "another network key";
         network_until(&network, has_trouble, another_key);
+        assert_int_equal(info_of(&network, 0, 1).why, LS_ERR_AUTH);
         for (size_t node = 0; node < 2; node++) {
             assert_int_equal(network.nodes[node].notices_count, 0);
         }

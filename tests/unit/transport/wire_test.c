@@ -32,7 +32,7 @@ static const char *const sample_bytes[] = {
     "90",
     "970102500301c40090",
     "9701034d0009ce0001117493c4036f6e65c400c4057468726565",
-    "970103cfffffffffffffffff18000090",
+    "970103cfffffffffffffffff17000090",
     "95010401c3c40572616e6765",
     "950104ceffffffffc2c400",
 };
@@ -583,7 +583,7 @@ TEST(wire, forward_replies_are_checked_on_both_sides)
         .status = LS_OK, .first = {3, 4}, .count = 2, .replies = spans};
     struct ls_forward_reply bad = good;
     assert_null(ls_forward_reply_invalid(&good));
-    bad.status = (enum ls_status)(LS_ERR_UNSUPPORTED + 1);
+    bad.status = (enum ls_status)(LS_ERR_UNREACHABLE + 1);
     assert_non_null(ls_forward_reply_invalid(&bad));
     bad = good;
     bad.status = LS_ERR_NOT_LEADER;

@@ -402,6 +402,9 @@ enum ls_status ls_node_open(const struct ls_node_options *options, struct ls_nod
         if (options->storage.self != NULL) {
             options->storage.close(options->storage.self);
         }
+        if (options->loop != NULL) {
+            options->loop->close(options->loop->self);
+        }
         return status;
     }
     (void)memset(node, 0, sizeof *node);

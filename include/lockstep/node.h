@@ -22,7 +22,7 @@ struct ls_node;
 struct ls_node_options {
     size_t size;
     struct event_base *base;            /* borrowed until closed; NULL: own thread */
-    const struct ls_loop *loop;         /* instead of base, for simulators; moved; NULL: libevent */
+    const struct ls_loop *loop;         /* instead of base; moved, also when open fails */
     const struct ls_env *env;           /* copied; NULL: ls_env_default() */
     const struct ls_identity *identity; /* borrowed until closed. Required */
     struct ls_storage storage;          /* moved, also when open fails. Required */

@@ -451,3 +451,36 @@ TEST(query, hands_on_what_the_machine_says)
                      LS_ERR_INVALID);
     trio_close(&several.trio);
 }
+
+static enum ls_status boast(void *self, const struct ls_command *commands, size_t count,
+                            struct ls_replies *replies, size_t *applied)
+{
+    (void)self;
+    (void)commands;
+    (void)replies;
+    *applied = count + 1;
+    return LS_OK;
+}
+
+TEST(machine, that_claims_more_than_it_was_given_halts_its_group_alone)
+{
+    struct several several;
+    begin(&several);
+    struct extra *extra = &several.extras[0];
+    struct ls_group_options options = extra_options(&several, extra);
+    options.machine.apply_batch = boast;
+    assert_ok(ls_group_join(several.trio.members[0].node, &options, &extra->group, NULL));
+    struct trio_outcome outcome = {0}, later = {0};
+    assert_ok(ls_group_execute(extra->group, (struct ls_span){"x", 1}, NULL, trio_done, &outcome));
+    trio_wait(&several.trio, &outcome);
+    assert_int_equal(outcome.status, LS_ERR_UNKNOWN);
+    struct ls_group_status status;
+    ls_group_status(extra->group, &status);
+    assert_int_equal(status.halted, LS_ERR_INVALID);
+    assert_int_equal(status.in_flight_bytes, 0);
+    assert_int_equal(
+        ls_group_query(extra->group, LS_WEAK, (struct ls_span){"x", 1}, NULL, trio_done, &later),
+        LS_ERR_HALTED);
+    assert_int_equal(trio_execute(&several.trio, 0, "x").status, LS_OK);
+    trio_close(&several.trio);
+}

@@ -258,6 +258,38 @@ TEST(node, the_same_group_is_joined_once)
     close_threaded(&threaded);
 }
 
+/* The memory store's medium is free again, and the endpoint: both were closed. */
+TEST(node, that_cannot_open_leaves_nothing_behind)
+{
+    struct ls_storage_medium *medium = NULL;
+    struct threaded threaded = {0};
+    assert_ok(ls_storage_medium_open(NULL, &medium));
+    assert_ok(ls_loopback_open(NULL, &threaded.hub));
+    assert_ok(ls_identity_founder(network_key, "solo", &threaded.identity, NULL));
+    for (int i = 0; i < 4; i++) {
+        struct ls_node_options options;
+        struct ls_error error = {LS_OK, ""};
+        struct ls_transport_tcp_options tcp = {.size = sizeof tcp, .identity = threaded.identity};
+        ls_node_options_init(&options);
+        options.identity = i == 0 ? NULL : threaded.identity;
+        options.size -= i == 1 ? 1u : 0u;
+        assert_ok(ls_storage_memory_open_on(medium, &options.storage, NULL));
+        if (i < 3) {
+            assert_ok(ls_transport_tcp_open(&tcp, &options.transport, NULL));
+            options.listen = "nowhere at all";
+            assert_int_equal(ls_node_open(&options, &threaded.node, &error), LS_ERR_INVALID);
+            assert_null(threaded.node);
+            assert_true(error.text[0] != '\0');
+        } else {
+            assert_ok(
+                ls_loopback_endpoint(threaded.hub, threaded.identity, &options.transport, NULL));
+            assert_ok(ls_node_open(&options, &threaded.node, &error));
+        }
+    }
+    close_threaded(&threaded);
+    ls_storage_medium_close(medium);
+}
+
 TEST(node, options_that_were_not_initialised_are_refused)
 {
     struct ls_node_options options = {0};

@@ -18,6 +18,9 @@
 /* a commit that nothing else carries is told to the followers after this part of a heartbeat */
 #define LS__NOTICE_DIVISOR 8u
 
+/* election timeouts that a leader waits for its own disk while the others commit without it */
+#define LS__DISK_PATIENCE 4u
+
 LS_STATIC_ASSERT(LS_PROPOSE_ENTRIES_MAX + LS__RING_SLACK < LS_CACHE_ENTRIES_MAX,
                  "a proposal fits an idle ring");
 LS_STATIC_ASSERT(LS_APPEND_ENTRIES_MAX + LS__RING_SLACK < LS_CACHE_ENTRIES_MAX,
@@ -217,7 +220,9 @@ struct ls_core {
     /* leader */
     ls_index own_term_first;
     uint64_t heartbeat_deadline_us, notice_deadline_us;
-    uint64_t round; /* newest confirmation round */
+    uint64_t round;    /* newest confirmation round */
+    uint64_t disk_seq; /* the newest durable batch when the disk was last looked at ... */
+    uint64_t disk_us;  /* ... and when that changed, or nothing was under way */
     bool transferring, transfer_sent;
     struct ls_peer_id transfer_to;
     uint64_t transfer_deadline_us;

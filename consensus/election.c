@@ -134,6 +134,8 @@ static void become_leader(struct ls_core *core)
         ls__members_refresh(core);
     }
     core->heartbeat_deadline_us = core->now_us + core->heartbeat_us;
+    core->disk_seq = core->durable_seq;
+    core->disk_us = core->now_us;
     ls__progress_send_all(core);
 }
 

@@ -149,8 +149,28 @@ static void commit_notice(struct ls_core *core)
     }
 }
 
+/*
+ * The others commit, and the disk here finishes nothing: what is not durable fills the cache until
+ * every proposal is refused, for as long as the disk hangs. Others can lead (G8, F11).
+ */
+static bool disk_hangs(struct ls_core *core)
+{
+    if (core->disk_seq != core->durable_seq || core->durable_seq == core->seq) {
+        core->disk_seq = core->durable_seq;
+        core->disk_us = core->now_us;
+    }
+    return core->commit > core->durable &&
+           core->now_us - core->disk_us >= LS__DISK_PATIENCE * core->election_us;
+}
+
 void ls__leader_tick(struct ls_core *core)
 {
+    if (disk_hangs(core)) {
+        ls__trace(core, LS_TRACE_WARN, "nothing written for {} us: steps down in term {}", NULL,
+                  LS__ARGS(core->now_us - core->disk_us, core->hard.term));
+        ls__become_follower(core, core->hard.term, NULL);
+        return;
+    }
     if (core->now_us >= ls__quorum_deadline(core)) {
         ls__trace(core, LS_TRACE_WARN, "no quorum heard for {} us: steps down in term {}", NULL,
                   LS__ARGS(core->election_us, core->hard.term));

@@ -126,6 +126,32 @@ TEST(leader, C5_followers_alone_can_commit_while_the_own_disk_is_slow)
     group_free(group);
 }
 
+TEST(leader, G8_a_leader_whose_disk_hangs_while_the_others_commit_hands_the_group_back)
+{
+    struct group *group = leading(3, 3);
+    group_run(group, 2 * HEARTBEAT);
+    group->nodes[0].hold = true;
+    group_propose(group, 0, 1, 10);
+    group_run(group, 3 * ELECTION);
+    assert_int_equal(group->nodes[0].ready.commit, 3);
+    assert_int_equal(group->nodes[0].ready.role, LS_ROLE_LEADER); /* slow is not dead */
+    node_sync(group, 0);
+    group_propose(group, 0, 1, 10);
+    group_run(group, 3 * ELECTION);
+    assert_int_equal(group->nodes[0].ready.role, LS_ROLE_LEADER); /* it wrote meanwhile */
+    group_run(group, 6 * ELECTION);
+    int leader = group_leader(group);
+    assert_true(leader > 0);
+    group_propose(group, (unsigned)leader, 1, 10);
+    group_settle(group);
+    assert_int_equal(group->nodes[leader].ready.commit, group->nodes[leader].ready.last);
+    group->nodes[0].hold = false;
+    group_run(group, 3 * HEARTBEAT);
+    assert_int_equal(group->nodes[0].ready.durable, group->nodes[leader].ready.last);
+    group_agrees(group);
+    group_free(group);
+}
+
 TEST(leader, C7_observers_are_sent_everything_and_counted_never)
 {
     struct group *group = leading(3, 5);

@@ -128,7 +128,8 @@ static rocksdb_options_t *make_options(struct ls__engine *engine, bool create,
     rocksdb_options_set_allow_concurrent_memtable_write(options, 0);
     /* families reach the disk together, so that old WAL files go as soon as the log is flushed */
     rocksdb_options_set_atomic_flush(options, 1);
-    rocksdb_options_set_compression(options, rocksdb_no_compression);
+    /* tables are written once and seldom read: what they are smaller is less of disk and cache */
+    rocksdb_options_set_compression(options, rocksdb_lz4_compression);
     rocksdb_options_set_max_write_buffer_number(options, 2);
     rocksdb_options_set_write_buffer_size(options, (size_t)write_buffer_bytes);
     rocksdb_options_set_block_based_table_factory(options, engine->table);

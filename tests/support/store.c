@@ -84,8 +84,10 @@ const struct ls_entry *store_entries(ls_index first, uint32_t count, ls_term ter
     assert_true(entries != NULL && payloads != NULL);
     for (uint32_t i = 0; i < count; i++) {
         uint8_t *payload = payloads + (size_t)i * bytes;
-        for (size_t k = 0; k < bytes; k++) {
-            payload[k] = (uint8_t)((first + i) * 31 + k * 7 + term);
+        uint64_t mixed = (first + i) * 31 + term;
+        for (size_t k = 0; k < bytes; k++) { /* nothing that compresses: tests fill disks with it */
+            mixed = mixed * 6364136223846793005u + 1442695040888963407u;
+            payload[k] = (uint8_t)(mixed >> 56);
         }
         entries[i] = (struct ls_entry){term, LS_ENTRY_COMMAND, {payload, bytes}};
     }

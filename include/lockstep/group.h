@@ -64,8 +64,9 @@ LS_API void ls_group_close(struct ls_group *group, void (*closed)(void *arg), vo
 
 /** How a call ended; borrowed until the callback returns. */
 struct ls_outcome {
-    enum ls_status status;         /* OK; NO_LEADER, CLOSED, BUSY: nothing was done; UNKNOWN; query:
-                                      TIMEOUT, machine's */
+    /* OK. NO_LEADER, BUSY, CLOSED, HALTED; of a transfer NOT_LEADER, NOT_FOUND; forwarded: LIMIT:
+     * nothing was done. UNKNOWN. Of a query also TIMEOUT, NO_MEMORY, the machine's */
+    enum ls_status status;
     struct ls_cursor first;        /* of the first command; {0,0} unless OK */
     size_t count;                  /* of replies */
     const struct ls_span *replies; /* execute: one per command; query: one */

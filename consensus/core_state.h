@@ -239,6 +239,10 @@ struct ls_core {
     struct ls_entry *own; /* entries whose term the core fills in */
     size_t own_capacity;
     uint8_t *own_payload; /* the founders' configuration, encoded; only while there is none */
+    ls_term traced_term; /* of the pre-votes whose traces are noted here; without a quorum they come
+                            again and again, and once for each term is enough */
+    bool traced_ask;
+    uint64_t traced_answers; /* a bit for each place in the configuration and answer */
     enum ls_role told_role;
     ls_term told_term;
     struct ls_peer_id told_leader;

@@ -62,6 +62,7 @@ void ls__become_follower(struct ls_core *core, ls_term term, const struct ls_pee
     if (leader != NULL) {
         if (!same) {
             ls__trace(core, LS_TRACE_INFO, "follows {p} in term {}", leader, LS__ARGS(term));
+            core->traced_term = 0; /* the next election is another story */
         }
         core->leader = *leader;
         core->leader_heard_us = core->now_us;
@@ -174,6 +175,21 @@ static void campaign(struct ls_core *core)
     request_votes(core, LS_MESSAGE_VOTE);
 }
 
+/* The level of a trace about pre-votes for `term`: info at the first time, then debug. */
+static enum ls_trace_level pre_vote_level(struct ls_core *core, ls_term term, bool ask,
+                                          uint64_t answer)
+{
+    if (core->traced_term != term) {
+        core->traced_term = term;
+        core->traced_ask = false;
+        core->traced_answers = 0;
+    }
+    bool known = ask ? core->traced_ask : (core->traced_answers & answer) == answer;
+    core->traced_ask = core->traced_ask || ask;
+    core->traced_answers |= answer;
+    return known ? LS_TRACE_DEBUG : LS_TRACE_INFO;
+}
+
 static void pre_campaign(struct ls_core *core)
 {
     core->role = LS_ROLE_PRE_CANDIDATE;
@@ -185,8 +201,8 @@ static void pre_campaign(struct ls_core *core)
         campaign(core);
         return;
     }
-    ls__trace(core, LS_TRACE_INFO, "asks for pre-votes for term {}", NULL,
-              LS__ARGS(core->hard.term + 1));
+    ls__trace(core, pre_vote_level(core, core->hard.term + 1, true, 0),
+              "asks for pre-votes for term {}", NULL, LS__ARGS(core->hard.term + 1));
     request_votes(core, LS_MESSAGE_PRE_VOTE);
 }
 
@@ -299,7 +315,13 @@ void ls__on_vote(struct ls_core *core, const struct ls_message *message)
             : message->term == core->hard.term &&
                   (!core->hard.voted || ls_peer_id_equal(&core->hard.vote, &message->from));
     bool granted = current && free_to_vote && ls__makes_promises(core);
-    ls__trace(core, LS_TRACE_INFO,
+    int place = ls__place(core, &message->from);
+    enum ls_trace_level level = LS_TRACE_INFO;
+    if (pre && place >= 0) {
+        level = pre_vote_level(core, message->term, false,
+                               (uint64_t)1 << (2 * place + (granted ? 1 : 0)));
+    }
+    ls__trace(core, level,
               granted ? "grants {p} term {}, its last {^}, own {^}"
                       : "refuses {p} term {}, its last {^}, own {^}",
               &message->from,

@@ -21,8 +21,8 @@ void ls__group_touch(struct ls_group *group)
     node->loop.defer(node->loop.self);
 }
 
-static void trace_group(const struct ls_group *group, enum ls_trace_level level, const char *format,
-                        const struct ls_peer_id *peer, const char *detail)
+void ls__group_trace(const struct ls_group *group, enum ls_trace_level level, const char *format,
+                     const struct ls_peer_id *peer, const char *detail)
 {
     const struct ls_env *env = &group->node->env;
     if (env->trace != NULL) {
@@ -42,7 +42,7 @@ void ls__group_halt(struct ls_group *group, enum ls_status status, const char *t
     }
     group->halted = status;
     (void)snprintf(group->halted_text, sizeof group->halted_text, "%s", text);
-    trace_group(group, LS_TRACE_ERROR, "group halts", NULL, group->halted_text);
+    ls__group_trace(group, LS_TRACE_ERROR, "group halts", NULL, group->halted_text);
     if (group->failed == LS_OK) {
         group->failed = status; /* the core steps down and promises nothing more */
     }
@@ -360,7 +360,7 @@ void ls__group_bond(struct ls_group *group, const struct ls_bond_notice *notice)
         peer->up = false;
         (void)snprintf(peer->refused, sizeof peer->refused, "%s",
                        notice->text != NULL ? notice->text : "refused");
-        trace_group(group, LS_TRACE_WARN, "bond with {p} refused", &notice->peer, notice->text);
+        ls__group_trace(group, LS_TRACE_WARN, "bond with {p} refused", &notice->peer, notice->text);
         break;
     case LS_BOND_FORMED:
         return;

@@ -400,6 +400,31 @@ static void peer_bond(struct ls_group *group, struct ls__peer *peer)
     }
 }
 
+/* The group's own list of members counts, whatever this member was given (docs/architecture.md,
+ * "Founding"). */
+static void list_compare(struct ls_group *group, const struct ls_configuration *configuration)
+{
+    const struct ls_configuration *given = &group->founders;
+    bool same = given->count == configuration->count;
+    for (uint32_t i = 0; same && i < given->count; i++) {
+        same = ls_peer_id_equal(&given->members[i].id, &configuration->members[i].id) &&
+               given->members[i].role == configuration->members[i].role;
+    }
+    if (same || group->list_told) {
+        return;
+    }
+    group->list_told = true;
+    char names[LS_ERROR_TEXT_BYTES] = "";
+    size_t used = 0;
+    for (uint32_t i = 0; i < configuration->count && used < sizeof names; i++) {
+        int printed = snprintf(names + used, sizeof names - used, "%s%s", i == 0 ? "" : ", ",
+                               configuration->members[i].name);
+        used += printed > 0 ? (size_t)printed : 0;
+    }
+    ls__group_trace(group, LS_TRACE_WARN,
+                    "the members given are not those of the group, which stay", NULL, names);
+}
+
 void ls__group_meet(struct ls_group *group)
 {
     if (!group->meets) {
@@ -417,6 +442,9 @@ void ls__group_meet(struct ls_group *group)
             ls__group_peer(group, &member->id) == NULL) {
             peer_add(group, member);
         }
+    }
+    if (status->configuration != NULL) {
+        list_compare(group, configuration);
     }
     for (size_t i = 0; i < group->peers_count; i++) {
         if (!group->peers[i].bonded) {

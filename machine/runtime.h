@@ -299,6 +299,7 @@ struct ls_group {
     uint64_t close_by_us;
     void (*close_done)(void *arg);
     void *close_arg;
+    bool list_told; /* that the member list given is not the group's */
     bool tail_unknown;
     char tail_text[LS_ERROR_TEXT_BYTES];
 
@@ -313,6 +314,8 @@ enum ls_status ls__group_step(struct ls_group *group, struct ls_event *event,
 /** Work for the end of this turn. */
 void ls__group_touch(struct ls_group *group);
 void ls__group_halt(struct ls_group *group, enum ls_status status, const char *text);
+void ls__group_trace(const struct ls_group *group, enum ls_trace_level level, const char *format,
+                     const struct ls_peer_id *peer, const char *detail);
 /** NULL, or why a correct peer cannot have sent it. */
 const char *ls__group_receive(struct ls_group *group, const struct ls_peer_id *peer,
                               struct ls_span message);

@@ -57,6 +57,28 @@ TEST(restart, needs_a_majority_only_when_the_group_exists)
     cluster_close(&cluster);
 }
 
+TEST(restart, with_another_member_list_keeps_the_groups_and_says_so)
+{
+    cluster_open(&cluster, 3);
+    assert_string_equal(cluster_text(&cluster, 0, "SET here 1"), "OK");
+    cluster_terminate(&cluster, 2);
+    assert_false(cluster_logged(&cluster, 2, "the members given are not those of the group"));
+
+    struct cluster four = cluster;
+    four.members[3] = four.members[2];
+    four.members[3].name = "d";
+    four.members[3].peer_port = 7104;
+    four.count = 4;
+    cluster.members[2].connection = NULL;
+    cluster_start(&four, 2);
+    cluster.members[2] = four.members[2];
+
+    eventually(
+        cluster_logged(&cluster, 2, "the members given are not those of the group, which stay: "));
+    eventually(strcmp(cluster_text(&cluster, 2, "GET here"), "1") == 0);
+    cluster_close(&cluster);
+}
+
 TEST(restart, founding_needs_every_founder_and_says_whom_it_waits_for)
 {
     cluster_prepare(&cluster, 3);

@@ -177,7 +177,8 @@ static bool hello_take(struct ls__connection *connection)
     connection->lane = connection->secrets->handshake.lane;
     if (connection->dialer &&
         !ls_peer_id_equal(&connection->secrets->handshake.peer, &connection->link->peer)) {
-        ls__connection_kill(connection, LS_ERR_AUTH, "%s: another node answers there",
+        ls__connection_kill(connection, LS_ERR_AUTH,
+                            "%s: another node answers there: another name or another group key",
                             connection->remote);
         return false;
     }

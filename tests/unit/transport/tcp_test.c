@@ -232,7 +232,7 @@ TEST(tcp, trouble_says_why_there_is_no_link)
     /* another node answers at the address */
     (void)memcpy(network.nodes[1].dial, network.nodes[2].address, LS_ADDRESS_BYTES);
     network_bond(&network, GROUP, 0, 1);
-    char another[] = "another node answers there";
+    char another[] = "another node answers there: another name or another group key";
     network_until(&network, has_trouble, another);
     /* the peer is there and does not want the bond */
     (void)memcpy(network.nodes[1].dial, network.nodes[1].address, LS_ADDRESS_BYTES);

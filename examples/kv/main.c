@@ -16,9 +16,11 @@
 
 #include "log.h"
 #include "options.h"
+#include "owner.h"
 #include "server.h"
 
-enum { EXIT_USAGE = 2, DESCRIPTORS_OWN = 256 };
+/* descriptors: for the log, the state and the peers; and the least with which clients get some */
+enum { EXIT_USAGE = 2, DESCRIPTORS_OWN = 256, DESCRIPTORS_MIN = DESCRIPTORS_OWN + 64 };
 
 static const char group_name[] = "kv";
 
@@ -32,6 +34,7 @@ struct program {
     struct ls_node *node;
     struct ls_group *group;
     struct kv_server *server;
+    rlim_t descriptors_max;
     bool closing;
 };
 
@@ -136,6 +139,21 @@ static enum ls_status password_read(const char *path, char password[KV_PASSWORD_
     return LS_OK;
 }
 
+/* Without enough of them a store would fail in the middle of its work. */
+static enum ls_status descriptors_raise(struct program *program, struct ls_error *error)
+{
+    struct rlimit limit = {0};
+    (void)getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    program->descriptors_max = limit.rlim_max;
+    return limit.rlim_max >= DESCRIPTORS_MIN
+               ? LS_OK
+               : ls_error_set(error, LS_ERR_LIMIT,
+                              "the limit of open files is %llu, expected at least %d (ulimit -n)",
+                              (unsigned long long)limit.rlim_max, DESCRIPTORS_MIN);
+}
+
 static enum ls_status server_start(struct program *program, struct ls_error *error)
 {
     const struct kv_options *options = &program->options;
@@ -146,15 +164,9 @@ static enum ls_status server_start(struct program *program, struct ls_error *err
             return status;
         }
     }
-    struct rlimit limit = {0};
-    (void)getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = limit.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
     uint32_t clients_max = options->clients_max;
-    if (limit.rlim_cur < (rlim_t)clients_max + DESCRIPTORS_OWN) {
-        clients_max = limit.rlim_cur > 2 * DESCRIPTORS_OWN
-                          ? (uint32_t)limit.rlim_cur - DESCRIPTORS_OWN
-                          : DESCRIPTORS_OWN;
+    if (program->descriptors_max < (rlim_t)clients_max + DESCRIPTORS_OWN) {
+        clients_max = (uint32_t)program->descriptors_max - DESCRIPTORS_OWN;
         kv_log(LS_TRACE_WARN, "clients are limited to %u by the limit of open files", clients_max);
     }
     const struct kv_server_options server = {
@@ -184,6 +196,11 @@ static enum ls_status node_start(struct program *program, struct ls_error *error
         .size = sizeof storage, .directory = directory, .env = &program->env};
     status = ls_storage_rocksdb_open(&storage, &node.storage, error);
     if (status != LS_OK) {
+        return status;
+    }
+    status = kv_owner_check(options->data, options->name, program->identity, error);
+    if (status != LS_OK) {
+        node.storage.close(node.storage.self);
         return status;
     }
     const struct ls_transport_tcp_options transport = {.size = sizeof transport,
@@ -250,13 +267,17 @@ static enum ls_status signals_start(struct program *program)
 static enum ls_status program_start(struct program *program, struct ls_error *error)
 {
     const struct kv_options *options = &program->options;
+    enum ls_status status = descriptors_raise(program, error);
+    if (status != LS_OK) {
+        return status;
+    }
     program->env = *ls_env_default();
     program->env.trace = kv_log_trace;
     program->base = event_base_new();
     if (program->base == NULL) {
         return ls_error_set(error, LS_ERR_NO_MEMORY, "the event loop cannot be made");
     }
-    enum ls_status status = identity_open(program, error);
+    status = identity_open(program, error);
     status = status == LS_OK ? node_start(program, error) : status;
     status = status == LS_OK ? server_start(program, error) : status;
     status = status == LS_OK ? group_start(program, error) : status;
@@ -310,11 +331,12 @@ static int serve(struct program *program)
     struct ls_error error = {0};
     enum ls_status status =
         kv_log_open(program->options.log_file, program->options.log_level, &error);
+    bool logs = status == LS_OK && program->options.log_file != NULL;
     status = status == LS_OK ? program_start(program, &error) : status;
     if (status != LS_OK) {
         const char *text = error.text[0] == '\0' ? ls_status_text(status) : error.text;
         (void)fprintf(stderr, "lockstep-kv: %s\n", text);
-        if (program->options.log_file != NULL) {
+        if (logs) {
             kv_log(LS_TRACE_ERROR, "%s", text);
         }
     } else {

@@ -387,8 +387,13 @@ bool kv_options_parse(struct kv_options *options, int argc, char **argv,
                                    .clients_max = KV_CLIENTS_MAX,
                                    .log_level = LS_TRACE_INFO};
     if (argc > 1 && strcmp(argv[1], "keygen") == 0) {
-        options->keygen = argc == 3 ? argv[2] : NULL;
-        return argc == 3 || wrong(why, "keygen: expected one FILE to write the key to");
+        if (argc == 3 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)) {
+            options->help = true;
+            return true;
+        }
+        bool file = argc == 3 && argv[2][0] != '-' && argv[2][0] != '\0';
+        options->keygen = file ? argv[2] : NULL;
+        return file || wrong(why, "keygen: expected one FILE to write the key to");
     }
     for (int i = 1; i < argc; i++) {
         char flag[64];
@@ -396,11 +401,11 @@ bool kv_options_parse(struct kv_options *options, int argc, char **argv,
         size_t bytes = value == NULL ? strlen(argv[i]) : (size_t)(value - argv[i]);
         (void)snprintf(flag, sizeof flag, "%.*s", (int)(bytes < 60 ? bytes : 60), argv[i]);
         value = value == NULL ? NULL : value + 1;
-        if (strcmp(flag, "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             options->help = true;
             return true;
         }
-        if (strcmp(flag, "--version") == 0) {
+        if (strcmp(argv[i], "--version") == 0) {
             options->version = true;
             return true;
         }

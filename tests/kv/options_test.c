@@ -97,6 +97,18 @@ TEST(options, help_and_version_need_nothing_else)
     assert_string_equal(options.keygen, "file");
 }
 
+TEST(options, keygen_takes_no_flag_for_the_name_of_a_file)
+{
+    static const char *const help[] = {"keygen", "--help", NULL};
+    static const char *const flag[] = {"keygen", "--force", NULL};
+    struct kv_options options;
+    char why[LS_ERROR_TEXT_BYTES];
+    assert_true(parse(&options, help, why) && options.help);
+    assert_null(options.keygen);
+    assert_false(parse(&options, flag, why));
+    assert_string_equal(why, "keygen: expected one FILE to write the key to");
+}
+
 /* The required flags, then two more. */
 static void assert_wrong(const char *flag, const char *value, const char *expected)
 {
@@ -128,6 +140,7 @@ TEST(options, one_line_says_what_is_wrong_and_what_is_expected)
                  "--insecure");
     assert_wrong("--name", "z", "--name z: expected one of the names in --members");
     assert_wrong("--data", "", "--data: expected a value that is not empty");
+    assert_wrong("--version=2", NULL, "unknown argument '--version=2': see --help");
     assert_wrong("--colour", "red", "unknown argument '--colour': see --help");
     assert_wrong("extra", NULL, "unknown argument 'extra': see --help");
     assert_wrong("--state", NULL, "--state: expected a value behind it");

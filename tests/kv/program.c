@@ -20,7 +20,7 @@
 enum { PATIENCE_MS = 20000, NAP_MS = 5, ARGUMENTS_MAX = PROGRAM_FLAGS_MAX };
 
 /* In the child: becomes the program, its standard error going to `errors`. */
-static void become(const char *const *argv, int errors, pid_t parent)
+static void become(const char *const *argv, int errors, pid_t parent, const struct rlimit *files)
 {
     char *copy[ARGUMENTS_MAX] = {NULL};
     for (size_t i = 0; argv[i] != NULL && i + 1 < ARGUMENTS_MAX; i++) {
@@ -30,7 +30,7 @@ static void become(const char *const *argv, int errors, pid_t parent)
     (void)dup2(nothing, STDOUT_FILENO);
     (void)dup2(errors >= 0 ? errors : nothing, STDERR_FILENO);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() == parent) {
+    if (getppid() == parent && (files == NULL || setrlimit(RLIMIT_NOFILE, files) == 0)) {
         (void)execvp(copy[0], copy);
     }
     _exit(127);
@@ -42,11 +42,17 @@ void program_start(struct program *program, const char *const *argv)
     program->pid = fork();
     assert_true(program->pid >= 0);
     if (program->pid == 0) {
-        become(argv, -1, parent);
+        become(argv, -1, parent, NULL);
     }
 }
 
 int program_run(const char *const *argv, char said[PROGRAM_SAID_BYTES])
+{
+    return program_run_limited(argv, NULL, said);
+}
+
+int program_run_limited(const char *const *argv, const struct rlimit *files,
+                        char said[PROGRAM_SAID_BYTES])
 {
     int pipes[2];
     pid_t parent = getpid();
@@ -54,7 +60,7 @@ int program_run(const char *const *argv, char said[PROGRAM_SAID_BYTES])
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        become(argv, pipes[1], parent);
+        become(argv, pipes[1], parent, files);
     }
     (void)close(pipes[1]);
     size_t length = 0;

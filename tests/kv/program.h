@@ -3,6 +3,7 @@
 #ifndef KV_PROGRAM_H
 #define KV_PROGRAM_H
 
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include "buffer.h"
@@ -21,6 +22,9 @@ struct program {
 void program_start(struct program *program, const char *const *argv);
 /** Runs to the end; returns the exit code, and what was written to standard error. */
 int program_run(const char *const *argv, char said[PROGRAM_SAID_BYTES]);
+/** The same with a limit of open files. */
+int program_run_limited(const char *const *argv, const struct rlimit *files,
+                        char said[PROGRAM_SAID_BYTES]);
 /** SIGTERM; expects the exit code 0. */
 void program_end(struct program *program);
 

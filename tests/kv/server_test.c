@@ -3,6 +3,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -227,6 +228,76 @@ TEST(server, says_in_one_line_why_it_cannot_start)
     assert_int_equal(program_run(key, said), 1);
     assert_non_null(strstr(said, "/no/such/key"));
     program_end(&program);
+}
+
+static void assert_one_line(const char *said, const char *holds)
+{
+    assert_non_null(strstr(said, holds));
+    assert_ptr_equal(strchr(said, '\n'), said + strlen(said) - 1);
+}
+
+TEST(server, is_not_started_on_the_data_of_another_member_or_group)
+{
+    struct program program;
+    char said[PROGRAM_SAID_BYTES];
+    char members[96];
+    char redis[64];
+    char key[160];
+    start(&program, no_flags);
+    program_await(&program, "SET a 1\r\n", "+OK\r\n");
+    program_end(&program);
+    (void)snprintf(members, sizeof members, "a=127.0.0.1:%u,b=127.0.0.1:%u", test_port(),
+                   test_port());
+    (void)snprintf(redis, sizeof redis, "127.0.0.1:%u", test_port());
+    (void)snprintf(key, sizeof key, "%s/other", test_directory());
+
+    const char *const name[] = {LOCKSTEP_KV,  "--name",      "b",         "--members",
+                                members,      "--group-key", program.key, "--data",
+                                program.data, "--redis",     redis,       NULL};
+    assert_int_equal(program_run(name, said), 1);
+    assert_one_line(said, program.data);
+    assert_one_line(said, "belongs to member a, not to b");
+
+    const char *const keygen[] = {LOCKSTEP_KV, "keygen", key, NULL};
+    assert_int_equal(program_run(keygen, said), 0);
+    const char *const other[] = {LOCKSTEP_KV,   "--name",  "a",      "--members",  members,
+                                 "--group-key", key,       "--data", program.data, "--redis",
+                                 redis,         "--state", "memory", NULL};
+    assert_int_equal(program_run(other, said), 1);
+    assert_one_line(said, "another --group-key");
+
+    /* and nothing was lost by it */
+    program_start_again(&program);
+    program_await(&program, "GET a\r\n", "$1\r\n1\r\n");
+    program_end(&program);
+}
+
+TEST(server, says_how_many_open_files_it_needs)
+{
+    const struct rlimit low = {.rlim_cur = 64, .rlim_max = 64};
+    char said[PROGRAM_SAID_BYTES];
+    char members[64];
+    const char *const argv[] = {LOCKSTEP_KV,    "--name",      "a",
+                                "--members",    members,       "--group-key",
+                                "/no/such/key", "--data",      test_directory(),
+                                "--redis",      "127.0.0.1:1", NULL};
+    (void)snprintf(members, sizeof members, "a=127.0.0.1:%u", test_port());
+    assert_int_equal(program_run_limited(argv, &low, said), 1);
+    assert_one_line(said, "the limit of open files is 64, expected at least");
+}
+
+TEST(server, says_once_that_its_log_file_cannot_be_opened)
+{
+    char said[PROGRAM_SAID_BYTES];
+    char members[64];
+    (void)snprintf(members, sizeof members, "a=127.0.0.1:%u", test_port());
+    const char *const argv[] = {LOCKSTEP_KV,    "--name",      "a",
+                                "--members",    members,       "--group-key",
+                                "/no/such/key", "--data",      test_directory(),
+                                "--redis",      "127.0.0.1:1", "--log-file",
+                                "/no/such/log", NULL};
+    assert_int_equal(program_run(argv, said), 1);
+    assert_one_line(said, "/no/such/log");
 }
 
 TEST(server, exits_with_2_after_a_wrong_command_line)

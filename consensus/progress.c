@@ -299,7 +299,7 @@ void ls__leader_commit(struct ls_core *core)
     ls__reads_advance(core);
 }
 
-/* DESIGN 6.1: a member that never acknowledged holds everything. */
+/* The prune-safe index: a member that never acknowledged holds everything. */
 ls_index ls__prune_safe(const struct ls_core *core)
 {
     if (core->role != LS_ROLE_LEADER) {

@@ -3,10 +3,10 @@
  * What state sync brings: entries fetched from other members, and a snapshot the machine stands at.
  *
  * Fetched entries obey the rule of AppendEntries (append.c). With term 0 they are committed on the
- * member that served them, which is trusted to follow the protocol (DESIGN 9), so commit may follow
- * up to their end: at most as far as a leader of the present term has told, if one has. Entries
- * that are a leader's uncommitted ones are taken in that leader's term only, and commit moves with
- * what that leader told, never without.
+ * member that served them, which is trusted to follow the protocol (docs/architecture.md, Trust),
+ * so commit may follow up to their end: at most as far as a leader of the present term has told, if
+ * one has. Entries that are a leader's uncommitted ones are taken in that leader's term only, and
+ * commit moves with what that leader told, never without.
  */
 #include "core_state.h"
 

@@ -55,7 +55,7 @@ static void text_status(const struct ls_group *group, struct ls_group_status *ou
     }
 }
 
-/* The last index that may go (DESIGN of the prune-safe index: docs/architecture.md), and what keeps
+/* The last index that may go (docs/architecture.md, "The prune-safe index"), and what keeps
  * the rest. */
 static ls_index prune_bound(struct ls_group *group, const char **why)
 {

@@ -8,7 +8,7 @@
  *   log_replay_fetch.c     ... whom it asks for what
  *   log_replay_buffer.c    ... arenas, and the leader's newest entries
  *
- * Source: mosaik's LogReplaySync, with its gaps closed (SYNC.md section 1 of the design).
+ * Source: mosaik's LogReplaySync, with its gaps closed.
  */
 #ifndef LOCKSTEP_STATESYNC_LOG_REPLAY_H
 #define LOCKSTEP_STATESYNC_LOG_REPLAY_H

@@ -15,7 +15,7 @@
  *                          and must be closed at once; an attempt that reached nothing new must not
  *                          be repeated in a loop.
  *
- * Source: SYNC.md section 5 of the design; generations and watchdog after calimero's sync manager.
+ * Source: generations and watchdog after calimero's sync manager.
  */
 #include "supervisor_state.h"
 

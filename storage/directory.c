@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Layout and lock of a store's directory (directory.h). Every name that is made is synced with the
- * directory it is in, so that none vanishes with the power (SCENARIOS F8).
+ * directory it is in, so that none vanishes with the power.
  */
 #include "directory.h"
 

@@ -15,7 +15,7 @@
  *     40  payload
  *
  * The check covers the check of the record before, so a log is a chain: a record that is old, of
- * another group, or of another place does not fit its neighbours (SCENARIOS F6). The chain begins
+ * another group, or of another place does not fit its neighbours. The chain begins
  * at the anchor's check, which is kept with the anchor.
  *
  * Everything else (hard state, anchor, commit hint, store, guard slots) is a sealed cell:

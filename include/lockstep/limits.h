@@ -71,7 +71,7 @@
 #define LS_IN_FLIGHT_BYTES_DEFAULT (16u << 20)
 #define LS_IN_FLIGHT_CALLS_MAX     (1u << 16)
 
-/* entries and bytes of one log-replay range (SYNC.md 1) */
+/* entries and bytes of one log-replay range */
 #define LS_REPLAY_ENTRIES_MAX      2000u
 #define LS_REPLAY_BYTES_MAX        (1u << 20)
 #define LS_REPLAY_WINDOW           2u

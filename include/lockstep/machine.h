@@ -42,7 +42,8 @@ struct ls_machine {
     /**
      * Called once by ls_group_join, before any apply. A machine on disk checks that its directory
      * belongs to this group and incarnation (else LS_ERR_MISMATCH) and tells its durable applied
-     * index; a machine in memory is empty: 0. Optional: NULL means in memory.
+     * index; a machine in memory is empty: 0, and all commands of the log are applied again.
+     * Optional: NULL means in memory.
      */
     enum ls_status (*open)(void *self, const struct ls_group_id *group,
                            const struct ls_incarnation *incarnation, ls_index *applied,

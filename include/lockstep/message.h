@@ -63,7 +63,7 @@ struct ls_heartbeat {
         commit; /* the leader's; a follower takes min(this, what this leader's appends verified) */
     ls_index sent;  /* last index sent to this follower before this: less in its log means loss */
     uint64_t round; /* confirmation round, increasing within a term (P7) */
-    ls_index prune_safe; /* DESIGN 6.1 */
+    ls_index prune_safe; /* docs/architecture.md, "The prune-safe index" */
     bool syncing;        /* as in append: what the follower lacks, it fetches by state sync */
 };
 

@@ -27,7 +27,8 @@ struct ls_node_options {
     const struct ls_identity *identity; /* borrowed until closed. Required */
     struct ls_storage storage;          /* moved, also when open fails. Required */
     struct ls_transport transport;      /* moved, also when open fails. Required */
-    const char *listen;                 /* "host:port"; NULL: accept no connections */
+    const char *listen;                 /* "host:port", where the address that others have
+                                           of this member leads; NULL: accept no connections */
     uint32_t close_ms;                  /* bound of closing, even if a sync hangs */
 };
 

@@ -22,7 +22,7 @@
 
 LS_EXTERN_C_BEGIN
 
-/** Exact facts from which a strategy is chosen (DESIGN 6.2). */
+/** Exact facts from which a strategy is chosen. */
 struct ls_sync_facts {
     ls_index commit; /* of this member */
     ls_index last;
@@ -197,7 +197,7 @@ struct ls_statesync {
                                      const struct ls_sync_gap *gap, struct ls_sync_session *out);
 };
 
-/** Local settings of log replay (SYNC.md 1); 0 means the default of limits.h. Not part of the
+/** Local settings of log replay; 0 means the default of limits.h. Not part of the
  * signature. */
 struct ls_log_replay_options {
     size_t size;

@@ -164,8 +164,9 @@ ls_storage_memory_open(const struct ls_storage_memory_options *options, struct l
 
 struct ls_storage_rocksdb_options {
     size_t size;
-    const char *directory;    /* made if missing, with its parents (0700); borrowed for the call */
-    const struct ls_env *env; /* NULL: ls_env_default() */
+    const char *directory;       /* of this node alone, on a local disk; made if missing, with its
+                                    parents (0700); borrowed for the call */
+    const struct ls_env *env;    /* NULL: ls_env_default() */
     uint64_t write_buffer_bytes; /* memory for unflushed entries; 0: default 32 MiB */
 };
 

@@ -3,7 +3,7 @@
  * The supervisor of state sync: hosts a group's ordered list of state syncs, owns every session,
  * and tells the user what goes on. The group runtime drives it; it is as pure as the core.
  *
- * Source: SYNC.md section 5 of the design; generations and watchdog after calimero's sync manager.
+ * Source: generations and watchdog after calimero's sync manager.
  */
 #ifndef LOCKSTEP_SUPERVISOR_H
 #define LOCKSTEP_SUPERVISOR_H
@@ -50,7 +50,7 @@ struct ls_supervisor_config {
     const struct ls_statesync *strategies; /* ordered; copied */
     size_t strategies_count;
     bool machine_snapshots;
-    uint32_t retry_min_ms; /* 0: 5000; SYNC.md 5 */
+    uint32_t retry_min_ms; /* 0: 5000 */
     uint32_t watchdog_ms;  /* no progress for so long ends an attempt; 0: 120000 */
 };
 
@@ -83,7 +83,7 @@ LS_API void ls_supervisor_term(struct ls_supervisor *supervisor, ls_term term);
 LS_API void ls_supervisor_effect(struct ls_supervisor *supervisor, uint64_t token,
                                  enum ls_status status);
 
-/** min over providers of safe_to_prune_prefix (DESIGN 6.1). */
+/** min over providers of safe_to_prune_prefix. */
 LS_API ls_index ls_supervisor_safe_to_prune(struct ls_supervisor *supervisor);
 
 /** The running, or else the last attempt. */

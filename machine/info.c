@@ -28,6 +28,19 @@ static void text_founding(const struct ls_group *group, const struct ls_core_sta
     }
 }
 
+/* Without a leader the first question is who of the others cannot be reached. */
+static void text_no_leader(const struct ls_group *group, char *out, size_t room)
+{
+    const char *before = "; no link to ";
+    size_t used = (size_t)snprintf(out, room, "no leader known");
+    for (size_t i = 0; i < group->peers_count && used < room; i++) {
+        if (!group->peers[i].up) {
+            used += (size_t)snprintf(out + used, room - used, "%s%s", before, group->peers[i].name);
+            before = ", ";
+        }
+    }
+}
+
 /* The most important reason first; empty: nothing is wrong. */
 static void text_status(const struct ls_group *group, struct ls_group_status *out)
 {
@@ -43,7 +56,7 @@ static void text_status(const struct ls_group *group, struct ls_group_status *ou
     } else if (out->core.standing != LS_STANDING_COUNTS) {
         (void)snprintf(text, room, "%s", ls_standing_text(out->core.standing));
     } else if (ls_peer_id_is_zero(&group->leader)) {
-        (void)snprintf(text, room, "no leader known");
+        text_no_leader(group, text, room);
     } else if (group->session_runs) {
         (void)snprintf(text, room, "catching up");
     }

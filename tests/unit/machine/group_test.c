@@ -136,6 +136,8 @@ TEST(group, without_a_quorum_a_command_ends_as_unknown_or_without_leader)
         (void)event_base_loop(trio.base, EVLOOP_ONCE);
         ls_group_status(trio.members[alone].group, &status);
     } while (status.core.role == LS_ROLE_LEADER);
+    assert_non_null(strstr(status.text, "no leader known; no link to "));
+    assert_non_null(strstr(status.text, ", ")); /* both are named */
     assert_ok(
         ls_group_execute(trio.members[alone].group, text("x"), &short_wait, trio_done, &later));
     trio_wait(&trio, &later);

@@ -76,7 +76,7 @@ struct linear_result {
  */
 enum linear_verdict linear_check(const struct linear_op *ops, size_t count,
                                  struct linear_result *result);
-#define LINEAR_STEPS_MAX 100000000u
+#define LINEAR_STEPS_MAX 20000000u
 
 void linear_result_free(struct linear_result *result);
 

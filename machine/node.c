@@ -327,7 +327,9 @@ static void node_dispose(struct ls_node *node)
         node->transport.close(node->transport.self);
         node->transport_open = false;
     }
-    if (node->storage_open) {
+    if (node->storage_open && node->given_loop) {
+        node->storage.close(node->storage.self); /* a wait would be for the wrong clock */
+    } else if (node->storage_open) {
         if (!ls__storage_close(&node->env, &node->storage, node->close_by_us) &&
             node->env.trace != NULL) {
             node->env.trace(
@@ -336,8 +338,8 @@ static void node_dispose(struct ls_node *node)
                                    .room = "machine",
                                    .format = "the store did not close in time: left behind"});
         }
-        node->storage_open = false;
     }
+    node->storage_open = false;
     ls_wire_decoder_close(node->decoder);
     ls_wire_buffer_free(&node->buffer);
     ls__replies_free(&node->replies);
@@ -416,6 +418,7 @@ enum ls_status ls_node_open(const struct ls_node_options *options, struct ls_nod
     node->storage_open = node->transport_open = true;
     node->close_ms = options->close_ms;
     node->own_thread = options->base == NULL && options->loop == NULL;
+    node->given_loop = options->loop != NULL;
     node->dirty_end = &node->dirty;
     node->tasks_end = &node->tasks;
     node->accepting = true;

@@ -368,6 +368,7 @@ struct ls_node {
     struct ls_env env;
     struct ls_loop loop;
     bool own_thread;
+    bool given_loop; /* the caller's: no thread of ours, and its clock may be virtual */
     pthread_t thread;
     const struct ls_identity *identity;
     struct ls_storage storage;

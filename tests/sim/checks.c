@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/* What must hold after every turn and every applied command. */
+#include "world.h"
+
+#include <stdlib.h>
+
+/* Zeroed room for `at`. */
+static void *grow(void *block, size_t *capacity, size_t at, size_t size)
+{
+    if (at < *capacity) {
+        return block;
+    }
+    size_t more = at < 512 ? 1024 : at * 2;
+    uint8_t *grown = realloc(block, more * size);
+    LS_ASSERT(grown != NULL);
+    (void)memset(grown + *capacity * size, 0, (more - *capacity) * size);
+    *capacity = more;
+    return grown;
+}
+
+void sim_check_applied(struct world *world, ls_index index, uint64_t chain, uint64_t id)
+{
+    struct sim_checks *checks = &world->checks;
+    checks->steps = grow(checks->steps, &checks->steps_capacity, index, sizeof *checks->steps);
+    struct sim_step *step = &checks->steps[index];
+    if (step->chain != 0) {
+        if (step->chain != chain) {
+            sim_fail(world, "machines differ at index %llu: operation %llu and %llu",
+                     (unsigned long long)index, (unsigned long long)step->op,
+                     (unsigned long long)id);
+        }
+        return;
+    }
+    *step = (struct sim_step){chain, id};
+    checks->last = index > checks->last ? index : checks->last;
+    struct sim_op *op = id >= 1 && id <= world->ops_made ? world->ops[id] : NULL;
+    if (op == NULL) {
+        sim_fail(world, "index %llu holds a command that nobody gave", (unsigned long long)index);
+    } else if (op->index != 0) {
+        sim_fail(world, "operation %llu is in the log twice: at %llu and %llu",
+                 (unsigned long long)id, (unsigned long long)op->index, (unsigned long long)index);
+    } else if (op->fired && sim_did_nothing(op->status)) {
+        sim_fail(world, "operation %llu ended with \"%s\" and was applied later, at %llu",
+                 (unsigned long long)id, ls_status_text(op->status), (unsigned long long)index);
+    } else {
+        op->index = index;
+    }
+}
+
+static void check_leader(struct sim_member *member, ls_term term)
+{
+    struct sim_checks *checks = &member->world->checks;
+    checks->leaders =
+        grow(checks->leaders, &checks->leaders_capacity, term, sizeof *checks->leaders);
+    uint32_t *leader = &checks->leaders[term];
+    if (*leader == 0) {
+        *leader = member->at + 1;
+        checks->leader_changes++;
+    } else if (*leader != member->at + 1) {
+        sim_fail(member->world, "two leaders in term %llu: %s and %s", (unsigned long long)term,
+                 member->world->members[*leader - 1].name, member->name);
+    }
+}
+
+void sim_check_turn(struct sim_member *member)
+{
+    if (member->node == NULL || member->world->failed) {
+        return;
+    }
+    struct ls_group_status status;
+    ls_group_status(member->group, &status);
+    if (status.core.role == LS_ROLE_LEADER) {
+        check_leader(member, status.core.term);
+    }
+    if (status.core.commit < member->commit) {
+        sim_fail(member->world, "commit of %s went back from %llu to %llu", member->name,
+                 (unsigned long long)member->commit, (unsigned long long)status.core.commit);
+    }
+    member->commit = status.core.commit;
+    if (status.core.commit > status.core.last || status.core.applied > status.core.commit) {
+        sim_fail(member->world, "%s: applied %llu, commit %llu, last %llu are out of order",
+                 member->name, (unsigned long long)status.core.applied,
+                 (unsigned long long)status.core.commit, (unsigned long long)status.core.last);
+    }
+    if (status.halted != LS_OK && !(status.halted == LS_ERR_IO && member->faulty_disk)) {
+        sim_fail(member->world, "%s halted: %s", member->name, status.text);
+    }
+}
+
+void sim_checks_free(struct world *world)
+{
+    free(world->checks.steps);
+    free(world->checks.leaders);
+}

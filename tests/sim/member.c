@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A member: its node's loop (events instead of libevent), its env (virtual clock, own stream of
+ * randomness, trace into the hash of the run) and its disk, whose commits wait until an event makes
+ * them durable. A crash cuts the power of the medium and the node's paths first, so that nothing
+ * that the dying node still does can reach disk or network.
+ */
+#include "world.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* no deadline is this one */
+#define NOT_ARMED (UINT64_MAX - 1)
+
+static const uint8_t network_key[LS_KEY_BYTES] = {7, 1, 8, 2, 8, 1, 8, 2, 8, 4};
+
+/* ---- env ---- */
+
+uint64_t sim_member_now(const struct sim_member *member)
+{
+    uint64_t now = member->world->now_us;
+    return member->clock_us + now * (uint64_t)(1000 + member->rate_permille) / 1000u;
+}
+
+/* When the member's clock shows `local_us`, or a moment later. */
+static uint64_t world_time(const struct sim_member *member, uint64_t local_us)
+{
+    uint64_t rate = (uint64_t)(1000 + member->rate_permille);
+    uint64_t since = local_us > member->clock_us ? local_us - member->clock_us : 0;
+    uint64_t at = (since * 1000u + rate - 1) / rate;
+    return at > member->world->now_us ? at : member->world->now_us;
+}
+
+static uint64_t env_now(void *self)
+{
+    return sim_member_now(self);
+}
+
+static void env_entropy(void *self, void *out, size_t bytes)
+{
+    struct sim_member *member = self;
+    uint8_t *at = out;
+    for (size_t i = 0; i < bytes; i++) {
+        at[i] = (uint8_t)(sim_random_next(&member->random) >> 56);
+    }
+}
+
+static void *env_allocate(void *self, void *block, size_t bytes)
+{
+    struct sim_member *member = self;
+    if (bytes == 0) {
+        free(block);
+        return NULL;
+    }
+    member->allocations++;
+    return realloc(block, bytes);
+}
+
+static void env_trace(void *self, const struct ls_trace *trace)
+{
+    struct sim_member *member = self;
+    struct world *world = member->world;
+    world->traces++;
+    sim_mix(world, (uint64_t)trace->level << 8 | member->at);
+    sim_mix_bytes(world, trace->format, strlen(trace->format));
+    if (trace->peer != NULL) {
+        sim_mix_bytes(world, trace->peer->bytes, sizeof trace->peer->bytes);
+    }
+    if (trace->detail != NULL) {
+        sim_mix_bytes(world, trace->detail, strlen(trace->detail));
+    }
+    for (size_t i = 0; i < LS_TRACE_ARGS_MAX; i++) {
+        sim_mix(world, trace->args[i]);
+    }
+    if (world->options.trace) {
+        char text[SIM_TEXT_BYTES];
+        (void)ls_trace_render(trace, text, sizeof text);
+        (void)printf("%9.3f ms  %s  %s: %s\n", (double)world->now_us / 1000.0, member->name,
+                     trace->room, text);
+    }
+}
+
+/* ---- loop ---- */
+
+static void turn_ask(struct sim_member *member)
+{
+    if (!member->turn_due) {
+        member->turn_due = true;
+        sim_push(member->world, member->world->now_us, SIM_TURN, member->at, 0, member->life);
+    }
+}
+
+static void loop_attach(void *self, const struct ls_loop_sink *sink)
+{
+    ((struct sim_member *)self)->loop = *sink;
+}
+
+static void loop_arm(void *self, uint64_t at_us)
+{
+    struct sim_member *member = self;
+    if (at_us == member->armed_local_us) {
+        return;
+    }
+    member->armed_local_us = at_us;
+    member->armed++;
+    if (at_us != UINT64_MAX) {
+        sim_push(member->world, world_time(member, at_us), SIM_TIMER, member->at, 0, member->armed);
+    }
+}
+
+static void loop_watch(void *self, int descriptor)
+{
+    (void)self;
+    LS_ASSERT(descriptor == -1); /* the memory store has none */
+}
+
+static void loop_defer(void *self)
+{
+    turn_ask(self);
+}
+
+static bool loop_inside(void *self)
+{
+    (void)self;
+    return true;
+}
+
+static void *loop_base(void *self)
+{
+    (void)self;
+    return NULL;
+}
+
+static void loop_close(void *self)
+{
+    struct sim_member *member = self;
+    member->armed++;
+    member->loop = (struct ls_loop_sink){NULL, NULL, NULL, NULL};
+}
+
+/* ---- life ---- */
+
+void sim_member_prepare(struct world *world, uint32_t at)
+{
+    struct sim_member *member = &world->members[at];
+    *member = (struct sim_member){.world = world, .at = at};
+    (void)snprintf(member->name, sizeof member->name, "%c", (char)('a' + at));
+    member->random.state = sim_random_next(&world->random);
+    member->env = *ls_env_default();
+    member->env.self = member;
+    member->env.now_us = env_now;
+    member->env.entropy = env_entropy;
+    member->env.allocate = env_allocate;
+    member->env.trace = env_trace;
+    member->clock_us = sim_random_in(&world->random, 1, 1000000000u);
+    struct ls_error error = {LS_OK, ""};
+    enum ls_status status =
+        ls_identity_founder(network_key, member->name, &member->identity, &error);
+    if (status == LS_OK) {
+        member->id = ls_identity_id(member->identity);
+        status = ls_storage_medium_open(&member->env, &member->medium);
+    }
+    if (status != LS_OK) {
+        sim_fail(world, "member %s: %s", member->name, error.text);
+        return;
+    }
+    ls_storage_medium_hold(member->medium, true);
+    world->founders[at] = (struct ls_founder){.name = member->name};
+}
+
+static enum ls_status node_open(struct sim_member *member, struct ls_error *error)
+{
+    const struct ls_loop loop = {.size = sizeof loop,
+                                 .self = member,
+                                 .attach = loop_attach,
+                                 .arm = loop_arm,
+                                 .watch = loop_watch,
+                                 .defer = loop_defer,
+                                 .wake = loop_defer,
+                                 .inside = loop_inside,
+                                 .base = loop_base,
+                                 .close = loop_close};
+    struct ls_node_options options;
+    ls_node_options_init(&options);
+    options.loop = &loop;
+    options.env = &member->env;
+    options.identity = member->identity;
+    options.close_ms = 0; /* a crash says no farewell */
+    enum ls_status status = ls_storage_memory_open_on(member->medium, &options.storage, error);
+    if (status != LS_OK) {
+        return status;
+    }
+    sim_network_endpoint(member->world, member->at, &options.transport);
+    return ls_node_open(&options, &member->node, error);
+}
+
+void sim_member_start(struct sim_member *member)
+{
+    struct world *world = member->world;
+    if (member->node != NULL) {
+        return;
+    }
+    member->life++;
+    member->armed_local_us = NOT_ARMED;
+    member->turn_due = member->timer_due = member->paused = member->releasing = false;
+    member->commit = 0;
+    member->machine = (struct sim_machine){.world = world, .chain = world->options.seed | 1u};
+    sim_mix(world, (uint64_t)SIM_START << 32 | member->at);
+    struct ls_error error = {LS_OK, ""};
+    enum ls_status status = node_open(member, &error);
+    if (status == LS_OK) {
+        struct ls_group_options options;
+        ls_group_options_init(&options);
+        options.name = "sim";
+        options.member = member->name;
+        options.founders = world->founders;
+        options.founders_count = world->count;
+        options.election_ms = world->election_ms;
+        options.heartbeat_ms = world->heartbeat_ms;
+        sim_machine_make(member, &options.machine);
+        status = ls_group_join(member->node, &options, &member->group, &error);
+    }
+    if (status != LS_OK) {
+        sim_fail(world, "member %s cannot start: %s", member->name, error.text);
+    }
+}
+
+static void on_closed(void *arg)
+{
+    ((struct sim_member *)arg)->node = NULL;
+}
+
+void sim_member_crash(struct sim_member *member, size_t keep)
+{
+    if (member->node == NULL) {
+        return;
+    }
+    sim_mix(member->world, (uint64_t)SIM_FAULTS << 32 | member->at);
+    ls_storage_medium_release(member->medium, keep);
+    ls_storage_medium_power_cut(member->medium);
+    sim_network_vanish(member->world, member->at);
+    member->dying = true;
+    member->group = NULL;
+    ls_node_close(member->node, on_closed, member);
+    member->loop.turn(member->loop.self);
+    LS_ASSERT(member->node == NULL); /* close_ms is 0 */
+    member->dying = false;
+    member->life++;
+    member->faulty_disk = false;
+}
+
+void sim_member_after(struct sim_member *member)
+{
+    if (member->node == NULL || member->releasing || member->sync_hangs ||
+        ls_storage_medium_held(member->medium) == 0) {
+        return;
+    }
+    member->releasing = true;
+    struct world *world = member->world;
+    uint64_t takes = sim_random_in(&world->random, member->sync_min_us, member->sync_max_us);
+    sim_push(world, world->now_us + takes, SIM_RELEASE, member->at, 0, member->life);
+}
+
+static void run_turn(struct sim_member *member)
+{
+    if (!member->turn_due) {
+        return;
+    }
+    member->turn_due = false;
+    if (member->timer_due) {
+        member->timer_due = false;
+        member->loop.timer(member->loop.self);
+    }
+    member->turn_due = false; /* asked for by the timer: this one */
+    member->turns++;
+    member->loop.turn(member->loop.self);
+    sim_member_after(member);
+    sim_check_turn(member);
+}
+
+static void on_release(struct sim_member *member)
+{
+    member->releasing = false;
+    if (member->paused || member->sync_hangs) {
+        return; /* resumed: asked for again */
+    }
+    ls_storage_medium_release(member->medium, 1);
+    member->loop.readable(member->loop.self);
+    sim_member_after(member);
+}
+
+void sim_member_pause(struct sim_member *member, bool paused)
+{
+    if (member->node == NULL || member->paused == paused) {
+        return;
+    }
+    member->paused = paused;
+    if (!paused) {
+        sim_push(member->world, member->world->now_us, SIM_TURN, member->at, 0, member->life);
+        sim_network_wake(member->world, member->at);
+        sim_member_after(member);
+    }
+}
+
+void sim_member_event(struct world *world, const struct sim_event *event)
+{
+    struct sim_member *member = &world->members[event->a];
+    switch ((int)event->kind) {
+    case SIM_TIMER:
+        if (member->node != NULL && event->token == member->armed) {
+            member->armed_local_us = NOT_ARMED;
+            member->timer_due = true;
+            turn_ask(member);
+        }
+        break;
+    case SIM_TURN:
+        if (member->node != NULL && event->token == member->life && !member->paused) {
+            run_turn(member);
+        }
+        break;
+    case SIM_RELEASE:
+        if (member->node != NULL && event->token == member->life) {
+            on_release(member);
+        }
+        break;
+    case SIM_START:
+        sim_member_start(member);
+        break;
+    case SIM_RESUME:
+        if (event->token == member->life) {
+            sim_member_pause(member, false);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+void sim_member_free(struct sim_member *member)
+{
+    sim_member_crash(member, SIZE_MAX);
+    ls_storage_medium_close(member->medium);
+    ls_identity_close(member->identity);
+}

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The whole stack in one process over a virtual clock, network and disk. Nodes, groups, state sync
+ * and stores are the production code; what differs from production is the loop, the transport
+ * backend, the medium under the store, and the env. One seed decides everything that happens.
+ */
+#ifndef LOCKSTEP_SIM_WORLD_H
+#define LOCKSTEP_SIM_WORLD_H
+
+#include <lockstep/lockstep.h>
+#include <lockstep/storage_memory.h>
+
+#define SIM_MEMBERS_MAX 7u
+#define SIM_CLIENTS_MAX 8u
+#define SIM_KEYS        8u
+#define SIM_TEXT_BYTES  512u
+/* turns and deliveries at one instant of virtual time: more is a loop that never sleeps */
+#define SIM_EVENTS_PER_INSTANT_MAX 200000u
+
+struct world;
+
+/* ---- randomness: splitmix64, one stream for the world and one for each member ---- */
+
+struct sim_random {
+    uint64_t state;
+};
+uint64_t sim_random_next(struct sim_random *random);
+/** In [low, high]. */
+uint64_t sim_random_in(struct sim_random *random, uint64_t low, uint64_t high);
+bool sim_random_percent(struct sim_random *random, uint32_t percent);
+
+/* ---- events, ordered by (time, sequence) ---- */
+
+enum sim_event_kind {
+    SIM_TIMER = 1, /* a: member */
+    SIM_TURN = 2,
+    SIM_RELEASE = 3, /* the oldest commit of a member's medium becomes durable */
+    SIM_START = 4,
+    SIM_RESUME = 5,
+    SIM_PUMP = 6,    /* a -> b: messages arrive */
+    SIM_CONNECT = 7, /* a, b: a session is tried */
+    SIM_DROP = 8,    /* a notices that its session with b ended */
+    SIM_IDLE = 9,    /* a -> b was blocked all the time: the session ends */
+    SIM_CLIENT = 10, /* a: client */
+    SIM_FAULT = 11,
+    SIM_HEAL = 12 /* a: kind of fault, b: member */
+};
+
+struct sim_event {
+    uint64_t at, sequence;
+    enum sim_event_kind kind;
+    uint32_t a, b;
+    uint64_t token; /* what the event was meant for; another one now: it is void */
+};
+
+struct sim_queue {
+    struct sim_event *heap;
+    size_t count, capacity;
+    uint64_t sequence;
+};
+void sim_queue_push(struct sim_queue *queue, const struct sim_event *event);
+bool sim_queue_pop(struct sim_queue *queue, struct sim_event *out);
+void sim_queue_free(struct sim_queue *queue);
+
+/* ---- network ---- */
+
+struct sim_parcel;
+
+/** One direction and lane of a path: FIFO, as a TCP connection is. */
+struct sim_stream {
+    struct sim_parcel *first, **last;
+    uint64_t due; /* of the last one */
+    size_t bytes; /* of messages under way */
+    bool scheduled;
+};
+
+struct sim_bond {
+    struct sim_bond *next;
+    struct ls_bond_hello hello;
+    struct ls_group_id group;
+    uint32_t peer;
+    bool wanted; /* opened here */
+    bool theirs; /* opened there, as far as known */
+    bool up;
+    char name[LS_NAME_BYTES]; /* of the other member */
+    uint64_t bytes_in, bytes_out, heard_us;
+    uint32_t reconnects;
+};
+
+struct sim_endpoint {
+    bool started;
+    struct ls_incarnation incarnation;
+    struct ls_transport_sink sink;
+    struct sim_bond *bonds;
+    uint64_t view[SIM_MEMBERS_MAX]; /* epoch of the session with each; 0: none */
+};
+
+struct sim_network {
+    struct sim_endpoint endpoints[SIM_MEMBERS_MAX];
+    struct sim_stream streams[SIM_MEMBERS_MAX][SIM_MEMBERS_MAX][LS_LANES];
+    bool connecting[SIM_MEMBERS_MAX][SIM_MEMBERS_MAX];
+    bool blocked[SIM_MEMBERS_MAX][SIM_MEMBERS_MAX];
+    uint64_t blocks[SIM_MEMBERS_MAX][SIM_MEMBERS_MAX]; /* how often: names one blocking */
+    uint64_t epochs;
+    uint32_t delay_min_us, delay_max_us, tail_percent, tail_us;
+    uint64_t messages, bytes, sessions, tails;
+};
+
+void sim_network_endpoint(struct world *world, uint32_t at, struct ls_transport *out);
+void sim_network_block(struct world *world, uint32_t from, uint32_t to, bool blocked);
+/** The session of two members breaks; what is under way is lost from some point on. */
+bool sim_network_reset(struct world *world, uint32_t a, uint32_t b);
+/** The member is gone without a word; its peers notice some time later. */
+void sim_network_vanish(struct world *world, uint32_t at);
+/** What waited for a member or a path goes on. */
+void sim_network_wake(struct world *world, uint32_t at);
+void sim_network_event(struct world *world, const struct sim_event *event);
+void sim_network_free(struct world *world);
+
+/* ---- members ---- */
+
+struct sim_register {
+    uint64_t value;
+    ls_index version; /* of the command that wrote it */
+};
+
+/** The machine "sim-register/1": SIM_KEYS registers and a hash over all that was applied. */
+struct sim_machine {
+    struct world *world;
+    struct sim_register registers[SIM_KEYS];
+    uint64_t chain;
+    ls_index applied;
+};
+
+struct sim_member {
+    struct world *world;
+    uint32_t at;
+    char name[8];
+    struct ls_identity *identity;
+    struct ls_peer_id id;
+    struct ls_storage_medium *medium;
+    struct ls_env env;
+    struct sim_random random;
+    struct ls_node *node; /* NULL: down */
+    struct ls_group *group;
+    struct sim_machine machine;
+    struct ls_loop_sink loop;
+    uint64_t life;  /* counts starts and ends */
+    uint64_t armed; /* names the timer that counts */
+    uint64_t armed_local_us;
+    bool turn_due, timer_due, paused, dying, faulty_disk;
+    bool releasing, sync_hangs;
+    uint32_t sync_min_us, sync_max_us;
+    int32_t rate_permille; /* its clock runs that much faster */
+    uint64_t clock_us;     /* what its clock showed at 0 */
+    ls_index commit;
+    uint64_t turns, allocations;
+};
+
+uint64_t sim_member_now(const struct sim_member *member);
+void sim_member_prepare(struct world *world, uint32_t at);
+void sim_member_start(struct sim_member *member);
+/** Power cut: `keep` of the commits under way get to the medium, the rest and the process do not.
+ */
+void sim_member_crash(struct sim_member *member, size_t keep);
+void sim_member_pause(struct sim_member *member, bool paused);
+void sim_member_event(struct world *world, const struct sim_event *event);
+/** To be called after anything that may have made the node commit or change. */
+void sim_member_after(struct sim_member *member);
+void sim_member_free(struct sim_member *member);
+
+/* ---- clients ---- */
+
+enum sim_op_kind { SIM_WRITE = 1, SIM_CAS = 2, SIM_READ = 3 };
+
+struct sim_op {
+    struct world *world;
+    uint64_t id; /* from 1; the value it writes */
+    uint32_t client, key, member;
+    enum sim_op_kind kind;
+    uint64_t expected; /* of a CAS */
+    uint64_t invoked_us, returned_us;
+    uint64_t life;  /* of the member that it was asked of */
+    ls_index floor; /* newest write of the key that was known when it began */
+    ls_index index; /* where the log holds it; 0: nowhere seen */
+    bool accepted, fired;
+    enum ls_status status;
+};
+
+struct sim_client {
+    struct sim_op *op;  /* NULL: between two */
+    uint64_t last_seen; /* of a value, for CAS */
+};
+
+/** Does this status promise that nothing was done? */
+bool sim_did_nothing(enum ls_status status);
+void sim_client_event(struct world *world, const struct sim_event *event);
+/** One write asked of `member`, outside of the clients; NULL: refused. */
+struct sim_op *sim_probe(struct world *world, uint32_t member);
+void sim_clients_free(struct world *world);
+void sim_machine_make(struct sim_member *member, struct ls_machine *out);
+
+/* ---- faults ---- */
+
+enum sim_fault {
+    SIM_FAULT_CRASH = 0,
+    SIM_FAULT_STORM,
+    SIM_FAULT_RESET,
+    SIM_FAULT_HALVES,
+    SIM_FAULT_ISOLATE,
+    SIM_FAULT_ONE_WAY,
+    SIM_FAULT_PAUSE,
+    SIM_FAULT_SLOW_SYNC,
+    SIM_FAULT_HUNG_SYNC,
+    SIM_FAULT_BAD_DISK,
+    SIM_FAULT_TRANSFER,
+    SIM_FAULT_CLOCK_RATE,
+    SIM_FAULT_LONG_DELAY,
+    SIM_FAULTS
+};
+const char *sim_fault_name(enum sim_fault fault);
+/** The run is meant to inject it and has not yet. */
+bool sim_fault_owed(const struct world *world, enum sim_fault fault);
+void sim_fault_event(struct world *world, const struct sim_event *event);
+/** Ends all faults; members that are down start again. */
+void sim_faults_end(struct world *world);
+
+/* ---- checks ---- */
+
+struct sim_step {
+    uint64_t chain; /* of the state after it; 0: not applied by anyone */
+    uint64_t op;
+};
+
+struct sim_checks {
+    struct sim_step *steps; /* by index */
+    size_t steps_capacity;
+    uint32_t *leaders; /* by term: member + 1 */
+    size_t leaders_capacity;
+    ls_index newest[SIM_KEYS]; /* write of each key that some client knows of */
+    ls_index last;
+    uint64_t leader_changes;
+};
+void sim_check_turn(struct sim_member *member);
+void sim_check_applied(struct world *world, ls_index index, uint64_t chain, uint64_t op);
+void sim_checks_free(struct world *world);
+
+/* ---- world ---- */
+
+struct sim_options {
+    uint64_t seed;
+    uint32_t members; /* 0: the seed decides */
+    uint32_t seconds; /* of virtual time with faults */
+    bool trace;       /* print every trace record */
+};
+
+struct world {
+    struct sim_options options;
+    struct sim_random random;
+    uint64_t now_us, instant_events, events, traces, hash;
+    struct sim_queue queue;
+    struct sim_network network;
+    uint32_t count;
+    struct sim_member members[SIM_MEMBERS_MAX];
+    struct ls_founder founders[SIM_MEMBERS_MAX];
+    uint32_t election_ms, heartbeat_ms;
+    uint32_t clients_count, think_us;
+    struct sim_client clients[SIM_CLIENTS_MAX + 1]; /* the last: probes */
+    struct sim_op **ops;                            /* by id; 0 is none */
+    size_t ops_capacity;
+    uint64_t ops_made, acknowledged, unknown, refused;
+    bool quiet; /* faults and clients have ended */
+    uint32_t fault_mask, fault_gap_ms;
+    uint64_t partition; /* names the one that is in force */
+    uint64_t injected[SIM_FAULTS];
+    struct sim_checks checks;
+    bool failed;
+    char text[SIM_TEXT_BYTES];
+};
+
+void sim_fail(struct world *world, const char *format, ...) LS_PRINTF(2, 3);
+void sim_mix(struct world *world, uint64_t word);
+void sim_mix_bytes(struct world *world, const void *bytes, size_t count);
+void sim_push(struct world *world, uint64_t at_us, enum sim_event_kind kind, uint32_t a, uint32_t b,
+              uint64_t token);
+void *sim_allocate(size_t bytes); /* zeroed; never NULL */
+
+#endif

@@ -67,6 +67,9 @@
 /* ... and it is written anyhow when so much was put, bytes: what a crash would have us apply again
  */
 #define KV_LAYER_LOG_BYTES (32u << 20)
+/* files that the state in RocksDB keeps open: with those of the log it stays below what main.c
+ * keeps back */
+#define KV_ROCKSDB_FILES_OPEN 64
 /* keys asked of RocksDB at once */
 #define KV_LOOKUP_KEYS_MAX 256u
 

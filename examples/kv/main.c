@@ -20,7 +20,7 @@
 #include "server.h"
 
 /* descriptors: for the log, the state and the peers; and the least with which clients get some */
-enum { EXIT_USAGE = 2, DESCRIPTORS_OWN = 256, DESCRIPTORS_MIN = DESCRIPTORS_OWN + 64 };
+enum { EXIT_USAGE = 2, DESCRIPTORS_OWN = 384, DESCRIPTORS_MIN = DESCRIPTORS_OWN + 64 };
 
 static const char group_name[] = "kv";
 

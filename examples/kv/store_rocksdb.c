@@ -518,6 +518,7 @@ static rocksdb_options_t *rocks_options(void)
     rocksdb_options_set_info_log_level(options, INFO_LOG_HEADER);
     rocksdb_options_set_keep_log_file_num(options, 2);
     rocksdb_options_set_stats_dump_period_sec(options, 0);
+    rocksdb_options_set_max_open_files(options, KV_ROCKSDB_FILES_OPEN);
     rocksdb_options_set_compression(options, rocksdb_no_compression);
     rocksdb_options_set_write_buffer_size(options, KV_ROCKSDB_MEMTABLE_BYTES);
     rocksdb_options_set_level0_file_num_compaction_trigger(options, KV_ROCKSDB_FILES_COMPACT);

@@ -363,6 +363,9 @@ static enum ls_status driver_install(void *self, uint64_t token, ls_term term,
     node->installs++;
     enum ls_status status = node->refuse_install;
     node->refuse_install = LS_OK;
+    if (node->effects_count == LS_SYNC_EFFECTS_MAX) {
+        status = LS_ERR_BUSY; /* those of an attempt that ended are still under way */
+    }
     if (status == LS_OK && term != 0 && term < world->term) {
         status = LS_ERR_INVALID;
     }
@@ -375,7 +378,6 @@ static enum ls_status driver_install(void *self, uint64_t token, ls_term term,
     }
     ls_index end = prev.index + count;
     raise_commit(node, commit < end ? commit : end);
-    assert_true(node->effects_count < LS_SYNC_EFFECTS_MAX);
     node->effects[node->effects_count++] =
         (struct world_effect){token, world->now_us + world->disk_us, LS_OK};
     return LS_OK;

@@ -2,7 +2,10 @@
 /* What must hold after every turn and every applied command. */
 #include "world.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+
+#include "checker.h"
 
 /* Zeroed room for `at`. */
 static void *grow(void *block, size_t *capacity, size_t at, size_t size)
@@ -64,7 +67,7 @@ static void check_leader(struct sim_member *member, ls_term term)
 
 void sim_check_turn(struct sim_member *member)
 {
-    if (member->node == NULL || member->world->failed) {
+    if (member->group == NULL || member->world->failed) {
         return;
     }
     struct ls_group_status status;
@@ -85,6 +88,43 @@ void sim_check_turn(struct sim_member *member)
     if (status.halted != LS_OK && !(status.halted == LS_ERR_IO && member->faulty_disk)) {
         sim_fail(member->world, "%s halted: %s", member->name, status.text);
     }
+}
+
+static struct linear_op record_of(const struct sim_op *op)
+{
+    static const enum linear_kind kinds[] = {
+        [SIM_WRITE] = LINEAR_WRITE, [SIM_CAS] = LINEAR_CAS, [SIM_READ] = LINEAR_READ};
+    struct linear_op record = {.kind = kinds[op->kind],
+                               .outcome = LINEAR_UNKNOWN,
+                               .client = op->client,
+                               .key = op->key,
+                               .value = op->kind == SIM_READ ? op->saw : op->id,
+                               .expected = op->expected,
+                               .invoked = op->invoked,
+                               .returned = op->returned};
+    if (!op->accepted || (op->fired && sim_did_nothing(op->status))) {
+        record.outcome = LINEAR_NEVER;
+    } else if (op->fired && op->status == LS_OK) {
+        record.outcome = op->kind == SIM_CAS && !op->done ? LINEAR_NO : LINEAR_OK;
+    }
+    return record;
+}
+
+void sim_check_history(struct world *world)
+{
+    size_t count = world->ops_made;
+    struct linear_op *records = sim_allocate((count + 1) * sizeof *records);
+    for (size_t i = 0; i < count; i++) {
+        records[i] = record_of(world->ops[i + 1]);
+    }
+    struct linear_result result;
+    if (linear_check(records, count, &result) != LINEAR_LEGAL) {
+        linear_print(stdout, &result, records, count, NULL);
+        sim_fail(world, "the history of key %llu is not linearizable",
+                 (unsigned long long)result.key);
+    }
+    linear_result_free(&result);
+    free(records);
 }
 
 void sim_checks_free(struct world *world)

@@ -100,7 +100,7 @@ static void judge(struct sim_op *op, const uint64_t answer[ANSWERS])
                  (unsigned long long)op->id, (unsigned long long)answer[ANSWER_INDEX]);
     }
     *newest = version > *newest ? version : *newest;
-    world->clients[op->client].last_seen = wrote ? op->id : answer[ANSWER_VALUE];
+    world->clients[op->client].last_seen[op->key] = wrote ? op->id : answer[ANSWER_VALUE];
 }
 
 bool sim_did_nothing(enum ls_status status)
@@ -121,7 +121,7 @@ static void on_done(void *arg, const struct ls_outcome *outcome)
     }
     op->fired = true;
     op->status = outcome->status;
-    op->returned_us = world->now_us;
+    op->returned = world->events;
     if (outcome->status == LS_OK) {
         world->acknowledged++;
         uint64_t answer[ANSWERS] = {0};
@@ -131,6 +131,8 @@ static void on_done(void *arg, const struct ls_outcome *outcome)
             return;
         }
         (void)memcpy(answer, outcome->replies[0].data, sizeof answer);
+        op->saw = answer[ANSWER_VALUE];
+        op->done = answer[ANSWER_DONE] != 0;
         judge(op, answer);
     } else if (sim_did_nothing(outcome->status)) {
         world->refused++;
@@ -190,7 +192,7 @@ static struct sim_op *op_new(struct world *world, uint32_t client, uint32_t memb
     op->member = member;
     op->kind = kind;
     op->key = (uint32_t)sim_random_in(&world->random, 0, SIM_KEYS - 1);
-    op->invoked_us = world->now_us;
+    op->invoked = world->events;
     op->floor = world->checks.newest[op->key];
     if (op->id >= world->ops_capacity) {
         world->ops_capacity = world->ops_capacity == 0 ? 1024 : world->ops_capacity * 2;
@@ -207,20 +209,35 @@ void sim_client_event(struct world *world, const struct sim_event *event)
     if (world->quiet || client->op != NULL) {
         return;
     }
-    uint32_t at = (uint32_t)sim_random_in(&world->random, 0, world->count - 1);
+    uint32_t at = client->waits != 0 ? client->waits - 1
+                                     : (uint32_t)sim_random_in(&world->random, 0, world->count - 1);
     struct sim_member *member = &world->members[at];
+    client->waits = 0;
+    if (member->group != NULL && member->paused) {
+        client->waits = at + 1; /* asked as soon as it goes on, before it does anything else */
+        return;
+    }
     bool sent = false;
-    if (member->node != NULL && !member->paused) {
+    if (member->group != NULL) {
         uint64_t die = sim_random_in(&world->random, 0, 99);
         enum sim_op_kind kind = die < 45 ? SIM_WRITE : die < 60 ? SIM_CAS : SIM_READ;
         struct sim_op *op = op_new(world, event->a, at, kind);
-        op->expected = client->last_seen;
+        op->expected = client->last_seen[op->key];
         client->op = op;
         sent = op_send(op);
         client->op = sent ? op : NULL;
     }
     if (!sent) {
         sim_push(world, world->now_us + 1000 + world->think_us, SIM_CLIENT, event->a, 0, 0);
+    }
+}
+
+void sim_client_resume(struct world *world, uint32_t member)
+{
+    for (uint32_t i = 0; i < world->clients_count; i++) {
+        if (world->clients[i].waits == member + 1) {
+            sim_push(world, world->now_us, SIM_CLIENT, i, 0, 0);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 static const char *const names[SIM_FAULTS] = {
     [SIM_FAULT_CRASH] = "crash",
+    [SIM_FAULT_CLOSE] = "close",
     [SIM_FAULT_STORM] = "restart_storm",
     [SIM_FAULT_RESET] = "session_reset",
     [SIM_FAULT_HALVES] = "partition_halves",
@@ -23,8 +24,11 @@ const char *sim_fault_name(enum sim_fault fault)
     return names[fault];
 }
 
+/* Most are short, some as long as `high`. */
 static uint64_t in_ms(struct world *world, uint64_t low, uint64_t high)
 {
+    high >>= sim_random_in(&world->random, 0, 5);
+    high = high > low ? high : low;
     return world->now_us + sim_random_in(&world->random, low, high) * 1000u;
 }
 
@@ -44,6 +48,16 @@ static bool crash(struct world *world, uint32_t at, uint64_t down_ms)
     size_t held = ls_storage_medium_held(member->medium);
     sim_member_crash(member, (size_t)sim_random_in(&world->random, 0, held));
     sim_push(world, in_ms(world, 1, down_ms), SIM_START, at, 0, 0);
+    return true;
+}
+
+static bool close_member(struct world *world)
+{
+    struct sim_member *member = &world->members[pick(world)];
+    if (member->group == NULL || member->paused) {
+        return false;
+    }
+    sim_member_close(member, in_ms(world, 1, 2000) - world->now_us);
     return true;
 }
 
@@ -143,7 +157,7 @@ static bool transfer(struct world *world)
 {
     uint32_t at = pick(world), to = pick(world);
     struct sim_member *member = &world->members[at];
-    if (member->node == NULL || member->paused || at == to) {
+    if (member->group == NULL || member->paused || at == to) {
         return false;
     }
     enum ls_status status =
@@ -158,6 +172,8 @@ static bool inject(struct world *world, enum sim_fault fault)
     switch (fault) {
     case SIM_FAULT_CRASH:
         return crash(world, pick(world), 3000);
+    case SIM_FAULT_CLOSE:
+        return close_member(world);
     case SIM_FAULT_STORM:
         return storm(world);
     case SIM_FAULT_RESET:
@@ -244,7 +260,8 @@ void sim_fault_event(struct world *world, const struct sim_event *event)
     enum sim_fault fault = choose(world);
     sim_mix(world, (uint64_t)fault);
     world->injected[fault] += inject(world, fault) ? 1u : 0u;
-    sim_push(world, in_ms(world, 1, 2u * world->fault_gap_ms), SIM_FAULT, 0, 0, 0);
+    uint64_t gap = sim_random_in(&world->random, 1, 2u * world->fault_gap_ms);
+    sim_push(world, world->now_us + gap * 1000u, SIM_FAULT, 0, 0, 0);
 }
 
 void sim_faults_end(struct world *world)

@@ -62,8 +62,8 @@ static void world_open(struct world *world)
     world->election_ms = (uint32_t)sim_random_in(random, 100, 1000);
     world->heartbeat_ms = (uint32_t)sim_random_in(random, 10, world->election_ms / 3);
     world->clients_count = (uint32_t)sim_random_in(random, 2, SIM_CLIENTS_MAX);
-    world->think_us = (uint32_t)sim_random_in(random, 1000, 20000);
-    world->fault_gap_ms = (uint32_t)sim_random_in(random, 100, 1500);
+    world->think_us = (uint32_t)sim_random_in(random, 500, 10000);
+    world->fault_gap_ms = (uint32_t)sim_random_in(random, 50, 1000);
     struct sim_network *network = &world->network;
     network->delay_min_us = (uint32_t)sim_random_in(random, 20, 1000);
     network->delay_max_us = network->delay_min_us + (uint32_t)sim_random_in(random, 100, 10000);
@@ -187,7 +187,7 @@ static bool converged(struct world *world)
     uint32_t serving = 0;
     ls_index last = 0;
     for (uint32_t i = 0; i < world->count; i++) {
-        if (world->members[i].node == NULL) {
+        if (world->members[i].group == NULL) {
             return false;
         }
         struct ls_group_status status;
@@ -290,6 +290,9 @@ static bool run_seed(const struct sim_options *options, uint64_t injected[SIM_FA
     world_trouble(world);
     if (!world->failed) {
         world_finish(world);
+    }
+    if (!world->failed) {
+        sim_check_history(world);
     }
     print_outcome(world);
     *hash = world->hash;

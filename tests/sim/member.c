@@ -12,6 +12,8 @@
 
 /* no deadline is this one */
 #define NOT_ARMED (UINT64_MAX - 1)
+/* more than closing may take */
+#define DYING_US 3600000000u
 
 static const uint8_t network_key[LS_KEY_BYTES] = {7, 1, 8, 2, 8, 1, 8, 2, 8, 4};
 
@@ -186,7 +188,6 @@ static enum ls_status node_open(struct sim_member *member, struct ls_error *erro
     options.loop = &loop;
     options.env = &member->env;
     options.identity = member->identity;
-    options.close_ms = 0; /* a crash says no farewell */
     enum ls_status status = ls_storage_memory_open_on(member->medium, &options.storage, error);
     if (status != LS_OK) {
         return status;
@@ -205,6 +206,7 @@ void sim_member_start(struct sim_member *member)
     member->armed_local_us = NOT_ARMED;
     member->turn_due = member->timer_due = member->paused = member->releasing = false;
     member->commit = 0;
+    sim_network_wake(world, member->at);
     member->machine = (struct sim_machine){.world = world, .chain = world->options.seed | 1u};
     sim_mix(world, (uint64_t)SIM_START << 32 | member->at);
     struct ls_error error = {LS_OK, ""};
@@ -228,7 +230,28 @@ void sim_member_start(struct sim_member *member)
 
 static void on_closed(void *arg)
 {
-    ((struct sim_member *)arg)->node = NULL;
+    struct sim_member *member = arg;
+    member->node = NULL;
+    member->closing = member->paused = false;
+    member->life++;
+    member->faulty_disk = false;
+    sim_client_resume(member->world, member->at);
+    if (!member->dying) {
+        sim_push(member->world, member->world->now_us + member->down_us, SIM_START, member->at, 0,
+                 0);
+    }
+}
+
+void sim_member_close(struct sim_member *member, uint64_t down_us)
+{
+    if (member->node != NULL && !member->closing) {
+        sim_mix(member->world, down_us << 8 | member->at);
+        member->closing = true;
+        member->down_us = down_us;
+        member->group = NULL;
+        ls_node_close(member->node, on_closed, member);
+        sim_member_after(member);
+    }
 }
 
 void sim_member_crash(struct sim_member *member, size_t keep)
@@ -243,11 +266,11 @@ void sim_member_crash(struct sim_member *member, size_t keep)
     member->dying = true;
     member->group = NULL;
     ls_node_close(member->node, on_closed, member);
+    member->clock_us += DYING_US; /* no time is left to close in */
     member->loop.turn(member->loop.self);
-    LS_ASSERT(member->node == NULL); /* close_ms is 0 */
+    LS_ASSERT(member->node == NULL);
+    member->clock_us -= DYING_US;
     member->dying = false;
-    member->life++;
-    member->faulty_disk = false;
 }
 
 void sim_member_after(struct sim_member *member)
@@ -297,6 +320,7 @@ void sim_member_pause(struct sim_member *member, bool paused)
     }
     member->paused = paused;
     if (!paused) {
+        sim_client_resume(member->world, member->at);
         sim_push(member->world, member->world->now_us, SIM_TURN, member->at, 0, member->life);
         sim_network_wake(member->world, member->at);
         sim_member_after(member);

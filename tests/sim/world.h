@@ -11,7 +11,7 @@
 #include <lockstep/storage_memory.h>
 
 #define SIM_MEMBERS_MAX 7u
-#define SIM_CLIENTS_MAX 8u
+#define SIM_CLIENTS_MAX 16u
 #define SIM_KEYS        8u
 #define SIM_TEXT_BYTES  512u
 /* turns and deliveries at one instant of virtual time: more is a loop that never sleeps */
@@ -153,8 +153,10 @@ struct sim_member {
     uint32_t sync_min_us, sync_max_us;
     int32_t rate_permille; /* its clock runs that much faster */
     uint64_t clock_us;     /* what its clock showed at 0 */
+    uint64_t down_us;      /* after closing */
     ls_index commit;
     uint64_t turns, allocations;
+    bool closing;
 };
 
 uint64_t sim_member_now(const struct sim_member *member);
@@ -163,6 +165,8 @@ void sim_member_start(struct sim_member *member);
 /** Power cut: `keep` of the commits under way get to the medium, the rest and the process do not.
  */
 void sim_member_crash(struct sim_member *member, size_t keep);
+/** Closes the node as an operator does; it starts again after `down_us`. */
+void sim_member_close(struct sim_member *member, uint64_t down_us);
 void sim_member_pause(struct sim_member *member, bool paused);
 void sim_member_event(struct world *world, const struct sim_event *event);
 /** To be called after anything that may have made the node commit or change. */
@@ -178,23 +182,27 @@ struct sim_op {
     uint64_t id; /* from 1; the value it writes */
     uint32_t client, key, member;
     enum sim_op_kind kind;
-    uint64_t expected; /* of a CAS */
-    uint64_t invoked_us, returned_us;
-    uint64_t life;  /* of the member that it was asked of */
-    ls_index floor; /* newest write of the key that was known when it began */
-    ls_index index; /* where the log holds it; 0: nowhere seen */
+    uint64_t expected;          /* of a CAS */
+    uint64_t invoked, returned; /* numbers of events: finer than time */
+    ls_index floor;             /* newest write of the key that was known when it began */
+    ls_index index;             /* where the log holds it; 0: nowhere seen */
     bool accepted, fired;
+    uint64_t saw; /* OK: the value before it */
+    bool done;    /* OK: a CAS took effect */
     enum ls_status status;
 };
 
 struct sim_client {
-    struct sim_op *op;  /* NULL: between two */
-    uint64_t last_seen; /* of a value, for CAS */
+    struct sim_op *op;            /* NULL: between two */
+    uint32_t waits;               /* for a paused member: its place + 1 */
+    uint64_t last_seen[SIM_KEYS]; /* what a CAS expects */
 };
 
 /** Does this status promise that nothing was done? */
 bool sim_did_nothing(enum ls_status status);
 void sim_client_event(struct world *world, const struct sim_event *event);
+/** The member goes on, or is gone: who waited for it asks now. */
+void sim_client_resume(struct world *world, uint32_t member);
 /** One write asked of `member`, outside of the clients; NULL: refused. */
 struct sim_op *sim_probe(struct world *world, uint32_t member);
 void sim_clients_free(struct world *world);
@@ -204,6 +212,7 @@ void sim_machine_make(struct sim_member *member, struct ls_machine *out);
 
 enum sim_fault {
     SIM_FAULT_CRASH = 0,
+    SIM_FAULT_CLOSE, /* with hand-over and farewell */
     SIM_FAULT_STORM,
     SIM_FAULT_RESET,
     SIM_FAULT_HALVES,
@@ -243,6 +252,8 @@ struct sim_checks {
 };
 void sim_check_turn(struct sim_member *member);
 void sim_check_applied(struct world *world, ls_index index, uint64_t chain, uint64_t op);
+/** What the clients saw, judged by their own records alone. */
+void sim_check_history(struct world *world);
 void sim_checks_free(struct world *world);
 
 /* ---- world ---- */

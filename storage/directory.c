@@ -5,6 +5,8 @@
  */
 #include "directory.h"
 
+#include "crash.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -53,6 +55,9 @@ static bool make_path(const char *path)
         if (!made && errno != EEXIST && errno != EROFS) {
             return false;
         }
+        if (made) {
+            LS__CRASH("directory.made");
+        }
         if (!made && (i < length || errno == EROFS)) {
             continue;
         }
@@ -65,6 +70,7 @@ static bool make_path(const char *path)
         if (!sync_path(part) && (made || errno != EACCES)) {
             return false;
         }
+        LS__CRASH("directory.synced");
     }
     return true;
 }
@@ -76,6 +82,7 @@ static enum ls_status take_lock(struct ls__directory *directory, struct ls_error
     if (directory->lock < 0) {
         return failed(error, "lock");
     }
+    LS__CRASH("lock.made");
     char text[32] = {0};
     if (flock(directory->lock, LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK) {
@@ -95,15 +102,18 @@ static enum ls_status take_lock(struct ls__directory *directory, struct ls_error
         pwrite(directory->lock, text, (size_t)length, 0) != length) {
         (void)ftruncate(directory->lock, 0);
     }
+    LS__CRASH("lock.written");
     return LS_OK;
 }
 
 static enum ls_status open_guards(struct ls__directory *directory, struct ls_error *error)
 {
     if (mkdirat(directory->self, "guard", 0700) == 0) {
+        LS__CRASH("guards.made");
         if (fsync(directory->self) != 0) {
             return failed(error, "guard");
         }
+        LS__CRASH("guards.synced");
     } else if (errno != EEXIST) {
         return failed(error, "guard");
     }
@@ -197,6 +207,7 @@ enum ls_status ls__directory_log(const struct ls__directory *directory, bool *ex
 
 static bool remove_name(int directory, const char *name)
 {
+    LS__CRASH("log.cleaning");
     return unlinkat(directory, name, 0) == 0;
 }
 
@@ -208,14 +219,19 @@ enum ls_status ls__directory_clean(const struct ls__directory *directory, struct
     if (unlinkat(directory->self, "log.new", AT_REMOVEDIR) != 0) {
         return failed(error, "log.new");
     }
+    LS__CRASH("log.cleaned");
     return LS_OK;
 }
 
 enum ls_status ls__directory_publish(const struct ls__directory *directory, struct ls_error *error)
 {
-    if (renameat(directory->self, "log.new", directory->self, "log") != 0 ||
-        fsync(directory->self) != 0) {
+    if (renameat(directory->self, "log.new", directory->self, "log") != 0) {
         return failed(error, "log.new");
     }
+    LS__CRASH("log.renamed");
+    if (fsync(directory->self) != 0) {
+        return failed(error, "log.new");
+    }
+    LS__CRASH("log.published");
     return LS_OK;
 }

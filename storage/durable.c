@@ -5,6 +5,8 @@
  */
 #include "durable.h"
 
+#include "crash.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -200,6 +202,7 @@ static void emit_remove(void *self, ls_index first, ls_index last)
     struct ls__durable *durable = self;
     ls_index range[2] = {first, last};
     LS_ASSERT(durable->page.bytes == 0);
+    LS__CRASH_STAGED(last != UINT64_MAX ? "prune" : first == 0 ? "reset" : "truncate");
     durable->pending->sync = true;
     if (last != UINT64_MAX) {
         /* a prefix: the page of `last` may hold more than that, and stays */
@@ -214,6 +217,7 @@ static void emit_remove(void *self, ls_index first, ls_index last)
     if (last == UINT64_MAX && first > 0) {
         /* the page before may reach beyond the cut */
         static const struct ls_span empty[2] = {{"", 0}, {NULL, 0}};
+        LS__CRASH_STAGED("cut");
         put_page(durable, first, empty);
     }
 }
@@ -233,6 +237,7 @@ static void emit_append(void *self, ls_index index, const uint8_t header[LS__REC
     } else {
         ls__page_add(&durable->page, index, header, payload);
     }
+    LS__CRASH_STAGED("append");
     buffer->entries++;
     buffer->payload_bytes += payload.bytes;
     buffer->sync = true;
@@ -243,6 +248,9 @@ static void emit_put(void *self, enum ls__cell cell, struct ls_span bytes)
     struct ls__durable *durable = self;
     uint8_t key[33];
     const struct ls_span value[2] = {bytes, {NULL, 0}};
+    if (cell == LS__CELL_HARD) {
+        LS__CRASH_STAGED("hard");
+    }
     ls__engine_batch_put(durable->engine, durable->pending->batch, cell_family(cell),
                          cell_key(&durable->staging->ledger.id, cell, key), value);
     durable->pending->sync = durable->pending->sync || cell != LS__CELL_COMMIT;
@@ -680,6 +688,7 @@ static enum ls_status create_log(struct ls__durable *durable, const char *fresh,
     if (status != LS_OK) {
         return status;
     }
+    LS__CRASH("format.made");
     uint8_t cell[LS__STORE_BYTES];
     durable->env.entropy(durable->env.self, cell + LS__CELL_HEADER_BYTES, 16);
     (void)ls__cell_seal(ls__record_group(&no_group), LS__CELL_STORE, cell, 16);
@@ -688,8 +697,10 @@ static enum ls_status create_log(struct ls__durable *durable, const char *fresh,
     ls__engine_batch_put(engine, batch, LS__FAMILY_META,
                          (struct ls_span){store_key, sizeof store_key - 1}, value);
     status = ls__engine_write(engine, batch, true, error);
+    LS__CRASH("incarnation.written");
     ls__engine_batch_close(batch);
     ls__engine_close(engine);
+    LS__CRASH("log.closed");
     return status == LS_OK ? ls__directory_publish(&durable->directory, error) : status;
 }
 

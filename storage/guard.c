@@ -6,6 +6,8 @@
  */
 #include "guard.h"
 
+#include "crash.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -158,6 +160,29 @@ enum ls_status ls__guard_file_open(int directory, const struct ls_group_id *id, 
     return LS_OK;
 }
 
+/* Fills the file, then gives it its name. errno is set on failure. */
+static bool publish(int directory, int file, const uint8_t image[LS__GUARD_FILE_BYTES],
+                    const char *fresh, const char *name)
+{
+    if (!write_all(file, image, LS__GUARD_FILE_BYTES, 0)) {
+        return false;
+    }
+    LS__CRASH("guard.filled");
+    if (fsync(file) != 0) {
+        return false;
+    }
+    LS__CRASH("guard.filled-synced");
+    if (renameat(directory, fresh, directory, name) != 0) {
+        return false;
+    }
+    LS__CRASH("guard.renamed");
+    if (fsync(directory) != 0) {
+        return false;
+    }
+    LS__CRASH("guard.created");
+    return true;
+}
+
 enum ls_status ls__guard_file_create(int directory, const struct ls_group_id *id,
                                      const struct ls__guard *guard, int *descriptor)
 {
@@ -172,8 +197,7 @@ enum ls_status ls__guard_file_create(int directory, const struct ls_group_id *id
     if (file < 0) {
         return LS_ERR_IO;
     }
-    if (!write_all(file, image, sizeof image, 0) || fsync(file) != 0 ||
-        renameat(directory, fresh, directory, name) != 0 || fsync(directory) != 0) {
+    if (!publish(directory, file, image, fresh, name)) {
         int failure = errno;
         (void)close(file);
         (void)unlinkat(directory, fresh, 0);
@@ -189,8 +213,14 @@ enum ls_status ls__guard_file_write(int descriptor, const struct ls_group_id *id
 {
     uint8_t slot[LS__GUARD_SLOT_BYTES];
     size_t offset = ls__guard_encode(guard, id, slot);
-    if (!write_all(descriptor, slot, sizeof slot, offset) || fdatasync(descriptor) != 0) {
+    LS__CRASH("guard.begin");
+    if (!write_all(descriptor, slot, sizeof slot, offset)) {
         return LS_ERR_IO;
     }
+    LS__CRASH("guard.written");
+    if (fdatasync(descriptor) != 0) {
+        return LS_ERR_IO;
+    }
+    LS__CRASH("guard.synced");
     return LS_OK;
 }

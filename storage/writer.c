@@ -6,6 +6,8 @@
  */
 #include "durable.h"
 
+#include "crash.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -45,6 +47,7 @@ static enum ls_status sync_guards(struct ls__durable *durable, struct ls__buffer
         if (due) {
             status = sync_guard(durable, group, error);
             (*syncs)++;
+            LS__CRASH(before ? "guard.before-write" : "guard.after-write");
         }
         buffer->parts[i].dirty = before ? false : dirty;
         buffer->parts[i].clean = due && !before;
@@ -58,7 +61,9 @@ static enum ls_status write_buffer(struct ls__durable *durable, struct ls__buffe
     enum ls_status status = sync_guards(durable, buffer, true, &counters->guard_syncs, error);
     if (status == LS_OK) {
         uint64_t begun = now_us(durable);
+        LS__CRASH_WRITE("before-write");
         status = ls__engine_write(durable->engine, buffer->batch, buffer->sync, error);
+        LS__CRASH_WRITE("after-write");
         uint64_t took = now_us(durable) - begun;
         if (buffer->sync) {
             counters->syncs++;
@@ -135,6 +140,7 @@ static void take_pending(struct ls__durable *durable)
     struct ls__buffer *buffer = durable->pending;
     durable->pending = NULL;
     durable->wanted = false;
+    LS__CRASH_TAKEN();
     bool dead = durable->failed != LS_OK;
     struct ls_error error = {LS_OK, ""};
     struct ls_storage_counters counters = {0};
@@ -154,6 +160,7 @@ static void take_pending(struct ls__durable *durable)
     durable->busy = false;
     *durable->written_end = buffer;
     durable->written_end = &buffer->next;
+    LS__CRASH("write.done");
     announce(durable);
 }
 
@@ -176,6 +183,7 @@ static void sync_due_guards(struct ls__durable *durable)
         durable->busy = true; /* keeps the group from being released */
         group->guard.sequence++;
         (void)pthread_mutex_unlock(&durable->mutex);
+        LS__CRASH("guard.due");
         enum ls_status status = sync_guard(durable, group, &error);
         (void)pthread_mutex_lock(&durable->mutex);
         durable->busy = false;

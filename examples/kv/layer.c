@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "crash.h"
 #include "kv_limits.h"
 
 enum { SHARD_BITS = 4, STOPPED_WAIT_MS = 5 };
@@ -151,18 +152,22 @@ static void file_remember(const struct kv_writer *writer)
 
 static bool layer_write(struct kv_writer *writer, const struct kv_layer *layer)
 {
+    KV_CRASH("layer.begin");
     bool well = file_write(writer, layer);
     if (well) {
+        KV_CRASH("layer.file");
         file_remember(writer);
         char *text = NULL;
         const char *const paths[1] = {writer->path};
         rocksdb_ingestexternalfileoptions_t *options = rocksdb_ingestexternalfileoptions_create();
         rocksdb_ingestexternalfileoptions_set_move_files(options, 1);
         rocksdb_ingest_external_file(writer->db, paths, 1, options, &text); /* synced */
+        KV_CRASH("layer.ingested");
         rocksdb_ingestexternalfileoptions_destroy(options);
         well = went_well(writer, "take in", text);
     }
     (void)unlink(writer->path);
+    KV_CRASH("layer.moved");
     return well;
 }
 

@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "crash.h"
 #include "kv_limits.h"
 #include "layer.h"
 #include "text.h"
@@ -100,6 +101,7 @@ static bool writer_take(struct rocks_store *store, bool wait)
     if (state == KV_WRITER_DONE) {
         store->durable = store->lower->applied;
         store->durable_count = store->lower->count;
+        KV_CRASH("durable.moved");
     } else if (state == KV_WRITER_FAILED) {
         (void)fail_text(store, "", store->writer.trouble);
     }
@@ -594,11 +596,13 @@ static enum ls_status owner_write(struct rocks_store *store, const char owner[OW
     rocksdb_write(store->db, write, batch, &text);
     rocksdb_writebatch_destroy(batch);
     rocksdb_writeoptions_destroy(write);
+    KV_CRASH("owner.written");
     if (text == NULL) {
         rocksdb_flushoptions_t *flush = rocksdb_flushoptions_create();
         rocksdb_flushoptions_set_wait(flush, 1);
         rocksdb_flush(store->db, flush, &text);
         rocksdb_flushoptions_destroy(flush);
+        KV_CRASH("owner.flushed");
     }
     return text == NULL ? LS_OK : fail(store, "write", text);
 }

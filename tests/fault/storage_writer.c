@@ -5,6 +5,8 @@
  * is durable.
  *
  *     storage_writer <directory> <seed> [hold]     hold: only open, and wait for the end of input
+ *
+ * LS_STEPS=<n> closes the store after about so many steps, with a cursor that its guard has not.
  */
 #include "history.h"
 
@@ -76,8 +78,16 @@ static void verify(struct history *history, struct ls_storage *storage,
 
 static void run(struct history *history, struct ls_storage *storage, struct ls_storage_group *group)
 {
+    const char *given = getenv("LS_STEPS");
+    uint64_t steps = given == NULL ? UINT64_MAX : strtoull(given, NULL, 0);
+    struct history_step step = {0};
     for (uint64_t seq = 1; history->last + 100 < HISTORY_ENTRIES_MAX; seq++) {
-        struct history_step step;
+        if (seq > steps && step.batch.hard_state == NULL) {
+            while (durable + 1 < seq) {
+                collect(storage, -1);
+            }
+            break;
+        }
         ls_index anchor = history->anchor;
         history_next(history, &step);
         while (durable + 1 < seq && (step.prune != 0 || durable + UNACKNOWLEDGED_MAX < seq)) {

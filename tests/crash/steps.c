@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of steps (steps.h), in the order in which a new store comes by. */
+#include "steps.h"
+
+const struct crash_step crash_steps[] = {
+    /* directory.c */
+    {"directory.made", STEP_STORE | STEP_ONCE, NULL},
+    {"directory.synced", STEP_STORE | STEP_ONCE, NULL},
+    {"lock.made", STEP_STORE | STEP_ONCE, NULL},
+    {"lock.written", STEP_STORE | STEP_ONCE, NULL},
+    {"guards.made", STEP_STORE | STEP_ONCE, NULL},
+    {"guards.synced", STEP_STORE | STEP_ONCE, NULL},
+    {"log.cleaning", STEP_STORE | STEP_ONCE, "log.closed"},
+    {"log.cleaned", STEP_STORE | STEP_ONCE, "log.closed"},
+    {"log.renamed", STEP_STORE | STEP_ONCE, NULL},
+    {"log.published", STEP_STORE | STEP_ONCE, NULL},
+    /* durable.c */
+    {"format.made", STEP_STORE | STEP_ONCE, NULL},
+    {"incarnation.written", STEP_STORE | STEP_ONCE, NULL},
+    {"log.closed", STEP_STORE | STEP_ONCE, NULL},
+    /* guard.c, writer.c */
+    {"guard.filled", STEP_STORE | STEP_ONCE, NULL},
+    {"guard.filled-synced", STEP_STORE | STEP_ONCE, NULL},
+    {"guard.renamed", STEP_STORE | STEP_ONCE, NULL},
+    {"guard.created", STEP_STORE | STEP_ONCE, NULL},
+    {"guard.begin", STEP_STORE, NULL},
+    {"guard.written", STEP_STORE, NULL},
+    {"guard.synced", STEP_STORE, NULL},
+    {"guard.before-write", STEP_STORE, NULL},
+    {"guard.after-write", STEP_STORE, NULL},
+    {"guard.due", STEP_STORE | STEP_ONCE, NULL},
+    {"write.done", STEP_STORE, NULL},
+    /* a write that holds a batch of this kind */
+    {"append.before-write", STEP_STORE, NULL},
+    {"append.after-write", STEP_STORE, NULL},
+    {"hard.before-write", STEP_STORE, NULL},
+    {"hard.after-write", STEP_STORE, NULL},
+    {"truncate.before-write", STEP_STORE, NULL},
+    {"truncate.after-write", STEP_STORE, NULL},
+    {"cut.before-write", STEP_STORE, NULL},
+    {"cut.after-write", STEP_STORE, NULL},
+    {"reset.before-write", STEP_STORE, NULL},
+    {"reset.after-write", STEP_STORE, NULL},
+    {"prune.before-write", STEP_STORE, NULL},
+    {"prune.after-write", STEP_STORE, NULL},
+    /* the state of lockstep-kv: layer.c, store_rocksdb.c */
+    {"owner.written", STEP_STATE | STEP_ONCE, NULL},
+    {"owner.flushed", STEP_STATE | STEP_ONCE, NULL},
+    {"layer.begin", STEP_STATE, NULL},
+    {"layer.file", STEP_STATE, NULL},
+    {"layer.ingested", STEP_STATE, NULL},
+    {"layer.moved", STEP_STATE, NULL},
+    {"durable.moved", STEP_STATE, NULL},
+    /* inside RocksDB, at the system calls of its files: crash_point.c */
+    {"wal.before-sync", STEP_STORE, NULL},
+    {"wal.after-sync", STEP_STORE, NULL},
+    {"manifest.before-sync", STEP_STORE | STEP_STATE, NULL},
+    {"manifest.after-sync", STEP_STORE | STEP_STATE, NULL},
+    {"table.before-sync", STEP_STORE | STEP_STATE, NULL},
+    {"table.after-sync", STEP_STORE | STEP_STATE, NULL},
+    {"current.before-sync", STEP_STORE | STEP_STATE | STEP_ONCE, NULL},
+    {"current.after-sync", STEP_STORE | STEP_STATE | STEP_ONCE, NULL},
+    {"names.before-sync", STEP_STORE | STEP_STATE, NULL},
+    {"names.after-sync", STEP_STORE | STEP_STATE, NULL},
+};
+const size_t crash_steps_count = sizeof crash_steps / sizeof crash_steps[0];

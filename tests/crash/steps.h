@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* Every step at which a process can be made to die. A step that the code names and this table does
+ * not, or the other way round, fails a test. */
+#ifndef LOCKSTEP_TEST_STEPS_H
+#define LOCKSTEP_TEST_STEPS_H
+
+#include <stddef.h>
+
+/* exit code of a process that died at its step */
+#define CRASH_EXIT 77
+
+enum {
+    STEP_STORE = 1, /* the store comes here */
+    STEP_STATE = 2, /* the state of lockstep-kv comes here */
+    STEP_ONCE = 4,  /* at most once in the life of a process */
+};
+
+struct crash_step {
+    const char *name;
+    unsigned where;
+    const char *after; /* reached only by who opens what died at that step; or NULL */
+};
+
+extern const struct crash_step crash_steps[];
+extern const size_t crash_steps_count;
+
+#endif

@@ -82,10 +82,10 @@ static void run(struct history *history, struct ls_storage *storage, struct ls_s
     uint64_t steps = given == NULL ? UINT64_MAX : strtoull(given, NULL, 0);
     struct history_step step = {0};
     for (uint64_t seq = 1; history->last + 100 < HISTORY_ENTRIES_MAX; seq++) {
-        if (seq > steps && step.batch.hard_state == NULL) {
-            while (durable + 1 < seq) {
-                collect(storage, -1);
-            }
+        while (seq > steps && durable + 1 < seq) {
+            collect(storage, -1); /* the last ones go alone */
+        }
+        if (seq > steps + 1 && step.batch.hard_state == NULL) {
             break;
         }
         ls_index anchor = history->anchor;

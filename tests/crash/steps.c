@@ -4,7 +4,7 @@
 
 const struct crash_step crash_steps[] = {
     /* directory.c */
-    {"directory.made", STEP_NEW | STEP_STORE | STEP_ONCE, NULL},
+    {"directory.made", STEP_RARE | STEP_NEW | STEP_STORE | STEP_ONCE, NULL},
     {"directory.synced", STEP_STORE | STEP_ONCE, NULL},
     {"lock.made", STEP_STORE | STEP_ONCE, NULL},
     {"lock.written", STEP_STORE | STEP_ONCE, NULL},

@@ -14,7 +14,7 @@ enum {
     STEP_STATE = 2, /* the state of lockstep-kv comes here */
     STEP_NEW = 8,   /* only while the directory is new */
     STEP_CUT = 16,  /* only when the end of a log is rewritten */
-    STEP_RARE = 32, /* snapshots and pruning: lockstep-kv does not come here by itself */
+    STEP_RARE = 32, /* a member of lockstep-kv does not come here by itself */
     STEP_ONCE = 4,  /* at most once in the life of a process */
 };
 

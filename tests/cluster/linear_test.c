@@ -17,6 +17,8 @@
 #define CLIENTS       6u
 #define KEYS          4u
 #define PHASE_ANSWERS 400u /* between one fault and the next */
+#define IMPATIENCE_MS 400  /* longer than an election mostly takes */
+#define VISIT_OPS     50u  /* at one member, about */
 
 struct client {
     const struct cluster *cluster;
@@ -24,6 +26,7 @@ struct client {
     uint32_t number;
     uint64_t random;
     uint64_t written; /* values given out */
+    bool impatient;
     unsigned at;
     redisContext *connection;
     struct linear_history history;
@@ -163,20 +166,42 @@ static struct linear_op choose(struct client *client)
     return op;
 }
 
+static void leave(struct client *client)
+{
+    if (client->connection != NULL) {
+        redisFree(client->connection);
+        client->connection = NULL;
+    }
+    client->at = (client->at + 1) % client->cluster->count;
+}
+
+/*
+ * Half of the clients wait for what a frozen member says when it wakes up; the others soon go to
+ * another member, leaving behind what may still happen, and wander even if all is well.
+ */
+static redisContext *visit(const struct client *client)
+{
+    struct timeval limit = {.tv_usec = IMPATIENCE_MS * 1000};
+    redisContext *connection = cluster_connect(client->cluster, client->at);
+    if (connection != NULL && client->impatient && redisSetTimeout(connection, limit) != REDIS_OK) {
+        redisFree(connection);
+        return NULL;
+    }
+    return connection;
+}
+
 static void *work(void *arg)
 {
     struct client *client = arg;
     while (!atomic_load(&stop) && client->surprise[0] == '\0') {
         if (client->connection == NULL) {
-            client->connection = cluster_connect(client->cluster, client->at);
+            client->connection = visit(client);
         }
         if (client->connection == NULL || !operate(client, choose(client))) {
-            if (client->connection != NULL) {
-                redisFree(client->connection);
-                client->connection = NULL;
-            }
-            client->at = (client->at + 1) % client->cluster->count;
+            leave(client);
             cluster_nap();
+        } else if (client->impatient && below(client, VISIT_OPS) == 0) {
+            leave(client);
         }
     }
     return NULL;
@@ -189,6 +214,7 @@ static void clients_start(uint64_t seed)
     for (uint32_t i = 0; i < CLIENTS; i++) {
         clients[i] = (struct client){.cluster = &cluster,
                                      .number = i,
+                                     .impatient = i % 2 == 1,
                                      .random = (seed + i) * 0x9e3779b97f4a7c15u | 1u,
                                      .at = i % cluster.count};
         assert_int_equal(pthread_create(&clients[i].thread, NULL, work, &clients[i]), 0);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The durable ring in every interleaving, up to a depth, of what the core does with it: a batch
- * that truncates and appends, batches that become durable singly or several at once, state that is
- * restored. The twin keeps, for every batch, the log that is on disk once the batch is durable,
- * each entry with the number of its writing. L11: nothing is called durable that was rewritten.
+ * The durable ring in every interleaving, up to a depth, of what the core does with it: batches
+ * that truncate and append, and batches that become durable singly or several at once. (A restored
+ * state is a truncation above commit and an append.) The twin keeps, for every batch, the log that
+ * is on disk once the batch is durable, each entry with the number of its writing. L11: nothing is
+ * called durable that was rewritten.
  */
 #include <stdlib.h>
 

@@ -55,8 +55,8 @@ static enum ls__verdict plan_compare(const struct ls_core *core, struct ls_curso
     const struct ls__trail *trail = &core->trail;
     uint32_t at = 0;
     plan->verified = prev.index;
-    if (prev.index <
-        trail->anchor.index) { /* what lies below the anchor is committed: it matches */
+    if (prev.index < trail->anchor.index && !LS_MUTANT(L5)) {
+        /* what lies below the anchor is committed: it matches */
         uint64_t skip = trail->anchor.index - prev.index;
         at = skip > count ? count : (uint32_t)skip;
         plan->verified = prev.index + at;
@@ -71,9 +71,11 @@ static enum ls__verdict plan_compare(const struct ls_core *core, struct ls_curso
         return prev.index <= core->commit ? LS__PLAN_DIVERGED : LS__PLAN_MISMATCH;
     }
     while (at < count && prev.index + 1 + at <= trail->last &&
-           ls__trail_term(trail, prev.index + 1 + at) == entries[at].term) {
+           (ls__trail_term(trail, prev.index + 1 + at) == entries[at].term ||
+            (LS_MUTANT(L1) && at > 0))) {
         at++;
     }
+    at = LS_MUTANT(L2) && prev.index >= core->commit ? 0 : at;
     plan->append_first = prev.index + 1 + at;
     plan->verified = prev.index + at;
     plan->count = count - at;
@@ -152,8 +154,8 @@ void ls__follower_commit(struct ls_core *core, ls_index leader_commit)
         core->leader_commit = leader_commit;
     }
     /* what is committed is in this term's leader's log (leader completeness) */
-    if (core->commit > core->verified) {
-        core->verified = core->commit;
+    if (core->commit > core->verified || LS_MUTANT(C2)) {
+        core->verified = LS_MUTANT(C2) ? core->trail.last : core->commit;
     }
     ls__commit_set(core,
                    core->leader_commit < core->verified ? core->leader_commit : core->verified);
@@ -164,7 +166,7 @@ enum ls_status ls__append_prepare(struct ls_core *core, const struct ls_message 
 {
     const struct ls_append *append = &message->as.append;
     memset(&core->plan, 0, sizeof core->plan);
-    if (core->halted != LS_OK || message->term < core->hard.term) {
+    if (core->halted != LS_OK || (message->term < core->hard.term && !LS_MUTANT(L10))) {
         return LS_OK; /* the log is not touched */
     }
     enum ls__verdict verdict =
@@ -217,8 +219,10 @@ static void accept(struct ls_core *core, const struct ls_message *message)
         core->verified = verified;
     }
     ls__follower_commit(core, append->commit);
-    struct ls_outgoing *reply = append_reply(core, message, true, verified);
-    if (verified > core->durable) { /* P1: durable before it is acknowledged */
+    struct ls_outgoing *reply =
+        append_reply(core, message, true, LS_MUTANT(L6) ? core->trail.last : verified);
+    /* P1: durable before it is acknowledged */
+    if (verified > core->durable && !LS_MUTANT(P1_ACK)) {
         uint64_t seq = ls__batches_covering(&core->batches, verified);
         LS_ASSERT(seq > core->durable_seq);
         reply->after = seq > reply->after ? seq : reply->after;
@@ -228,7 +232,7 @@ static void accept(struct ls_core *core, const struct ls_message *message)
 void ls__on_append(struct ls_core *core, const struct ls_message *message)
 {
     const struct ls__plan *plan = &core->plan;
-    if (message->term < core->hard.term) {
+    if (message->term < core->hard.term && !LS_MUTANT(L10)) {
         /* its term tells the sender; it is about no position, for the sender may lead that term */
         append_reply(core, message, false, settled(core))->message.as.append_reply.prev =
             (struct ls_cursor){0, 0};

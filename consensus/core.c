@@ -28,7 +28,7 @@ struct ls_outgoing *ls__send(struct ls_core *core, enum ls_message_kind kind,
     outgoing->message.to = *to;
     outgoing->message.incarnation = core->incarnation;
     outgoing->message.term = core->hard.term;
-    outgoing->after = core->hard_seq;
+    outgoing->after = LS_MUTANT(P1_TERM) ? 0 : core->hard_seq;
     return outgoing;
 }
 
@@ -99,7 +99,7 @@ void ls__log_truncate(struct ls_core *core, ls_index from)
 /* Uncommitted entries stay: nobody but the cache could send them again. */
 void ls__log_evict(struct ls_core *core)
 {
-    ls_index keep = core->commit;
+    ls_index keep = LS_MUTANT(RING) ? core->trail.last : core->commit;
     if (core->role == LS_ROLE_LEADER && core->durable < keep) {
         keep = core->durable;
     }
@@ -114,7 +114,7 @@ void ls__log_evict(struct ls_core *core)
 void ls__commit_set(struct ls_core *core, ls_index commit)
 {
     LS_ASSERT(commit <= core->trail.last);
-    if (commit > core->commit) {
+    if (commit > core->commit || LS_MUTANT(C3)) {
         core->commit = commit;
     }
 }
@@ -214,12 +214,13 @@ static enum ls_status event_prepare(struct ls_core *core, const struct ls_event 
 static void adopt_term(struct ls_core *core, const struct ls_message *message)
 {
     bool proposed = message->kind == LS_MESSAGE_PRE_VOTE || message->kind == LS_MESSAGE_VOTE ||
-                    (message->kind == LS_MESSAGE_PRE_VOTE_REPLY && message->as.vote_reply.granted);
+                    (message->kind == LS_MESSAGE_PRE_VOTE_REPLY &&
+                     (message->as.vote_reply.granted || LS_MUTANT(E8)));
     bool from_leader = message->kind == LS_MESSAGE_APPEND || message->kind == LS_MESSAGE_HEARTBEAT;
     if (message->term <= core->hard.term || proposed || from_leader) {
         return;
     }
-    if (ls__place(core, &message->from) < 0) {
+    if (ls__place(core, &message->from) < 0 && !LS_MUTANT(E11)) {
         ls__trace(core, LS_TRACE_DEBUG, "term {} of {p} ignored: not a member", &message->from,
                   LS__ARGS(message->term));
         return;
@@ -282,7 +283,7 @@ static void on_persisted(struct ls_core *core, uint64_t seq)
     LS_ASSERT(core->durable <= core->trail.last);
     ls__tail_check(core);
     ls__election_persisted(core);
-    if (core->role == LS_ROLE_LEADER) {
+    if (core->role == LS_ROLE_LEADER && !LS_MUTANT(C8)) {
         ls__leader_commit(core);
     }
 }
@@ -339,7 +340,9 @@ static void dispatch(struct ls_core *core, const struct ls_event *event)
         break;
     case LS_EVENT_FAILED:
         LS_ASSERT(event->as.failed.status != LS_OK);
-        ls__halt(core, event->as.failed.status, "the store failed");
+        if (!LS_MUTANT(P10)) {
+            ls__halt(core, event->as.failed.status, "the store failed");
+        }
         break;
     case LS_EVENT_APPLIED:
         LS_ASSERT(event->as.applied <= core->commit);

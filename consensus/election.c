@@ -16,7 +16,8 @@ static uint64_t random_next(struct ls_core *core)
 
 void ls__election_timer_reset(struct ls_core *core)
 {
-    uint64_t drawn = core->election_us + random_next(core) % core->election_us;
+    uint64_t drawn =
+        core->election_us + (LS_MUTANT(E16) ? 0 : random_next(core) % core->election_us);
     core->election_deadline_us = core->now_us + drawn * core->reluctance;
 }
 
@@ -41,7 +42,7 @@ static void term_begin(struct ls_core *core, ls_term term, const struct ls_peer_
 
 void ls__become_follower(struct ls_core *core, ls_term term, const struct ls_peer_id *leader)
 {
-    LS_ASSERT(term >= core->hard.term);
+    LS_ASSERT(term >= core->hard.term || LS_MUTANT(L10));
     bool led = core->role == LS_ROLE_LEADER;
     bool same = leader != NULL && ls_peer_id_equal(leader, &core->leader);
     if (term > core->hard.term) {
@@ -50,9 +51,10 @@ void ls__become_follower(struct ls_core *core, ls_term term, const struct ls_pee
         term_begin(core, term, NULL);
         same = false;
     }
-    if (core->role != LS_ROLE_FOLLOWER || !same) {
+    if ((core->role != LS_ROLE_FOLLOWER || !same) && !LS_MUTANT(R4)) {
         ls__reads_fail(core);
     }
+    core->hard = LS_MUTANT(E2) ? (struct ls_hard_state){.term = core->hard.term} : core->hard;
     core->role = LS_ROLE_FOLLOWER;
     core->grants = 0;
     core->campaign_transfer = false;
@@ -81,8 +83,12 @@ void ls__become_follower(struct ls_core *core, ls_term term, const struct ls_pee
 static bool granted_enough(const struct ls_core *core)
 {
     const struct ls_configuration *view = ls__view(core);
-    return ls__founding(core) ? ls__quorum_has_all(view, core->grants)
-                              : ls__quorum_has(view, core->grants);
+    uint32_t grants = core->grants;
+    for (uint32_t i = 0; i < view->count && LS_MUTANT(E1); i++) {
+        grants |= core->peers[i].linked ? 0 : 1u << i;
+    }
+    return ls__founding(core) && !LS_MUTANT(FOUNDING) ? ls__quorum_has_all(view, grants)
+                                                      : ls__quorum_has(view, grants);
 }
 
 /* The founders with the incarnations that voted; those of observers are learned by nobody yet. */
@@ -168,7 +174,7 @@ static void campaign(struct ls_core *core)
     core->grants = 0;
     leader_forget(core);
     ls__election_timer_reset(core);
-    term_begin(core, core->hard.term + 1, &core->self);
+    term_begin(core, core->hard.term + 1, LS_MUTANT(E4) ? NULL : &core->self);
     struct ls_cursor last = ls__trail_last(&core->trail);
     ls__trace(core, LS_TRACE_INFO, "asks for votes in term {}, last {^}", NULL,
               LS__ARGS(core->hard.term, last.term, last.index));
@@ -197,7 +203,7 @@ static void pre_campaign(struct ls_core *core)
     leader_forget(core);
     ls__election_timer_reset(core);
     core->grants = 1u << ls__place(core, &core->self);
-    if (granted_enough(core)) {
+    if ((granted_enough(core) && !LS_MUTANT(E17)) || LS_MUTANT(E10)) {
         campaign(core);
         return;
     }
@@ -263,7 +269,8 @@ void ls__election_persisted(struct ls_core *core)
 static bool sticks(const struct ls_core *core)
 {
     return core->role == LS_ROLE_LEADER ||
-           (core->leader_heard_us != 0 && core->now_us - core->leader_heard_us < core->election_us);
+           (core->leader_heard_us != 0 && !LS_MUTANT(P6) &&
+            (core->now_us - core->leader_heard_us < core->election_us || LS_MUTANT(E9)));
 }
 
 /*
@@ -285,6 +292,7 @@ static void vote_reply(struct ls_core *core, const struct ls_message *message, b
     bool pre = message->kind == LS_MESSAGE_PRE_VOTE;
     struct ls_outgoing *reply =
         ls__send(core, pre ? LS_MESSAGE_PRE_VOTE_REPLY : LS_MESSAGE_VOTE_REPLY, &message->from);
+    reply->after = LS_MUTANT(E3) ? 0 : reply->after;
     reply->message.term = granted ? message->term : core->hard.term;
     reply->message.as.vote_reply = (struct ls_vote_reply){
         .granted = granted, .transfer = message->as.vote.transfer, .not_member = not_member};
@@ -294,6 +302,8 @@ void ls__on_vote(struct ls_core *core, const struct ls_message *message)
 {
     const struct ls_vote *vote = &message->as.vote;
     bool pre = message->kind == LS_MESSAGE_PRE_VOTE;
+    core->hard =
+        LS_MUTANT(E6) && pre ? (struct ls_hard_state){.term = core->hard.term} : core->hard;
     if (is_removed(core, message)) {
         ls__trace(core, LS_TRACE_INFO, "tells {p} that it is no member", &message->from,
                   LS__ARGS(0));
@@ -310,10 +320,11 @@ void ls__on_vote(struct ls_core *core, const struct ls_message *message)
     }
     struct ls_cursor last = ls__trail_last(&core->trail);
     bool current = ls_cursor_compare(vote->last, last) >= 0; /* Raft paper 5.4.1 */
-    bool free_to_vote =
-        pre ? message->term > core->hard.term
-            : message->term == core->hard.term &&
-                  (!core->hard.voted || ls_peer_id_equal(&core->hard.vote, &message->from));
+    current = LS_MUTANT(E15) ? vote->last.index >= last.index : current || (LS_MUTANT(E7) && pre);
+    bool free_to_vote = pre ? message->term > core->hard.term
+                            : message->term == core->hard.term &&
+                                  (!core->hard.voted || LS_MUTANT(P2) ||
+                                   ls_peer_id_equal(&core->hard.vote, &message->from));
     bool granted = current && free_to_vote && ls__makes_promises(core);
     int place = ls__place(core, &message->from);
     enum ls_trace_level level = LS_TRACE_INFO;
@@ -360,9 +371,11 @@ void ls__on_vote_reply(struct ls_core *core, const struct ls_message *message)
         removal_notice(core, message, at);
         return;
     }
+    pre = pre && !(LS_MUTANT(E5) && core->role == LS_ROLE_CANDIDATE);
     bool expected =
         pre ? core->role == LS_ROLE_PRE_CANDIDATE && message->term == core->hard.term + 1
-            : core->role == LS_ROLE_CANDIDATE && message->term == core->hard.term;
+            : core->role == LS_ROLE_CANDIDATE &&
+                  (message->term == core->hard.term || LS_MUTANT(E14_LATE));
     if (!message->as.vote_reply.granted || !expected) {
         return;
     }
@@ -371,7 +384,8 @@ void ls__on_vote_reply(struct ls_core *core, const struct ls_message *message)
                   &message->from, LS__ARGS(0));
         return;
     }
-    core->grants |= 1u << at;
+    core->grants |=
+        LS_MUTANT(E14_TWICE) && (core->grants >> at & 1u) != 0 ? core->grants + 1 : 1u << at;
     if (!granted_enough(core)) {
         return;
     }

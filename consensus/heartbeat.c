@@ -60,7 +60,7 @@ void ls__on_heartbeat(struct ls_core *core, const struct ls_message *message)
     struct ls_message *reply = &ls__send(core, LS_MESSAGE_HEARTBEAT_REPLY, &message->from)->message;
     /* the reply has the term of today: it must not look like one to a round of today (R2) */
     reply->as.heartbeat_reply = (struct ls_heartbeat_reply){
-        .round = stale ? 0 : heartbeat->round,
+        .round = stale && !LS_MUTANT(R2_STALE) ? 0 : heartbeat->round,
         .last = core->trail.last,
         .match = core->commit < core->durable ? core->commit : core->durable,
         .counts = ls__makes_promises(core)};
@@ -85,7 +85,7 @@ static void loss_check(struct ls_core *core, struct ls__peer *peer,
         return;
     }
     peer->check_round = 0;
-    if (reply->last < peer->check_sent) {
+    if (reply->last < peer->check_sent && !LS_MUTANT(L15)) {
         ls__trace(core, LS_TRACE_INFO, "{p} ends at {}, {} was sent: sends again", &peer->id,
                   LS__ARGS(reply->last, peer->check_sent));
         ls__progress_probe(peer);
@@ -171,7 +171,7 @@ void ls__leader_tick(struct ls_core *core)
         ls__become_follower(core, core->hard.term, NULL);
         return;
     }
-    if (core->now_us >= ls__quorum_deadline(core)) {
+    if (core->now_us >= ls__quorum_deadline(core) && !LS_MUTANT(E12)) {
         ls__trace(core, LS_TRACE_WARN, "no quorum heard for {} us: steps down in term {}", NULL,
                   LS__ARGS(core->election_us, core->hard.term));
         ls__become_follower(core, core->hard.term, NULL);

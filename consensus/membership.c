@@ -73,7 +73,7 @@ void ls__configurations_truncate(struct ls_core *core, ls_index from)
 {
     size_t before = core->configurations_count;
     while (core->configurations_count > 0 &&
-           core->configurations[core->configurations_count - 1].index >= from) {
+           core->configurations[core->configurations_count - 1].index >= from && !LS_MUTANT(P5)) {
         core->configurations_count--;
     }
     if (core->configurations_count != before) {
@@ -109,7 +109,7 @@ const struct ls_configuration *ls__configuration_committed(const struct ls_core 
 static bool incarnation_fits(const struct ls_member *member, const struct ls_incarnation *met)
 {
     static const struct ls_incarnation none = {{0}};
-    return ls_incarnation_equal(&member->incarnation, &none) ||
+    return LS_MUTANT(P14) || ls_incarnation_equal(&member->incarnation, &none) ||
            ls_incarnation_equal(&member->incarnation, met);
 }
 

@@ -177,10 +177,10 @@ enum ls_status ls_core_open(const struct ls_core_config *config, struct ls_core 
     core->reluctance = config->reluctance;
     core->hard = config->hard_state;
     core->durable = config->last;
-    core->commit = config->commit_floor;
+    core->commit = LS_MUTANT(C10) ? config->last : config->commit_floor;
     core->applied = config->applied;
     core->role = LS_ROLE_FOLLOWER;
-    core->tail_unknown = config->tail_unknown;
+    core->tail_unknown = config->tail_unknown && !LS_MUTANT(P11);
     core->guard_last = config->guard_last;
     core->notice_deadline_us = UINT64_MAX;
     if (config->founders != NULL) {

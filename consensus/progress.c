@@ -43,7 +43,7 @@ void ls__progress_meet(struct ls_core *core, struct ls__peer *peer,
     if (peer->met && ls_incarnation_equal(&peer->incarnation, incarnation)) {
         return;
     }
-    if (peer->met) {
+    if (peer->met && !LS_MUTANT(L16)) {
         /* another data directory holds none of the promises of the old one (P14, L16) */
         ls__trace(core, LS_TRACE_WARN, "{p} came back with another data directory", &peer->id,
                   LS__ARGS(0));
@@ -124,7 +124,7 @@ static bool send_one(struct ls_core *core, struct ls__peer *peer)
         if (peer->probing) {
             return false;
         }
-        uint32_t count = peer->next > last || peer->probe_empty
+        uint32_t count = peer->next > last || peer->probe_empty || LS_MUTANT(L9)
                              ? 0
                              : ls__ring_batch(&core->ring, peer->next, last);
         append_send(core, peer, count);
@@ -166,8 +166,8 @@ void ls__progress_send_all(struct ls_core *core)
 void ls__progress_match(struct ls_core *core, struct ls__peer *peer, ls_index match)
 {
     LS_ASSERT(match <= core->trail.last);
-    peer->match = match > peer->match ? match : peer->match;
-    peer->next = peer->next > peer->match ? peer->next : peer->match + 1;
+    peer->match = match > peer->match || LS_MUTANT(L7) ? match : peer->match;
+    peer->next = peer->next > peer->match || LS_MUTANT(L8) ? peer->next : peer->match + 1;
     if (peer->state == LS_PROGRESS_SYNCING && peer->match + 1 >= core->ring.first) {
         ls__trace(core, LS_TRACE_INFO, "{p} caught up to {}: appends go on", &peer->id,
                   LS__ARGS(peer->match));
@@ -248,7 +248,8 @@ void ls__on_append_reply(struct ls_core *core, const struct ls_message *message)
 {
     const struct ls_append_reply *reply = &message->as.append_reply;
     int at = ls__place(core, &message->from);
-    if (core->role != LS_ROLE_LEADER || message->term != core->hard.term || at < 0) {
+    if (core->role != LS_ROLE_LEADER || (message->term != core->hard.term && !LS_MUTANT(L13)) ||
+        at < 0) {
         return; /* L13: acknowledgements of another term say nothing */
     }
     struct ls__peer *peer = &core->peers[at];
@@ -278,12 +279,14 @@ void ls__leader_commit(struct ls_core *core)
         const struct ls__peer *peer = &core->peers[i];
         if (ls_peer_id_equal(&peer->id, &core->self)) {
             values[i] = ls__makes_promises(core) ? core->durable : 0; /* C5 */
+            values[i] = LS_MUTANT(C5) ? core->trail.last : values[i];
         } else {
             values[i] = peer->counts && ls__promise_counts(core, i) ? peer->match : 0;
         }
     }
     ls_index reached = ls__quorum_value(view, values);
-    if (reached <= core->commit || ls__trail_term(&core->trail, reached) != core->hard.term) {
+    if (reached <= core->commit ||
+        (ls__trail_term(&core->trail, reached) != core->hard.term && !LS_MUTANT(C1))) {
         return; /* P3: entries of earlier terms are committed by one of the own term */
     }
     bool first = core->commit < core->own_term_first;
@@ -308,7 +311,7 @@ ls_index ls__prune_safe(const struct ls_core *core)
     ls_index safe = core->durable < core->commit ? core->durable : core->commit;
     for (uint32_t i = 0; i < core->peers_count; i++) {
         const struct ls__peer *peer = &core->peers[i];
-        if (!ls_peer_id_equal(&peer->id, &core->self) && peer->match < safe) {
+        if (!ls_peer_id_equal(&peer->id, &core->self) && peer->match < safe && !LS_MUTANT(S7)) {
             safe = peer->match;
         }
     }
@@ -332,7 +335,7 @@ static enum ls_status propose_refusal(const struct ls_core *core, const struct l
     if (core->role != LS_ROLE_LEADER) {
         return LS_ERR_NOT_LEADER;
     }
-    if (core->transferring) {
+    if (core->transferring && !LS_MUTANT(TRANSFER)) {
         return LS_ERR_BUSY;
     }
     ls_index kept_from = (core->commit < core->durable ? core->commit : core->durable) + 1;

@@ -13,7 +13,8 @@ static bool in_half(const struct ls_configuration *configuration, uint32_t at, e
     if (half == OUTGOING) {
         return configuration->joint && member->outgoing_voter;
     }
-    return member->role == LS_MEMBER_VOTER || member->role == LS_MEMBER_WITNESS;
+    return member->role == LS_MEMBER_VOTER || member->role == LS_MEMBER_WITNESS ||
+           (LS_MUTANT(C7) && member->role == LS_MEMBER_OBSERVER);
 }
 
 bool ls__quorum_voter(const struct ls_configuration *configuration, uint32_t at)

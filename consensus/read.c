@@ -89,8 +89,9 @@ static uint64_t confirmed_round(const struct ls_core *core)
         } else {
             values[i] = peer->counts && ls__promise_counts(core, i) ? peer->acked_round : 0;
         }
+        values[i] = LS_MUTANT(R13) && i == 0 ? core->round : values[i];
     }
-    return ls__quorum_value(view, values);
+    return LS_MUTANT(R3) ? core->round : ls__quorum_value(view, values);
 }
 
 static void answer_confirmed(struct ls_core *core)
@@ -114,17 +115,19 @@ void ls__reads_advance(struct ls_core *core)
     }
     answer_confirmed(core);
     if (core->reads_count == 0 || core->reads[0].round != 0 ||
-        core->commit < core->own_term_first) {
+        (core->commit < core->own_term_first && !LS_MUTANT(R1))) {
         return; /* nothing waits, or a round is under way, or R1: no commit of the own term */
     }
     for (size_t i = 0; i < core->reads_count; i++) {
         if (core->reads[i].index == 0) {
             core->reads[i].index = core->commit;
         }
-        core->reads[i].round = core->round + 1;
+        core->reads[i].round = core->round + !LS_MUTANT(R2);
     }
     ls__heartbeat_round(core, true);
-    answer_confirmed(core); /* a single voter confirms itself (R5) */
+    if (!LS_MUTANT(R5)) {
+        answer_confirmed(core); /* a single voter confirms itself (R5) */
+    }
 }
 
 static void read_add(struct ls_core *core, const struct ls__read *read)
@@ -136,7 +139,7 @@ static void read_add(struct ls_core *core, const struct ls__read *read)
 /* The index is taken now, before any round that may confirm it begins. */
 static ls_index captured(const struct ls_core *core)
 {
-    return core->commit >= core->own_term_first ? core->commit : 0;
+    return core->commit >= core->own_term_first || LS_MUTANT(R1) ? core->commit : 0;
 }
 
 void ls__on_read(struct ls_core *core, uint64_t token)

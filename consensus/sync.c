@@ -79,7 +79,7 @@ void ls__on_synced(struct ls_core *core, const struct ls_event *event)
     }
     ls_term term = event->as.synced.term;
     ls_term raised = term > last_term(event) ? term : last_term(event);
-    if (raised > core->hard.term) {
+    if (raised > core->hard.term && !LS_MUTANT(P4_TERM)) {
         ls__become_follower(core, raised, NULL); /* P4: the term rises in the same batch */
     } else if (core->role != LS_ROLE_FOLLOWER) {
         ls__become_follower(core, core->hard.term, NULL);
@@ -114,7 +114,8 @@ void ls__on_restored(struct ls_core *core, const struct ls_event *event)
     } else if (core->role != LS_ROLE_FOLLOWER) {
         ls__become_follower(core, core->hard.term, NULL);
     }
-    bool kept = ls__trail_term(&core->trail, anchor.index) == anchor.term;
+    bool kept = ls__trail_term(&core->trail, anchor.index) == anchor.term && !LS_MUTANT(P9_DROP);
+    kept = LS_MUTANT(P9_KEEP) ? anchor.index <= core->trail.last : kept;
     ls__trace(core, LS_TRACE_INFO,
               kept ? "snapshot at {^} installed, the log up to {} is kept"
                    : "snapshot at {^} installed, the log up to {} is dropped",

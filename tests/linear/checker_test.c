@@ -250,6 +250,22 @@ TEST(report, shrinks_a_stale_read_to_it_and_what_it_missed)
     linear_result_free(&result);
 }
 
+TEST(report, shrinks_a_value_that_was_never_written_to_its_read)
+{
+    static struct linear_op ops[4 * ROUNDS];
+    struct linear_result result;
+    size_t count = quiet(ops, ROUNDS);
+    for (size_t i = 1; i < ROUNDS; i++) {
+        ops[4 * i + 3] = (struct linear_op)DELETE(4, 10 * i + 6, 10 * i + 7, LINEAR_OK);
+        ops[4 * i + 1].value = i == 1 ? 100 : 0;
+    }
+    ops[4 * 60 + 2].value = 7;
+    assert_int_equal(linear_check(ops, count, &result), LINEAR_ILLEGAL);
+    assert_int_equal(result.window_count, 1);
+    assert_int_equal(result.window[0].value, 7);
+    linear_result_free(&result);
+}
+
 TEST(report, shrinks_a_cas_refused_for_no_reason_to_it_and_the_write)
 {
     static struct linear_op ops[4 * ROUNDS];

@@ -210,7 +210,9 @@ static bool unseen(const struct shrink *shrink, const struct linear_op *op, size
         const struct linear_op *other = &shrink->trial[i];
         uint64_t seen = 0;
         bool refused = other->kind == LINEAR_CAS && other->outcome == LINEAR_NO;
-        bool there = other->kind == LINEAR_DELETE && other->outcome == LINEAR_OK;
+        /* without a delete there is rather more than less to delete for others */
+        bool there =
+            other->kind == LINEAR_DELETE && other->outcome == LINEAR_OK && leaves != LINEAR_ABSENT;
         bool compares = other->kind == LINEAR_CAS && other->expected == leaves;
         if (i != except &&
             (refused || there || compares || (linear__observes(other, &seen) && seen == leaves))) {
@@ -274,6 +276,31 @@ static void leave_out_all(struct shrink *shrink)
     }
 }
 
+static bool written(const struct shrink *shrink, uint64_t value)
+{
+    for (size_t i = 0; i < shrink->count; i++) {
+        if (linear__mutates(&shrink->ops[i]) && linear__leaves(&shrink->ops[i]) == value) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A value that came from nowhere needs no other operation to be wrong. */
+static bool invented(struct shrink *shrink)
+{
+    for (size_t i = 0; i < shrink->count; i++) {
+        uint64_t seen = LINEAR_ABSENT;
+        if (linear__observes(&shrink->ops[i], &seen) && seen != LINEAR_ABSENT &&
+            !written(shrink, seen)) {
+            shrink->ops[0] = shrink->ops[i];
+            shrink->count = 1;
+            return true;
+        }
+    }
+    return false;
+}
+
 void linear__shrink(const struct linear_op *ops, size_t count, struct linear_result *result)
 {
     struct shrink shrink = {.ops = linear__grow(NULL, count, sizeof *ops),
@@ -287,8 +314,10 @@ void linear__shrink(const struct linear_op *ops, size_t count, struct linear_res
     LS_ASSERT(shrink.count > 0);
     qsort(shrink.ops, shrink.count, sizeof *ops, by_invocation);
     end_cut(&shrink);
-    beginning_cut(&shrink);
-    leave_out_all(&shrink);
+    if (!invented(&shrink)) {
+        beginning_cut(&shrink);
+        leave_out_all(&shrink);
+    }
     free(shrink.trial);
     result->window = shrink.ops;
     result->window_count = shrink.count;

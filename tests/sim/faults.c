@@ -259,6 +259,7 @@ void sim_fault_event(struct world *world, const struct sim_event *event)
     }
     enum sim_fault fault = choose(world);
     sim_mix(world, (uint64_t)fault);
+    sim_note(world, "fault: %s", names[fault]);
     world->injected[fault] += inject(world, fault) ? 1u : 0u;
     uint64_t gap = sim_random_in(&world->random, 1, 2u * world->fault_gap_ms);
     sim_push(world, world->now_us + gap * 1000u, SIM_FAULT, 0, 0, 0);
@@ -267,6 +268,7 @@ void sim_fault_event(struct world *world, const struct sim_event *event)
 void sim_faults_end(struct world *world)
 {
     world->quiet = true;
+    sim_note(world, "the last fault has ended");
     world->network.tail_percent = 0;
     partition_end(world);
     for (uint32_t i = 0; i < world->count; i++) {

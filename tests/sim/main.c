@@ -14,7 +14,8 @@
 /* virtual time in which a healed group must serve again: elections, reconnects, catch-up */
 #define CONVERGE_US 60000000u
 /* how often the time with faults is prolonged until each kind has struck */
-#define OWED_PARTS_MAX 20u
+#define OWED_PARTS_MAX   20u
+#define PROBE_ROUNDS_MAX 5u
 
 void sim_fail(struct world *world, const char *format, ...)
 {
@@ -26,6 +27,19 @@ void sim_fail(struct world *world, const char *format, ...)
     va_start(list, format);
     (void)vsnprintf(world->text, sizeof world->text, format, list);
     va_end(list);
+}
+
+void sim_note(const struct world *world, const char *format, ...)
+{
+    if (!world->options.trace) {
+        return;
+    }
+    (void)printf("%9.3f ms  ", (double)world->now_us / 1000.0);
+    va_list list;
+    va_start(list, format);
+    (void)vprintf(format, list);
+    va_end(list);
+    (void)printf("\n");
 }
 
 void sim_mix(struct world *world, uint64_t word)
@@ -216,6 +230,23 @@ static bool settled(struct world *world)
     return converged(world) && all_answered(world);
 }
 
+/* How many members do a write that is asked of them. A link that broke before the faults ended may
+ * be noticed only now, and costs the call on its way. */
+static uint32_t probe_all(struct world *world)
+{
+    uint32_t served = 0;
+    for (uint32_t i = 0; i < world->count; i++) {
+        (void)sim_probe(world, i);
+    }
+    if (!world_run(world, world->now_us + CONVERGE_US, settled)) {
+        sim_fail(world, "calls after the last fault do not end");
+    }
+    for (uint32_t i = 0; i < world->count; i++) {
+        served += world->ops[world->ops_made - i]->status == LS_OK ? 1u : 0u;
+    }
+    return served;
+}
+
 static void world_finish(struct world *world)
 {
     uint64_t until_us = world->now_us + CONVERGE_US;
@@ -225,18 +256,14 @@ static void world_finish(struct world *world)
                  CONVERGE_US / 1000000u);
         return;
     }
-    for (uint32_t i = 0; i < world->count; i++) {
-        (void)sim_probe(world, i);
+    uint32_t served = 0;
+    for (uint32_t i = 0; i < PROBE_ROUNDS_MAX && served != world->count && !world->failed; i++) {
+        served = probe_all(world);
     }
-    if (!world_run(world, world->now_us + CONVERGE_US, settled)) {
-        sim_fail(world, "calls after the last fault do not end");
+    if (served != world->count) {
+        sim_fail(world, "only %u of %u members serve after the last fault", served, world->count);
     }
     for (uint32_t i = 0; i < world->count && !world->failed; i++) {
-        const struct sim_op *probe = world->ops[world->ops_made - i];
-        if (probe->status != LS_OK) {
-            sim_fail(world, "member %s does not serve after the last fault: %s",
-                     world->members[probe->member].name, ls_status_text(probe->status));
-        }
         if (world->members[i].machine.applied != world->checks.last) {
             sim_fail(world, "member %s applied up to %llu of %llu", world->members[i].name,
                      (unsigned long long)world->members[i].machine.applied,

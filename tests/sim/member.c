@@ -209,6 +209,7 @@ void sim_member_start(struct sim_member *member)
     sim_network_wake(world, member->at);
     member->machine = (struct sim_machine){.world = world, .chain = world->options.seed | 1u};
     sim_mix(world, (uint64_t)SIM_START << 32 | member->at);
+    sim_note(world, "%s: starts", member->name);
     struct ls_error error = {LS_OK, ""};
     enum ls_status status = node_open(member, &error);
     if (status == LS_OK) {
@@ -260,6 +261,7 @@ void sim_member_crash(struct sim_member *member, size_t keep)
         return;
     }
     sim_mix(member->world, (uint64_t)SIM_FAULTS << 32 | member->at);
+    sim_note(member->world, "%s: power cut", member->name);
     ls_storage_medium_release(member->medium, keep);
     ls_storage_medium_power_cut(member->medium);
     sim_network_vanish(member->world, member->at);
@@ -319,6 +321,7 @@ void sim_member_pause(struct sim_member *member, bool paused)
         return;
     }
     member->paused = paused;
+    sim_note(member->world, "%s: %s", member->name, paused ? "stands still" : "goes on");
     if (!paused) {
         sim_client_resume(member->world, member->at);
         sim_push(member->world, member->world->now_us, SIM_TURN, member->at, 0, member->life);

@@ -140,6 +140,8 @@ static void notify(struct world *world, uint32_t at, const struct sim_bond *bond
                                               world->network.endpoints[bond->peer].incarnation,
                                           .text = text};
     sim_mix(world, (uint64_t)event << 32 | (uint64_t)at << 16 | bond->peer);
+    sim_note(world, "%s: bond with %s %s", world->members[at].name, world->members[bond->peer].name,
+             event == LS_BOND_UP ? "is up" : text);
     endpoint->sink.bond(endpoint->sink.self, &notice);
 }
 

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "search.h"
+#include "shrink.h"
 #include "test.h"
 
 #define SMALL_OPS  6u
@@ -276,7 +278,7 @@ static void simulate(struct simulated *map, size_t count)
 {
     struct client *clients = calloc(map->clients, sizeof *clients);
     map->held = calloc(map->keys, sizeof *map->held);
-    map->ops = calloc(count + map->clients, sizeof *map->ops);
+    map->ops = calloc(count + map->clients + 1, sizeof *map->ops);
     assert_true(clients != NULL && map->held != NULL && map->ops != NULL);
     while (map->count < count) {
         uint32_t number = (uint32_t)below(&map->random, map->clients);
@@ -413,6 +415,39 @@ TEST(simulated, one_stale_read_is_found_and_cut_out)
     }
     print_message("%u of 100 windows of at most 4 operations\n", small);
     assert_true(small >= 60);
+}
+
+/*
+ * A window proves something only because no step of shrinking makes a legal history illegal: so
+ * from a legal one, where every step is tried, none is taken to an illegal window.
+ */
+TEST(simulated, shrinking_never_makes_a_legal_history_illegal)
+{
+    uint64_t random = test_seed();
+    for (unsigned round = 0; round < 3000; round++) {
+        struct simulated map = {.random = random_next(&random),
+                                .clients = 2 + (unsigned)below(&random, 5),
+                                .keys = 1,
+                                .lost_percent = 10};
+        struct linear_result result = {.verdict = LINEAR_LEGAL};
+        uint64_t steps = 0;
+        simulate(&map, 6 + below(&random, 25));
+        map.ops[map.count++] = (struct linear_op){.kind = LINEAR_READ,
+                                                  .invoked = map.now + 1,
+                                                  .returned = map.now + 2,
+                                                  .value = map.held[0]};
+        linear__shrink(map.ops, map.count, &result);
+        enum linear_verdict verdict =
+            linear__search(result.window, result.window_count, LINEAR_ABSENT, &steps);
+        if (result.from_any || verdict != LINEAR_LEGAL) {
+            show(map.ops, map.count);
+            print_message("window:\n");
+            show(result.window, result.window_count);
+            fail_msg("a step of shrinking is wrong");
+        }
+        linear_result_free(&result);
+        simulated_free(&map);
+    }
 }
 
 #define LARGE_OPS 100000u

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "crash.h"
 #include "log.h"
 #include "options.h"
 #include "owner.h"
@@ -93,8 +94,14 @@ static enum ls_status directory_make(const char *path, const char *name, char ou
         }
         *at = '\0';
         bool made = mkdir(out, 0700) == 0;
+        if (made) {
+            KV_CRASH("data.made");
+        }
         if ((!made && errno != EEXIST) || (made && !name_sync(out))) {
             return ls_error_set(error, LS_ERR_IO, "make directory %s: %s", out, strerror(errno));
+        }
+        if (made) {
+            KV_CRASH("data.synced");
         }
         *at = here;
         if (here == '\0') {

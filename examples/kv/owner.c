@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "crash.h"
+
 enum { NOTE_BYTES = 256, HEX_BYTES = 65 };
 
 static void network_hex(const struct ls_identity *identity, char out[HEX_BYTES])
@@ -42,8 +44,11 @@ static enum ls_status note_write(const char *directory, const char *path, const 
 {
     char fresh[PATH_MAX + 8];
     (void)snprintf(fresh, sizeof fresh, "%s.new", path);
-    bool written = note_sync(fresh, note) && rename(fresh, path) == 0;
+    bool written = note_sync(fresh, note);
+    KV_CRASH("note.written");
+    written = written && rename(fresh, path) == 0;
     if (written) {
+        KV_CRASH("note.renamed");
         int parent = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         written = parent >= 0 && fsync(parent) == 0;
         int reason = errno;
@@ -51,6 +56,7 @@ static enum ls_status note_write(const char *directory, const char *path, const 
             (void)close(parent);
         }
         errno = reason;
+        KV_CRASH("note.synced");
     }
     return written ? LS_OK : ls_error_set(error, LS_ERR_IO, "write %s: %s", path, strerror(errno));
 }

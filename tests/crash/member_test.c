@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One of three lockstep-kv members dies at a named step while writes go on, comes back and catches
- * up: no acknowledged write is missing anywhere, and all members hold the same number of keys.
+ * One of three lockstep-kv members dies at a named step while writes go on, by turns with its power
+ * (what it did not sync is gone), comes back and catches up: no acknowledged write is missing
+ * anywhere, and all members hold the same number of keys.
  *
  * LS_CRASHES=1 takes every step that a member comes by (steps.c), else a few; LS_STEP=<part of a
  * name> only some.
@@ -11,6 +12,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,14 +36,38 @@ static bool wanted(const struct crash_step *step)
     return found;
 }
 
+static void place(unsigned at, const char *what, char out[96])
+{
+    (void)snprintf(out, 96, "%.60s/%s-%s", cluster.directory, what, cluster.members[at].name);
+}
+
+/* With a step, and watched by the shim: what is on its disk now is durable. */
 static void spawn_armed(unsigned at, const char *step)
 {
-    static char wish[96];
+    static char lines[5][512];
+    char disk[96], shadow[96];
     struct member *member = &cluster.members[at];
-    (void)snprintf(wish, sizeof wish, "LS_CRASH_AT=%s:1", step);
-    member->environment[0] = wish;
+    place(at, "disk", disk);
+    place(at, "shadow", shadow);
+    (void)snprintf(lines[0], sizeof lines[0], "LS_CRASH_AT=%s:1", step);
+    (void)snprintf(lines[1], sizeof lines[1], "LD_PRELOAD=%s", LS_POWERCUT);
+    (void)snprintf(lines[2], sizeof lines[2], "LS_POWERCUT_DIRECTORY=%s", disk);
+    (void)snprintf(lines[3], sizeof lines[3], "LS_POWERCUT_SHADOW=%s", shadow);
+    (void)snprintf(lines[4], sizeof lines[4], "ASAN_OPTIONS=verify_asan_link_order=0");
+    for (unsigned i = 0; i < 5; i++) {
+        member->environment[i] = lines[i];
+    }
     cluster_spawn(&cluster, at);
     member->environment[0] = NULL;
+}
+
+/* The power of the one that died goes too. */
+static void cut_power(unsigned at)
+{
+    char disk[96], shadow[96];
+    place(at, "disk", disk);
+    place(at, "shadow", shadow);
+    cluster_run((const char *const[]){LS_POWERCUT_RESTORE, shadow, disk, NULL});
 }
 
 /* True when the member has died, which must be at its step. */
@@ -115,10 +141,16 @@ static void prepare(void)
 {
     cluster_prepare(&cluster, 3);
     cluster.state = "rocksdb";
+    for (unsigned at = 0; at < cluster.count; at++) {
+        char disk[96];
+        place(at, "disk", disk);
+        assert_int_equal(mkdir(disk, 0700), 0);
+        (void)snprintf(cluster.members[at].data, sizeof cluster.members[at].data, "%s/data", disk);
+    }
 }
 
 /* A founder dies while it makes its directories. */
-static void die_new(const struct crash_step *step)
+static void die_new(const struct crash_step *step, bool cut)
 {
     prepare();
     cluster_spawn(&cluster, 0);
@@ -129,6 +161,9 @@ static void die_new(const struct crash_step *step)
     }
     spawn_armed(2, step->name);
     eventually(dead(2, step->name));
+    if (cut) {
+        cut_power(2);
+    }
     cluster_spawn(&cluster, 2);
     (void)cluster_await_leader(&cluster);
     check(start_writer());
@@ -165,7 +200,7 @@ static void leave_alone(unsigned leader)
     each_other(leader, cluster_spawn);
 }
 
-static void die_running(const struct crash_step *step, bool leads)
+static void die_running(const struct crash_step *step, bool leads, bool cut)
 {
     unsigned at = leads || (step->where & STEP_CUT) ? cluster_await_leader(&cluster)
                                                     : cluster_follower(&cluster);
@@ -181,7 +216,8 @@ static void die_running(const struct crash_step *step, bool leads)
     await_writes(writer);
 
     spawn_armed(at, step->name);
-    bool hard = strncmp(step->name, "hard.", 5) == 0;
+    bool hard =
+        strncmp(step->name, "hard.", 5) == 0 || strcmp(step->name, "guard.after-write") == 0;
     uint64_t until = cluster_now_ms() + CLUSTER_DEADLINE_MS;
     uint64_t next = cluster_now_ms() + 400;
     while (!dead(at, step->name)) {
@@ -194,6 +230,9 @@ static void die_running(const struct crash_step *step, bool leads)
         }
         cluster_nap();
     }
+    if (cut) {
+        cut_power(at);
+    }
     await_writes(writer);
     cluster_spawn(&cluster, at);
     check(writer);
@@ -205,7 +244,7 @@ TEST(crash, of_a_member_at_a_step_loses_no_acknowledged_write)
     for (size_t i = 0; i < crash_steps_count; i++) {
         if (wanted(&crash_steps[i]) &&
             (crash_steps[i].where & (STEP_NEW | STEP_RARE)) == STEP_NEW) {
-            die_new(&crash_steps[i]);
+            die_new(&crash_steps[i], i % 4 < 2);
             steps++;
         }
     }
@@ -216,8 +255,10 @@ TEST(crash, of_a_member_at_a_step_loses_no_acknowledged_write)
     for (size_t i = 0; i < crash_steps_count; i++) {
         if (wanted(&crash_steps[i]) && !(crash_steps[i].where & (STEP_NEW | STEP_RARE))) {
             uint64_t begun = cluster_now_ms();
-            die_running(&crash_steps[i], i % 2 == 0);
-            printf("%s: %u ms\n", crash_steps[i].name, (unsigned)(cluster_now_ms() - begun));
+            bool cut = i % 4 < 2;
+            die_running(&crash_steps[i], i % 2 == 0, cut);
+            printf("%s%s: %u ms\n", crash_steps[i].name, cut ? ", power cut" : "",
+                   (unsigned)(cluster_now_ms() - begun));
             steps++;
         }
     }

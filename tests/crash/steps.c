@@ -46,6 +46,12 @@ const struct crash_step crash_steps[] = {
     /* the state of lockstep-kv: layer.c, store_rocksdb.c */
     {"owner.written", STEP_NEW | STEP_STATE | STEP_ONCE, NULL},
     {"owner.flushed", STEP_NEW | STEP_STATE | STEP_ONCE, NULL},
+    /* lockstep-kv as a program: main.c, owner.c */
+    {"data.made", STEP_NEW | STEP_ONCE, NULL},
+    {"data.synced", STEP_NEW | STEP_ONCE, NULL},
+    {"note.written", STEP_NEW | STEP_ONCE, NULL},
+    {"note.renamed", STEP_NEW | STEP_ONCE, NULL},
+    {"note.synced", STEP_NEW | STEP_ONCE, NULL},
     {"layer.begin", STEP_STATE, NULL},
     {"layer.file", STEP_STATE, NULL},
     {"layer.ingested", STEP_STATE, NULL},

@@ -7,6 +7,7 @@
  * LS_CRASHES=1 takes every step that a member comes by (steps.c), else a few; LS_STEP=<part of a
  * name> only some.
  */
+#include "../fault/tree.h"
 #include "cluster.h"
 #include "steps.h"
 
@@ -49,6 +50,7 @@ static void spawn_armed(unsigned at, const char *step)
     struct member *member = &cluster.members[at];
     place(at, "disk", disk);
     place(at, "shadow", shadow);
+    tree_remove(shadow);
     (void)snprintf(lines[0], sizeof lines[0], "LS_CRASH_AT=%s:1", step);
     (void)snprintf(lines[1], sizeof lines[1], "LD_PRELOAD=%s", LS_POWERCUT);
     (void)snprintf(lines[2], sizeof lines[2], "LS_POWERCUT_DIRECTORY=%s", disk);

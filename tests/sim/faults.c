@@ -153,9 +153,8 @@ static void transferred(void *arg, const struct ls_outcome *outcome)
     sim_mix(arg, (uint64_t)outcome->status);
 }
 
-static bool transfer(struct world *world)
+static bool transfer(struct world *world, uint32_t at, uint32_t to)
 {
-    uint32_t at = pick(world), to = pick(world);
     struct sim_member *member = &world->members[at];
     if (member->group == NULL || member->paused || at == to) {
         return false;
@@ -164,6 +163,46 @@ static bool transfer(struct world *world)
         ls_group_transfer(member->group, world->members[to].name, NULL, transferred, world);
     sim_member_after(member);
     return status == LS_OK;
+}
+
+static bool transfer_any(struct world *world)
+{
+    uint32_t at = pick(world);
+    return transfer(world, at, pick(world));
+}
+
+/* The member that leads the newest term; count: none does. */
+static uint32_t leader_of(struct world *world)
+{
+    uint32_t leader = world->count;
+    ls_term term = 0;
+    for (uint32_t i = 0; i < world->count; i++) {
+        if (world->members[i].group != NULL) {
+            struct ls_group_status status;
+            ls_group_status(world->members[i].group, &status);
+            if (status.core.role == LS_ROLE_LEADER && status.core.term > term) {
+                term = status.core.term;
+                leader = i;
+            }
+        }
+    }
+    return leader;
+}
+
+/* A leader that is heard but hears nothing, and while it is so hands over: it learns of its
+ * successor late. */
+static bool deaf_leader(struct world *world)
+{
+    uint32_t leader = leader_of(world), to = pick(world);
+    if (leader == world->count) {
+        return false;
+    }
+    uint32_t others = ((1u << world->count) - 1u) & ~(1u << leader);
+    bool any = partition(world, SIM_FAULT_ONE_WAY, others, true);
+    if (transfer(world, leader, to)) {
+        world->injected[SIM_FAULT_TRANSFER]++;
+    }
+    return any;
 }
 
 static bool inject(struct world *world, enum sim_fault fault)
@@ -183,6 +222,9 @@ static bool inject(struct world *world, enum sim_fault fault)
     case SIM_FAULT_ISOLATE:
         return partition(world, fault, 1u << pick(world), false);
     case SIM_FAULT_ONE_WAY:
+        if (sim_random_percent(&world->random, 50)) {
+            return deaf_leader(world);
+        }
         return partition(world, fault, (uint32_t)sim_random_in(&world->random, 1, all), true);
     case SIM_FAULT_PAUSE:
         return pause_member(world);
@@ -192,7 +234,7 @@ static bool inject(struct world *world, enum sim_fault fault)
     case SIM_FAULT_BAD_DISK:
         return bad_disk(world);
     case SIM_FAULT_TRANSFER:
-        return transfer(world);
+        return transfer_any(world);
     case SIM_FAULT_CLOCK_RATE:
     case SIM_FAULT_LONG_DELAY:
     case SIM_FAULTS:

@@ -324,6 +324,12 @@ void sim_member_pause(struct sim_member *member, bool paused)
     sim_note(member->world, "%s: %s", member->name, paused ? "stands still" : "goes on");
     if (!paused) {
         sim_client_resume(member->world, member->at);
+        if (member->timer_due) { /* timers and sockets are served in any order */
+            member->timer_due = false;
+            sim_push(member->world,
+                     member->world->now_us + sim_random_in(&member->world->random, 0, 3000),
+                     SIM_TIMER, member->at, 0, member->armed);
+        }
         sim_push(member->world, member->world->now_us, SIM_TURN, member->at, 0, member->life);
         sim_network_wake(member->world, member->at);
         sim_member_after(member);

@@ -37,9 +37,7 @@ done
 if [ "${#sources[@]}" = 0 ]; then
     exit 0
 fi
-if [ ! -e build/dev/compile_commands.json ]; then
-    cmake --preset dev >/dev/null
-fi
+cmake --preset dev >/dev/null # also when there is a build: its commands may be older than the lists
 echo "clang-tidy: ${#sources[@]} files"
 start=$SECONDS
 # clang knows other warnings than gcc, whose flags these are

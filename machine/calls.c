@@ -623,7 +623,7 @@ static void finish_all(struct ls_group *group, struct ls__list *list, enum ls_st
 
 void ls__calls_deposed(struct ls_group *group)
 {
-    finish_all(group, &group->calls.proposed, LS_ERR_UNKNOWN);
+    finish_all(group, &group->calls.proposed, LS_MUTANT(K1) ? LS_ERR_NO_LEADER : LS_ERR_UNKNOWN);
 }
 
 void ls__calls_peer_down(struct ls_group *group, const struct ls_peer_id *peer)
@@ -632,7 +632,8 @@ void ls__calls_peer_down(struct ls_group *group, const struct ls_peer_id *peer)
     for (struct ls__call *call = group->calls.forwarded.first; call != NULL; call = next) {
         next = call->next;
         if (ls_peer_id_equal(&call->peer, peer)) {
-            ls__call_finish(group, call, LS_ERR_UNKNOWN);
+            LS_MUTANT(K4) ? call_requeue(group, call, LS_ERR_NO_LEADER)
+                          : ls__call_finish(group, call, LS_ERR_UNKNOWN);
         }
     }
 }
@@ -642,7 +643,7 @@ void ls__calls_peer_down(struct ls_group *group, const struct ls_peer_id *peer)
 static enum ls_status expired_status(const struct ls_group *group, const struct ls__call *call)
 {
     if (call->list == &group->calls.proposed || call->list == &group->calls.forwarded) {
-        return LS_ERR_UNKNOWN;
+        return LS_MUTANT(K1_DEADLINE) ? LS_ERR_TIMEOUT : LS_ERR_UNKNOWN;
     }
     if (call->list == &group->calls.queued) {
         return call->status == LS_ERR_BUSY ? LS_ERR_BUSY : LS_ERR_NO_LEADER;
@@ -653,7 +654,7 @@ static enum ls_status expired_status(const struct ls_group *group, const struct 
 void ls__calls_expire(struct ls_group *group, uint64_t now_us)
 {
     struct ls__calls *calls = &group->calls;
-    if (now_us < calls->deadline_us) {
+    if (now_us < calls->deadline_us || LS_MUTANT(K11)) {
         return;
     }
     calls->deadline_us = UINT64_MAX;

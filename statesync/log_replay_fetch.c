@@ -378,7 +378,7 @@ void ls__replay_fetch(struct ls__replay_session *session, uint64_t now)
         wait_for_others = wait_for_others || undecided(session, peers[i], now);
         give_ranges(session, peers[i], false, now);
     }
-    if (leader != NULL && !wait_for_others) {
+    if (leader != NULL && (!wait_for_others || LS_MUTANT(LEADER_LAST))) {
         give_ranges(session, leader, true, now);
     }
 }

@@ -100,7 +100,7 @@ static void held(const struct provider *provider, struct ls__replay_message *ans
     const struct ls_sync_context *base = &provider->context.base;
     ls_index commit = base->committed(base->self).index;
     base->log_bounds(base->self, &answer->held_first, &answer->held_last);
-    answer->held_last = commit < answer->held_last ? commit : answer->held_last;
+    answer->held_last = commit < answer->held_last && !LS_MUTANT(Y1) ? commit : answer->held_last;
 }
 
 static enum ls_status answer_availability(struct provider *provider, const struct ls_peer_id *to,
@@ -296,7 +296,7 @@ static ls_index provider_safe_to_prune_prefix(void *self)
     uint64_t now = now_of(provider);
     for (size_t i = 0; i < LS_MEMBERS_MAX; i++) {
         const struct client *client = &provider->clients[i];
-        if (client->lease_us > now && client->need - 1 < safe) {
+        if (client->lease_us > now && client->need - 1 < safe && !LS_MUTANT(S7_LEASE)) {
             safe = client->need - 1;
         }
     }

@@ -279,7 +279,7 @@ void ls_supervisor_progress(const struct ls_supervisor *supervisor, struct ls_sy
 static void count_failure(struct ls_supervisor *supervisor, struct ls__hosted *hosted,
                           const char *reason)
 {
-    supervisor->failures++;
+    supervisor->failures += !LS_MUTANT(Y16);
     hosted->failures++;
     uint32_t exponent = supervisor->failures < LS_SYNC_BACKOFF_EXPONENT_MAX
                             ? supervisor->failures
@@ -287,7 +287,7 @@ static void count_failure(struct ls_supervisor *supervisor, struct ls__hosted *h
     uint64_t wait_us = larger(1000000ull << exponent, supervisor->retry_min_us);
     supervisor->not_before_us = now_us(supervisor) + wait_us;
     supervisor->shown.reason = reason;
-    if (hosted->failures >= LS_SYNC_FAILURES_MAX) {
+    if (hosted->failures >= LS_SYNC_FAILURES_MAX && !LS_MUTANT(Y4)) {
         hosted->failures = 0;
         supervisor->preferred = (hosted->side.tag + 1) % supervisor->hosted_count;
     }

@@ -84,7 +84,7 @@ static enum ls_status take_lock(struct ls__directory *directory, struct ls_error
     }
     LS__CRASH("lock.made");
     char text[32] = {0};
-    if (flock(directory->lock, LOCK_EX | LOCK_NB) != 0) {
+    if (flock(directory->lock, LOCK_EX | LOCK_NB) != 0 && !LS_MUTANT(F14)) {
         if (errno != EWOULDBLOCK) {
             return failed(error, "lock");
         }

@@ -90,7 +90,7 @@ enum ls_status ls__guard_decode(struct ls_span file, const struct ls_group_id *i
     } else if (second != LS_OK) {
         *out = slots[0];
     } else {
-        *out = slots[0].sequence > slots[1].sequence ? slots[0] : slots[1];
+        *out = slots[0].sequence > slots[1].sequence || LS_MUTANT(F7) ? slots[0] : slots[1];
     }
     return LS_OK;
 }

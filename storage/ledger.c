@@ -418,7 +418,8 @@ enum ls_status ls__ledger_prune(struct ls__ledger *ledger, ls_index upto,
 
 bool ls__guard_before(struct ls__guard *guard, const struct ls__outcome *outcome)
 {
-    if (guard->unknown || !outcome->lowered || outcome->lowest.at.index >= guard->last.at.index) {
+    if (LS_MUTANT(F4_LOWER) || guard->unknown || !outcome->lowered ||
+        outcome->lowest.at.index >= guard->last.at.index) {
         return false;
     }
     guard->last = outcome->lowest;
@@ -429,7 +430,8 @@ bool ls__guard_before(struct ls__guard *guard, const struct ls__outcome *outcome
 bool ls__guard_after(struct ls__guard *guard, const struct ls__outcome *outcome, bool *dirty)
 {
     bool now = false;
-    if (outcome->hard_changed && ls__hard_behind(&guard->hard, &outcome->hard)) {
+    if (outcome->hard_changed && ls__hard_behind(&guard->hard, &outcome->hard) &&
+        !LS_MUTANT(E3_GUARD)) {
         guard->hard = outcome->hard;
         now = true;
     }

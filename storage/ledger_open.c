@@ -184,7 +184,7 @@ static void judge(const struct ls__ledger *ledger, char *text, size_t capacity)
                            "^%" PRIu64 ": what was acknowledged is not known",
                            ledger->name, last.term, last.index);
         }
-    } else if (last.index < guard->last.at.index) {
+    } else if (last.index < guard->last.at.index && !LS_MUTANT(F4)) {
         (void)snprintf(text, capacity,
                        "the log of group %s ends at %" PRIu64 "^%" PRIu64 " but %" PRIu64
                        "^%" PRIu64 " was durable: it lost acknowledged entries",
@@ -202,7 +202,7 @@ static void judge(const struct ls__ledger *ledger, char *text, size_t capacity)
                        " but a promise in term %" PRIu64
                        " was durable: it lost acknowledged writes",
                        ledger->name, ledger->hard.term, guard->hard.term);
-    } else if (guard->unknown) {
+    } else if (guard->unknown && !LS_MUTANT(F4_RESTART)) {
         (void)snprintf(text, capacity,
                        "the log of group %s lost acknowledged entries before and has not reached "
                        "%" PRIu64 "^%" PRIu64 " again",
@@ -225,7 +225,7 @@ enum ls_status ls__ledger_finish(struct ls__ledger *ledger,
     judge(ledger, state->tail_text, sizeof state->tail_text);
     bool unknown = state->tail_text[0] != '\0';
     /* the guard's promise holds even if the log forgot it, and what was found is promised now */
-    if (!ls__hard_behind(&ledger->hard, &guard->hard)) {
+    if (!ls__hard_behind(&ledger->hard, &guard->hard) || LS_MUTANT(F4_VOTE)) {
         guard->hard = ledger->hard;
     }
     if (!ledger->guard_found || !unknown) {

@@ -8,19 +8,20 @@
 # The unmutated programs run first, with the same seed, and must pass. A mutant is caught by a check of the
 # random worlds, by a line of a scenario script (a golden that differs is no check), or by a suite that
 # its line names; an assertion inside the function it changed does not count. One that survives, or
-# that hangs the program beyond LS_MUTANT_SECONDS (60), fails the run.
+# that hangs the program beyond LS_MUTANT_SECONDS (20), fails the run.
 #
 #   --quick   three of them, one for each way of being caught
 #   --all     goes on after the first check that caught it, and names every kind
 #
-# LS_TEST_SEED (1), LS_ROUNDS (20000) are those of scenario_random.
+# LS_TEST_SEED (1), LS_ROUNDS (4000) are those of scenario_random; LS_MUTANT_SEEDS (60) worlds are simulated
+# with the whole stack where a line names lockstep-sim.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 build=${LS_MUTANT_BUILD:-$root/build/dev}
 list=tests/mutants/list.txt
-export LS_TEST_SEED=${LS_TEST_SEED:-1} LS_ROUNDS=${LS_ROUNDS:-20000}
-limit=${LS_MUTANT_SECONDS:-60}
+export LS_TEST_SEED=${LS_TEST_SEED:-1} LS_ROUNDS=${LS_ROUNDS:-4000}
+limit=${LS_MUTANT_SECONDS:-20} simulated=${LS_MUTANT_SEEDS:-60}
 
 all="" quick=""
 while [ $# -gt 0 ]; do
@@ -74,6 +75,7 @@ mapfile -t programs < <({
 failed() {
     local status=0
     timeout "$limit" "$@" >"$out/log" 2>&1 </dev/null || status=$?
+    [ $status != 124 ] || echo "FAILED: no end within $limit s" >>"$out/log"
     [ $status != 0 ]
 }
 
@@ -93,10 +95,10 @@ why() {
         return 0
     fi
     grep -q 'the trace differs' "$out/log" && return 1
-    text=$(grep -m1 -E '(seed [0-9]+ at|\.txt:[0-9]+:)' "$out/log" || true)
+    text=$(grep -v ': clean; events' "$out/log" | grep -m1 -E '(seed [0-9]+ at|\.txt:[0-9]+:|^seed [0-9]+: .*; events)' || true)
     [ -n "$text" ] || text=$(grep -m1 -E '^\[  FAILED  \] [a-z_]+:' "$out/log" || true)
     [ -n "$text" ] || text=$(grep -m1 -E 'FAILED|rror|Sanitizer' "$out/log" || echo "exit by a signal or without words")
-    sed -E 's/^\[  *[A-Z]* *\] *-*//; s#.*/([a-z0-9_]+\.txt:)#\1#' <<<"$text"
+    sed -E 's/; events .*//; s/^\[  *[A-Z]* *\] *-*//; s#.*/([a-z0-9_]+\.txt:)#\1#' <<<"$text"
 }
 
 # functions_of <id> <file>: first and last line of each function with the mark
@@ -117,9 +119,9 @@ compile_mutant() {
         object=CMakeFiles/ls_${source%%/*}.dir/$source.o
         command=$(ninja -C "$build" -t commands "$object" | tail -1)
         command=${command/ -MD -MT $object -MF $object.d/}
-        command=${command/-o $object/-o $out/$(basename "$source").o -DLS_MUTANT_$id=1 -include $root/tests/mutants/mutant.h}
+        command=${command/-o $object/-o $out/${source//\//.}.o -DLS_MUTANT_$id=1 -include $root/tests/mutants/mutant.h}
         (cd "$build" && eval "$command") || { echo "mutant $id does not compile" >&2; exit 2; }
-        objects+=("$out/$(basename "$source").o")
+        objects+=("$out/${source//\//.}.o")
     done
 }
 
@@ -133,12 +135,13 @@ link_mutant() {
 
 # catches <folder of programs> <suites>: the ways in which it is noticed, one line each
 catches() {
-    local at=$1 script suite reason
-    if failed "$at/scenario_random" && reason=$(why); then
+    local at=$1 script suite reason arguments
+    if [ -n "$core" ] && failed "$at/scenario_random" && reason=$(why); then
         echo "random: $reason"
         [ -n "$all" ] || return 0
     fi
     for script in tests/scenario/[a-z]*.txt; do
+        [ -n "$core" ] || break # they hold no more than cores
         case $script in *CMakeLists.txt) continue ;; esac
         if failed "$at/scenario" "$script" && reason=$(why); then
             echo "script: $reason"
@@ -150,7 +153,10 @@ catches() {
         if [ "$at" = "$out" ]; then
             link_mutant "$suite"
         fi
-        if failed "$at/$suite" && reason=$(why); then
+        arguments=()
+        [ "$suite" != lockstep-sim ] ||
+            arguments=(--seed "$LS_TEST_SEED" --count "$simulated" --seconds 10 --all-faults)
+        if failed "$at/$suite" "${arguments[@]}" && reason=$(why); then
             echo "suite $suite: $reason"
             [ -n "$all" ] || return 0
         fi
@@ -158,6 +164,7 @@ catches() {
 }
 
 : >"$out/functions"
+core=yes
 twin=$(all=yes catches "$build/bin" "$(for id in "${ids[@]}"; do grep "^$id|" "$out/list" | cut -d'|' -f2; done | tr ' ' '\n' | sort -u | tr '\n' ' ')")
 if [ -n "$twin" ]; then
     echo "the unmutated build fails, so nothing can be said of mutants: $twin" >&2
@@ -170,8 +177,12 @@ for id in "${ids[@]}"; do
     IFS='|' read -r _ suites what < <(grep "^$id|" "$out/list")
     start=$(date +%s%N)
     compile_mutant "$id"
-    link_mutant scenario
-    link_mutant scenario_random
+    core=""
+    if [[ ${objects[*]} == */consensus.* ]]; then
+        core=yes
+        link_mutant scenario
+        link_mutant scenario_random
+    fi
     caught=$(catches "$out" "$suites")
     seconds=$(awk -v ns=$(($(date +%s%N) - start)) 'BEGIN { printf "%.1f", ns / 1e9 }')
     if [ -z "$caught" ]; then

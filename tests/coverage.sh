@@ -19,7 +19,7 @@ case ${1:-} in
 esac
 
 build=build/coverage
-suites='^(unit_(consensus|statesync)_|paper_|scenario_|model_|fuzz_(core|log_replay|supervisor)$|conformance_statesync_)'
+suites='^(unit_(consensus|statesync)_|paper_|scenario_|model_|fuzz_(core|core_messages|log_replay|supervisor)$|conformance_statesync_)'
 
 tools/packages.sh build test
 mkdir -p "$build"

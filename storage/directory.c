@@ -58,16 +58,17 @@ static bool make_path(const char *path)
         if (made) {
             LS__CRASH("directory.made");
         }
-        if (!made && (i < length || errno == EROFS)) {
+        if (!made && errno == EROFS) {
             continue;
         }
+        /* also a name that was there: who made it may have died before its sync */
         char *slash = strrchr(part, '/');
         if (slash == NULL) {
             (void)strcpy(part, ".");
         } else {
             slash[slash == part ? 1 : 0] = '\0';
         }
-        if (!sync_path(part) && (made || errno != EACCES)) {
+        if (!sync_path(part) && (made || (i == length && errno != EACCES))) {
             return false;
         }
         LS__CRASH("directory.synced");

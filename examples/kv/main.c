@@ -97,7 +97,10 @@ static enum ls_status directory_make(const char *path, const char *name, char ou
         if (made) {
             KV_CRASH("data.made");
         }
-        if ((!made && errno != EEXIST) || (made && !name_sync(out))) {
+        bool failed = !made && errno != EEXIST;
+        /* also a name that was there: who made it may have died before its sync */
+        bool synced = !failed && name_sync(out);
+        if (failed || (made && !synced)) {
             return ls_error_set(error, LS_ERR_IO, "make directory %s: %s", out, strerror(errno));
         }
         if (made) {

@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -73,12 +74,12 @@ const char *test_memory_directory(void)
 
 uint64_t test_seed(void)
 {
-    uint64_t seed = 0;
+    uint64_t seed = 1;
     const char *given = getenv("LS_TEST_SEED");
-    if (given != NULL) {
-        seed = strtoull(given, NULL, 0);
-    } else {
+    if (given != NULL && strcmp(given, "random") == 0) {
         assert_int_equal(getrandom(&seed, sizeof seed, 0), sizeof seed);
+    } else if (given != NULL) {
+        seed = strtoull(given, NULL, 0);
     }
     printf("seed: LS_TEST_SEED=%" PRIu64 "\n", seed);
     (void)fflush(stdout);

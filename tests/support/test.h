@@ -43,7 +43,7 @@ const char *test_directory(void);
 /** The same on a file system in memory, if there is one: where syncing is not what is tested. */
 const char *test_memory_directory(void);
 
-/** A random test's seed: LS_TEST_SEED if set, else fresh; printed. */
+/** A random test's seed, printed: LS_TEST_SEED if set ("random": a fresh one), else 1. */
 uint64_t test_seed(void);
 
 /** A port on 127.0.0.1 that was free a moment ago. */

@@ -203,6 +203,13 @@ static void reopen(struct store *store)
     look(store);
 }
 
+/* As many of `count` entries from `from` on as the model has places for. */
+static uint32_t fitting(ls_index from, uint32_t count)
+{
+    ls_index places = ENTRIES_MAX + 1 - from;
+    return count < places ? count : (uint32_t)places;
+}
+
 static void one_step(struct store *store)
 {
     uint32_t count = 1 + below(200);
@@ -210,7 +217,8 @@ static void one_step(struct store *store)
     switch (below(10)) {
     case 0:
         if (held > 0) {
-            stage(store, true, model.anchor + 1 + below(held), below(2) * count % 100);
+            ls_index from = model.anchor + 1 + below(held);
+            stage(store, true, from, fitting(from, below(2) * count % 100));
         }
         break;
     case 1:
@@ -231,7 +239,8 @@ static void one_step(struct store *store)
         look(store);
         break;
     default:
-        if (model.last + count < ENTRIES_MAX) {
+        count = fitting(model.last + 1, count);
+        if (count > 0) {
             stage(store, false, model.last + 1, count);
         }
     }

@@ -20,6 +20,8 @@
 #define FORWARD_MARGIN_US 20000u
 /* after a leader sent a call back, nothing is forwarded for so long: it may send all back */
 #define FORWARD_PAUSE_US 10000u
+/* a former leader's answers may still be under way for so long; one that froze never answers */
+#define FORMER_LEADER_US 200000u
 
 /* ---- lists ---- */
 
@@ -624,6 +626,17 @@ static void finish_all(struct ls_group *group, struct ls__list *list, enum ls_st
 void ls__calls_deposed(struct ls_group *group)
 {
     finish_all(group, &group->calls.proposed, LS_MUTANT(K1) ? LS_ERR_NO_LEADER : LS_ERR_UNKNOWN);
+}
+
+void ls__calls_leader_changed(struct ls_group *group)
+{
+    uint64_t until_us = ls__now(group->node) + FORMER_LEADER_US;
+    group->calls.forward_us = 0;
+    for (struct ls__call *call = group->calls.forwarded.first; call != NULL; call = call->next) {
+        if (!ls_peer_id_equal(&call->peer, &group->leader) && call->deadline_us > until_us) {
+            call_deadline(group, call, FORMER_LEADER_US / 1000u);
+        }
+    }
 }
 
 void ls__calls_peer_down(struct ls_group *group, const struct ls_peer_id *peer)

@@ -199,13 +199,15 @@ static void absorb_role(struct ls_group *group, const struct ls_ready *ready)
     if (ready->role == LS_ROLE_CANDIDATE && group->role != LS_ROLE_CANDIDATE) {
         group->elections++;
     }
-    if (!ls_peer_id_is_zero(&ready->leader) && !ls_peer_id_equal(&ready->leader, &group->leader)) {
-        group->leader_changes++;
-        group->calls.forward_us = 0;
-    }
+    bool changed =
+        !ls_peer_id_is_zero(&ready->leader) && !ls_peer_id_equal(&ready->leader, &group->leader);
     group->role = ready->role;
     group->term = ready->term;
     group->leader = ready->leader;
+    if (changed) {
+        group->leader_changes++;
+        ls__calls_leader_changed(group);
+    }
     if (deposed) {
         ls__calls_deposed(group);
     }

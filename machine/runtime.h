@@ -196,6 +196,8 @@ void ls__calls_answer(struct ls_group *group);
 void ls__calls_expire(struct ls_group *group, uint64_t now_us);
 /** This member stopped leading: what it proposed ends as unknown. */
 void ls__calls_deposed(struct ls_group *group);
+/** Another member leads: what went to the former one is given a moment to be answered. */
+void ls__calls_leader_changed(struct ls_group *group);
 void ls__calls_peer_down(struct ls_group *group, const struct ls_peer_id *peer);
 void ls__calls_forward(struct ls_group *group, const struct ls_peer_id *from,
                        const struct ls_forward *forward);

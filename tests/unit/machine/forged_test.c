@@ -31,6 +31,7 @@ struct impostor {
     uint64_t read_token;
     uint32_t reads_count;
     ls_index acknowledged;
+    ls_term vote_term; /* the member asked for our vote in it; 0: never */
 };
 
 static const char *on_receive(void *self, const struct ls_group_id *group,
@@ -50,6 +51,8 @@ static const char *on_receive(void *self, const struct ls_group_id *group,
     } else if (frame.kind == LS_WIRE_CORE && frame.as.core.kind == LS_MESSAGE_READ_INDEX) {
         impostor->read_token = frame.as.core.as.read_index.token;
         impostor->reads_count++;
+    } else if (frame.kind == LS_WIRE_CORE && frame.as.core.kind == LS_MESSAGE_VOTE) {
+        impostor->vote_term = frame.as.core.term;
     } else if (frame.kind == LS_WIRE_CORE && frame.as.core.kind == LS_MESSAGE_APPEND_REPLY) {
         assert_true(frame.as.core.as.append_reply.accepted);
         impostor->acknowledged = frame.as.core.as.append_reply.match;
@@ -396,6 +399,33 @@ TEST(forged, calls_under_way_end_as_unknown_when_the_link_breaks)
     assert_int_equal(executed.status, LS_ERR_UNKNOWN);
     assert_int_equal(fed.status, LS_ERR_UNKNOWN);
     assert_int_equal(transferred.status, LS_ERR_UNKNOWN);
+    assert_int_equal(in_flight(impostor), 0);
+    end(impostor);
+}
+
+static bool has_asked_for_a_vote(struct trio *trio, void *arg)
+{
+    (void)trio;
+    return ((struct impostor *)arg)->vote_term != 0;
+}
+
+/* The former leader froze: it neither answers nor loses its link. */
+TEST(forged, calls_under_way_to_a_former_leader_end_as_unknown)
+{
+    struct impostor *impostor = begin();
+    struct trio_outcome outcome;
+    execute(impostor, 3600000, &outcome);
+    (void)await_forward(impostor, 1);
+    struct ls_wire_frame frame = {.kind = LS_WIRE_CORE,
+                                  .as.core = {.kind = LS_MESSAGE_TIMEOUT_NOW, .term = 1}};
+    say(impostor, &frame);
+    trio_until(&impostor->trio, has_asked_for_a_vote, impostor);
+    frame.as.core = (struct ls_message){.kind = LS_MESSAGE_VOTE_REPLY,
+                                        .term = impostor->vote_term,
+                                        .as.vote_reply = {.granted = true, .transfer = true}};
+    say(impostor, &frame);
+    trio_wait(&impostor->trio, &outcome);
+    assert_int_equal(outcome.status, LS_ERR_UNKNOWN);
     assert_int_equal(in_flight(impostor), 0);
     end(impostor);
 }

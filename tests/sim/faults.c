@@ -272,18 +272,18 @@ bool sim_fault_owed(const struct world *world, enum sim_fault fault)
     return (world->fault_mask >> (uint32_t)fault & 1u) != 0 && world->injected[fault] == 0;
 }
 
-/* One of the enabled kinds; half of the time one that has not been there yet. */
+/* One of the enabled kinds, SIM_FAULTS if none is; half of the time one that is owed. */
 static enum sim_fault choose(struct world *world)
 {
     bool owed = sim_random_percent(&world->random, 50);
     uint32_t from = (uint32_t)sim_random_in(&world->random, 0, SIM_FAULT_TRANSFER);
-    uint32_t found = SIM_FAULT_CRASH; /* always enabled */
+    uint32_t found = SIM_FAULTS;
     for (uint32_t i = 0; i <= SIM_FAULT_TRANSFER; i++) {
         uint32_t fault = (from + i) % (SIM_FAULT_TRANSFER + 1u);
         if (owed && sim_fault_owed(world, (enum sim_fault)fault)) {
             return (enum sim_fault)fault;
         }
-        if (found == SIM_FAULT_CRASH && (world->fault_mask >> fault & 1u) != 0) {
+        if (found == SIM_FAULTS && (world->fault_mask >> fault & 1u) != 0) {
             found = fault;
         }
     }
@@ -300,6 +300,9 @@ void sim_fault_event(struct world *world, const struct sim_event *event)
         return;
     }
     enum sim_fault fault = choose(world);
+    if (fault == SIM_FAULTS) {
+        return; /* only conditions of the whole run */
+    }
     sim_mix(world, (uint64_t)fault);
     sim_note(world, "fault: %s", names[fault]);
     world->injected[fault] += inject(world, fault) ? 1u : 0u;

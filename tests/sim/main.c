@@ -1,397 +1,161 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * lockstep-sim: runs seeds. Each is a world of its own: some seconds of virtual time with clients
- * and faults, then all faults end, and the group must converge, serve and hold all that it
- * acknowledged.
- */
+/* lockstep-sim: the command line. Runs seeds one after the other, up to the first that fails. */
 #include "world.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-/* virtual time in which a healed group must serve again: elections, reconnects, catch-up */
-#define CONVERGE_US 60000000u
-/* how often the time with faults is prolonged until each kind has struck */
-#define OWED_PARTS_MAX   20u
-#define PROBE_ROUNDS_MAX 5u
-
-void sim_fail(struct world *world, const char *format, ...)
-{
-    if (world->failed) {
-        return; /* the first one is the reason */
-    }
-    world->failed = true;
-    va_list list;
-    va_start(list, format);
-    (void)vsnprintf(world->text, sizeof world->text, format, list);
-    va_end(list);
-}
-
-void sim_note(const struct world *world, const char *format, ...)
-{
-    if (!world->options.trace) {
-        return;
-    }
-    (void)printf("%9.3f ms  ", (double)world->now_us / 1000.0);
-    va_list list;
-    va_start(list, format);
-    (void)vprintf(format, list);
-    va_end(list);
-    (void)printf("\n");
-}
-
-void sim_mix(struct world *world, uint64_t word)
-{
-    uint64_t hash = (world->hash ^ word) * 0x9fb21c651e98df25u;
-    world->hash = hash ^ (hash >> 32);
-}
-
-void sim_mix_bytes(struct world *world, const void *bytes, size_t count)
-{
-    const uint8_t *at = bytes;
-    uint64_t hash = 14695981039346656037u;
-    for (size_t i = 0; i < count; i++) {
-        hash = (hash ^ at[i]) * 1099511628211u;
-    }
-    sim_mix(world, hash ^ count);
-}
-
-void sim_push(struct world *world, uint64_t at_us, enum sim_event_kind kind, uint32_t a, uint32_t b,
-              uint64_t token)
-{
-    sim_queue_push(&world->queue,
-                   &(struct sim_event){.at = at_us, .kind = kind, .a = a, .b = b, .token = token});
-}
-
-/* ---- a run ---- */
-
-static void world_open(struct world *world)
-{
-    struct sim_random *random = &world->random;
-    random->state = world->options.seed * 0x2545f4914f6cdd1du + 1;
-    world->count = (uint32_t)sim_random_in(random, 1, SIM_MEMBERS_MAX);
-    world->count = world->options.members != 0 ? world->options.members : world->count;
-    world->election_ms = (uint32_t)sim_random_in(random, 100, 1000);
-    world->heartbeat_ms = (uint32_t)sim_random_in(random, 10, world->election_ms / 3);
-    world->clients_count = (uint32_t)sim_random_in(random, 2, SIM_CLIENTS_MAX);
-    world->think_us = (uint32_t)sim_random_in(random, 500, 10000);
-    world->fault_gap_ms = (uint32_t)sim_random_in(random, 50, 1000);
-    struct sim_network *network = &world->network;
-    network->delay_min_us = (uint32_t)sim_random_in(random, 20, 1000);
-    network->delay_max_us = network->delay_min_us + (uint32_t)sim_random_in(random, 100, 10000);
-    network->tail_percent = (uint32_t)sim_random_in(random, 1, 3);
-    network->tail_us = (uint32_t)sim_random_in(random, 10000, 400000);
-    /* swarm: each run has a mix of its own, and the hard kinds are never all absent */
-    world->fault_mask = (uint32_t)sim_random_next(random);
-    world->fault_mask &= (1u << SIM_FAULTS) - 1u;
-    world->fault_mask |= 1u << SIM_FAULT_CRASH;
-    if (world->count == 1) {
-        world->fault_mask &=
-            ~(1u << SIM_FAULT_RESET | 1u << SIM_FAULT_HALVES | 1u << SIM_FAULT_ISOLATE |
-              1u << SIM_FAULT_ONE_WAY | 1u << SIM_FAULT_TRANSFER | 1u << SIM_FAULT_LONG_DELAY);
-    }
-    if ((world->fault_mask >> SIM_FAULT_LONG_DELAY & 1u) == 0) {
-        network->tail_percent = 0;
-    }
-    for (uint32_t i = 0; i < world->count && !world->failed; i++) {
-        sim_member_prepare(world, i);
-        struct sim_member *member = &world->members[i];
-        member->sync_min_us = 50;
-        member->sync_max_us = 2000;
-        if ((world->fault_mask >> SIM_FAULT_CLOCK_RATE & 1u) != 0) {
-            member->rate_permille = (int32_t)sim_random_in(random, 0, 200) - 100;
-            member->rate_permille += member->rate_permille == 0 ? 1 : 0;
-            world->injected[SIM_FAULT_CLOCK_RATE]++;
-        }
-        sim_push(world, sim_random_in(random, 0, 300000), SIM_START, i, 0, 0);
-    }
-    for (uint32_t i = 0; i < world->clients_count; i++) {
-        sim_push(world, sim_random_in(random, 0, 1000000), SIM_CLIENT, i, 0, 0);
-    }
-    sim_push(world, sim_random_in(random, 0, 3000000), SIM_FAULT, 0, 0, 0);
-}
-
-static void world_free(struct world *world)
-{
-    for (uint32_t i = 0; i < world->count; i++) {
-        sim_member_free(&world->members[i]);
-    }
-    sim_network_free(world);
-    sim_clients_free(world);
-    sim_checks_free(world);
-    sim_queue_free(&world->queue);
-}
-
-static void world_event(struct world *world, const struct sim_event *event)
-{
-    switch (event->kind) {
-    case SIM_TIMER:
-    case SIM_TURN:
-    case SIM_RELEASE:
-    case SIM_START:
-    case SIM_RESUME:
-        sim_member_event(world, event);
-        break;
-    case SIM_PUMP:
-    case SIM_CONNECT:
-    case SIM_DROP:
-    case SIM_IDLE:
-        sim_network_event(world, event);
-        break;
-    case SIM_CLIENT:
-        sim_client_event(world, event);
-        break;
-    case SIM_FAULT:
-    case SIM_HEAL:
-        sim_fault_event(world, event);
-        break;
-    }
-}
-
-/* Runs until `until_us`, or until `holds` (may be NULL). */
-static bool world_run(struct world *world, uint64_t until_us, bool (*holds)(struct world *world))
-{
-    struct sim_event event;
-    while (!world->failed && world->queue.count > 0 && world->queue.heap[0].at <= until_us) {
-        (void)sim_queue_pop(&world->queue, &event);
-        if (event.at != world->now_us) {
-            world->instant_events = 0;
-            world->now_us = event.at;
-        } else if (++world->instant_events > SIM_EVENTS_PER_INSTANT_MAX) {
-            sim_fail(world, "time stands still: a loop never sleeps");
-        }
-        world->events++;
-        sim_mix(world, event.at << 4 ^ (uint64_t)event.kind << 16 ^ event.a << 8 ^ event.b);
-        world_event(world, &event);
-        if (holds != NULL && holds(world)) {
-            return true;
-        }
-    }
-    if (!world->failed && world->now_us < until_us) {
-        world->now_us = until_us;
-    }
-    return false;
-}
-
-/* The time with faults: longer than asked for, as long as some kind of fault is still owed. */
-static void world_trouble(struct world *world)
-{
-    bool owed = true;
-    for (uint32_t part = 1; part <= OWED_PARTS_MAX && owed && !world->failed; part++) {
-        (void)world_run(world, (uint64_t)part * world->options.seconds * 1000000u, NULL);
-        owed = false;
-        for (uint32_t i = 0; i < SIM_FAULTS; i++) {
-            owed = owed || sim_fault_owed(world, (enum sim_fault)i);
-        }
-    }
-    for (uint32_t i = 0; i < SIM_FAULTS && !world->failed; i++) {
-        if (sim_fault_owed(world, (enum sim_fault)i)) {
-            sim_fail(world, "meant to inject %s and did not", sim_fault_name((enum sim_fault)i));
-        }
-    }
-}
-
-/* ---- the end ---- */
-
-/* All members run, hold the same log, applied it, and one of them serves. */
-static bool converged(struct world *world)
-{
-    uint32_t serving = 0;
-    ls_index last = 0;
-    for (uint32_t i = 0; i < world->count; i++) {
-        if (world->members[i].group == NULL) {
-            return false;
-        }
-        struct ls_group_status status;
-        ls_group_status(world->members[i].group, &status);
-        last = i == 0 ? status.core.last : last;
-        serving += status.serving ? 1u : 0u;
-        if (status.core.last != last || status.core.applied != last) {
-            return false;
-        }
-    }
-    return serving == 1;
-}
-
-static bool all_answered(struct world *world)
-{
-    for (uint64_t id = 1; id <= world->ops_made; id++) {
-        if (!world->ops[id]->fired) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool settled(struct world *world)
-{
-    return converged(world) && all_answered(world);
-}
-
-/* How many members do a write that is asked of them. A link that broke before the faults ended may
- * be noticed only now, and costs the call on its way. */
-static uint32_t probe_all(struct world *world)
-{
-    uint32_t served = 0;
-    for (uint32_t i = 0; i < world->count; i++) {
-        (void)sim_probe(world, i);
-    }
-    if (!world_run(world, world->now_us + CONVERGE_US, settled)) {
-        sim_fail(world, "calls after the last fault do not end");
-    }
-    for (uint32_t i = 0; i < world->count; i++) {
-        served += world->ops[world->ops_made - i]->status == LS_OK ? 1u : 0u;
-    }
-    return served;
-}
-
-static void world_finish(struct world *world)
-{
-    uint64_t until_us = world->now_us + CONVERGE_US;
-    sim_faults_end(world);
-    if (!world_run(world, until_us, settled)) {
-        sim_fail(world, "no convergence in %u virtual seconds after the last fault",
-                 CONVERGE_US / 1000000u);
-        return;
-    }
-    uint32_t served = 0;
-    for (uint32_t i = 0; i < PROBE_ROUNDS_MAX && served != world->count && !world->failed; i++) {
-        served = probe_all(world);
-    }
-    if (served != world->count) {
-        sim_fail(world, "only %u of %u members serve after the last fault", served, world->count);
-    }
-    for (uint32_t i = 0; i < world->count && !world->failed; i++) {
-        if (world->members[i].machine.applied != world->checks.last) {
-            sim_fail(world, "member %s applied up to %llu of %llu", world->members[i].name,
-                     (unsigned long long)world->members[i].machine.applied,
-                     (unsigned long long)world->checks.last);
-        }
-    }
-}
-
-static void print_options(const struct world *world)
-{
-    (void)printf("seed %" PRIu64 ": members %u, virtual seconds %u, election %u ms, heartbeat %u "
-                 "ms, delay %u-%u us, clients %u, fault gap %u ms, faults",
-                 world->options.seed, world->count, world->options.seconds, world->election_ms,
-                 world->heartbeat_ms, world->network.delay_min_us, world->network.delay_max_us,
-                 world->clients_count, world->fault_gap_ms);
-    for (uint32_t i = 0; i < SIM_FAULTS; i++) {
-        if ((world->fault_mask >> i & 1u) != 0) {
-            (void)printf(" %s", sim_fault_name((enum sim_fault)i));
-        }
-    }
-    (void)printf("\n");
-    (void)fflush(stdout);
-}
-
-static void print_outcome(const struct world *world)
-{
-    (void)printf("seed %" PRIu64 ": %s; events %" PRIu64 ", messages %" PRIu64 ", sessions %" PRIu64
-                 ", leaders %" PRIu64 ", log %" PRIu64 ", operations %" PRIu64 " (ok %" PRIu64
-                 ", unknown %" PRIu64 ", nothing done %" PRIu64 "), faults",
-                 world->options.seed, world->failed ? world->text : "clean", world->events,
-                 world->network.messages, world->network.sessions, world->checks.leader_changes,
-                 world->checks.last, world->ops_made, world->acknowledged, world->unknown,
-                 world->refused);
-    for (uint32_t i = 0; i < SIM_FAULTS; i++) {
-        if (world->injected[i] > 0) {
-            (void)printf(" %s %" PRIu64, sim_fault_name((enum sim_fault)i), world->injected[i]);
-        }
-    }
-    (void)printf("\nseed %" PRIu64 ": trace %016" PRIx64 "\n", world->options.seed, world->hash);
-    (void)fflush(stdout);
-}
-
-/* One seed. `injected` gets what was injected added. */
-static bool run_seed(const struct sim_options *options, uint64_t injected[SIM_FAULTS],
-                     uint64_t *hash)
-{
-    struct world *world = sim_allocate(sizeof *world);
-    world->options = *options;
-    world_open(world);
-    print_options(world);
-    world_trouble(world);
-    if (!world->failed) {
-        world_finish(world);
-    }
-    if (!world->failed) {
-        sim_check_history(world);
-    }
-    print_outcome(world);
-    *hash = world->hash;
-    bool clean = !world->failed;
-    for (uint32_t i = 0; i < SIM_FAULTS; i++) {
-        injected[i] += world->injected[i];
-    }
-    world_free(world);
-    free(world);
-    return clean;
-}
-
-static int usage(void)
-{
-    (void)fprintf(stderr,
-                  "usage: lockstep-sim [--seed N] [--count N] [--members N] [--seconds N] "
-                  "[--twice] [--all-faults] [--trace]\n"
-                  "  --seed N      the first seed (default 1)\n"
-                  "  --count N     how many seeds, one after the other (default 1)\n"
-                  "  --members N   1 to %u; default: the seed decides\n"
-                  "  --seconds N   virtual seconds with faults (default 20)\n"
-                  "  --twice       every seed twice: the trace must be the same\n"
-                  "  --all-faults  fail unless every kind of fault was injected at least once\n"
-                  "  --trace       print every trace record\n",
-                  SIM_MEMBERS_MAX);
-    return 2;
-}
-
-static bool number(const char *text, uint64_t max, uint64_t *out)
-{
-    char *end = NULL;
-    *out = text != NULL ? strtoull(text, &end, 10) : 0;
-    return text != NULL && *text >= '0' && *text <= '9' && *end == '\0' && *out <= max;
-}
 
 struct arguments {
     struct sim_options options;
     uint64_t count;
-    bool twice, all_faults;
+    bool twice, all_faults, totals, shrink;
 };
+
+static int usage(FILE *to)
+{
+    (void)fprintf(to,
+                  "usage: lockstep-sim [option...]\n"
+                  "  --seed N       the first seed (default 1)\n"
+                  "  --count N      how many seeds, one after the other (default 1)\n"
+                  "  --members N    1 to %u; default: the seed decides\n"
+                  "  --seconds N    virtual seconds with faults (default 20)\n"
+                  "  --without K,K  kinds of fault that do not happen\n"
+                  "  --twice        every seed twice: the trace must be the same\n"
+                  "  --all-faults   fail unless every kind of fault was injected at least once\n"
+                  "  --shrink       look for a smaller run in which the seed fails, too\n"
+                  "  --totals       a line of totals for scripts at the end\n"
+                  "  --trace        print every trace record\n"
+                  "status 0: clean, 1: a seed failed, 2: these arguments\n"
+                  "kinds of fault:",
+                  SIM_MEMBERS_MAX);
+    for (uint32_t i = 0; i < SIM_FAULTS; i++) {
+        (void)fprintf(to, " %s", sim_fault_name((enum sim_fault)i));
+    }
+    (void)fprintf(to, "\n");
+    return to == stdout ? 0 : 2;
+}
+
+static bool number(const char *text, uint64_t min, uint64_t max, uint64_t *out)
+{
+    char *end = NULL;
+    *out = text != NULL ? strtoull(text, &end, 10) : 0;
+    return text != NULL && *text >= '0' && *text <= '9' && *end == '\0' && *out >= min &&
+           *out <= max;
+}
+
+/* Names of kinds, with commas between them. */
+static bool kinds(const char *text, uint32_t *mask)
+{
+    for (const char *at = text; at != NULL; at = *at == ',' ? at + 1 : NULL) {
+        size_t length = strcspn(at, ",");
+        uint32_t kind = 0;
+        while (kind < SIM_FAULTS && (strlen(sim_fault_name((enum sim_fault)kind)) != length ||
+                                     memcmp(sim_fault_name((enum sim_fault)kind), at, length))) {
+            kind++;
+        }
+        if (kind == SIM_FAULTS) {
+            return false;
+        }
+        *mask |= 1u << kind;
+        at += length;
+    }
+    return text != NULL;
+}
+
+/* An option without a value. */
+static bool flag(const char *name, struct arguments *out)
+{
+    const struct {
+        const char *name;
+        bool *target;
+    } flags[] = {{"--twice", &out->twice},
+                 {"--all-faults", &out->all_faults},
+                 {"--totals", &out->totals},
+                 {"--shrink", &out->shrink},
+                 {"--trace", &out->options.trace}};
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        if (strcmp(name, flags[i].name) == 0) {
+            *flags[i].target = true;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool option(const char *name, const char *value, struct arguments *out)
+{
+    uint64_t parsed = 0;
+    if (strcmp(name, "--seed") == 0) {
+        return number(value, 0, UINT64_MAX, &out->options.seed);
+    }
+    if (strcmp(name, "--count") == 0) {
+        return number(value, 1, UINT32_MAX, &out->count);
+    }
+    if (strcmp(name, "--without") == 0) {
+        return kinds(value, &out->options.without);
+    }
+    if (strcmp(name, "--members") == 0 && number(value, 0, SIM_MEMBERS_MAX, &parsed)) {
+        out->options.members = (uint32_t)parsed;
+        return true;
+    }
+    if (strcmp(name, "--seconds") == 0 && number(value, 1, 100000, &parsed)) {
+        out->options.seconds = (uint32_t)parsed;
+        return true;
+    }
+    return false;
+}
 
 static bool parse(int argc, char **argv, struct arguments *out)
 {
     *out = (struct arguments){.options = {.seed = 1, .seconds = 20}, .count = 1};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-        uint64_t parsed = 0;
-        if (strcmp(argv[i], "--twice") == 0) {
-            out->twice = true;
+        if (flag(argv[i], out)) {
             continue;
         }
-        if (strcmp(argv[i], "--all-faults") == 0) {
-            out->all_faults = true;
-            continue;
-        }
-        if (strcmp(argv[i], "--trace") == 0) {
-            out->options.trace = true;
-            continue;
-        }
-        i++;
-        if (strcmp(argv[i - 1], "--seed") == 0 && number(value, UINT64_MAX, &parsed)) {
-            out->options.seed = parsed;
-        } else if (strcmp(argv[i - 1], "--count") == 0 && number(value, UINT32_MAX, &parsed)) {
-            out->count = parsed;
-        } else if (strcmp(argv[i - 1], "--members") == 0 &&
-                   number(value, SIM_MEMBERS_MAX, &parsed)) {
-            out->options.members = (uint32_t)parsed;
-        } else if (strcmp(argv[i - 1], "--seconds") == 0 && number(value, 100000, &parsed)) {
-            out->options.seconds = (uint32_t)parsed;
-        } else {
+        if (!option(argv[i], value, out)) {
+            (void)fprintf(stderr, "lockstep-sim: %s %s: no such option or value\n", argv[i],
+                          value != NULL ? value : "");
             return false;
         }
+        i++;
+    }
+    return true;
+}
+
+static bool run_seed(const struct sim_options *options, struct sim_totals *totals, uint64_t *hash)
+{
+    struct world *world = sim_allocate(sizeof *world);
+    sim_world_open(world, options);
+    sim_print_options(world);
+    sim_world_run(world);
+    sim_print_outcome(world);
+    sim_totals_add(totals, world);
+    *hash = world->hash;
+    bool clean = !world->failed;
+    sim_world_free(world);
+    free(world);
+    return clean;
+}
+
+static bool run_seeds(struct arguments *arguments, struct sim_totals *totals)
+{
+    for (uint64_t i = 0; i < arguments->count; i++) {
+        uint64_t first = 0, second = 0;
+        bool clean = run_seed(&arguments->options, totals, &first);
+        if (clean && arguments->twice) {
+            clean = run_seed(&arguments->options, totals, &second);
+            if (clean && first != second) {
+                (void)printf("seed %" PRIu64 ": two runs differ\n", arguments->options.seed);
+                clean = false;
+            }
+        }
+        if (!clean) {
+            sim_print_replay(&arguments->options);
+            return false;
+        }
+        arguments->options.seed++;
     }
     return true;
 }
@@ -399,30 +163,24 @@ static bool parse(int argc, char **argv, struct arguments *out)
 int main(int argc, char **argv)
 {
     struct arguments arguments;
-    if (!parse(argc, argv, &arguments)) {
-        return usage();
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        return usage(stdout);
     }
-    uint64_t injected[SIM_FAULTS] = {0};
-    for (uint64_t i = 0; i < arguments.count; i++) {
-        uint64_t first = 0, second = 0;
-        bool clean = run_seed(&arguments.options, injected, &first);
-        if (clean && arguments.twice) {
-            clean = run_seed(&arguments.options, injected, &second);
-            if (clean && first != second) {
-                (void)printf("seed %" PRIu64 ": two runs differ\n", arguments.options.seed);
-                clean = false;
-            }
-        }
-        if (!clean) {
-            (void)printf("replay: lockstep-sim --seed %" PRIu64 " --seconds %u --members %u\n",
-                         arguments.options.seed, arguments.options.seconds,
-                         arguments.options.members);
-            return 1;
-        }
-        arguments.options.seed++;
+    if (!parse(argc, argv, &arguments)) {
+        return usage(stderr);
+    }
+    if (arguments.shrink) {
+        return sim_shrink(&arguments.options) ? 1 : 0;
+    }
+    struct sim_totals totals = {0};
+    if (!run_seeds(&arguments, &totals)) {
+        return 1;
+    }
+    if (arguments.totals) {
+        sim_print_totals(&totals);
     }
     for (uint32_t i = 0; arguments.all_faults && i < SIM_FAULTS; i++) {
-        if (injected[i] == 0) {
+        if (totals.injected[i] == 0) {
             (void)printf("no %s was injected in these seeds\n", sim_fault_name((enum sim_fault)i));
             return 1;
         }

@@ -262,6 +262,7 @@ struct sim_options {
     uint64_t seed;
     uint32_t members; /* 0: the seed decides */
     uint32_t seconds; /* of virtual time with faults */
+    uint32_t without; /* kinds of fault, as bits, that do not happen */
     bool trace;       /* print every trace record */
 };
 
@@ -297,5 +298,34 @@ void sim_mix_bytes(struct world *world, const void *bytes, size_t count);
 void sim_push(struct world *world, uint64_t at_us, enum sim_event_kind kind, uint32_t a, uint32_t b,
               uint64_t token);
 void *sim_allocate(size_t bytes); /* zeroed; never NULL */
+
+/* ---- a run ---- */
+
+/** The world that the seed decides, at time zero. */
+void sim_world_open(struct world *world, const struct sim_options *options);
+/** Runs it to its end; world->failed tells how it went. */
+void sim_world_run(struct world *world);
+void sim_world_free(struct world *world);
+
+/* ---- what is told of runs ---- */
+
+struct sim_totals {
+    uint64_t seeds, leaders, events, messages, operations, virtual_us;
+    uint64_t injected[SIM_FAULTS];
+};
+void sim_totals_add(struct sim_totals *totals, const struct world *world);
+/** One line of `name value` pairs, for scripts. */
+void sim_print_totals(const struct sim_totals *totals);
+void sim_print_options(const struct world *world);
+void sim_print_outcome(const struct world *world);
+/** The command that repeats a run. */
+void sim_print_replay(const struct sim_options *options);
+
+/**
+ * Looks for a smaller run that fails with the same sentence but for numbers and names: less virtual
+ * time, fewer members, fewer kinds of fault. Each attempt is a process of its own, so a run that
+ * dies is shrunk as well as one that a check ended. Prints what it finds; false: the run is clean.
+ */
+bool sim_shrink(const struct sim_options *options);
 
 #endif

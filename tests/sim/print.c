@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/* What lockstep-sim tells of its runs. */
+#include "world.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+void sim_print_options(const struct world *world)
+{
+    (void)printf("seed %" PRIu64 ": members %u, virtual seconds %u, election %u ms, heartbeat %u "
+                 "ms, delay %u-%u us, clients %u, fault gap %u ms, faults",
+                 world->options.seed, world->count, world->options.seconds, world->election_ms,
+                 world->heartbeat_ms, world->network.delay_min_us, world->network.delay_max_us,
+                 world->clients_count, world->fault_gap_ms);
+    for (uint32_t i = 0; i < SIM_FAULTS; i++) {
+        if ((world->fault_mask >> i & 1u) != 0) {
+            (void)printf(" %s", sim_fault_name((enum sim_fault)i));
+        }
+    }
+    (void)printf("\n");
+    (void)fflush(stdout);
+}
+
+void sim_print_outcome(const struct world *world)
+{
+    (void)printf("seed %" PRIu64 ": %s; events %" PRIu64 ", messages %" PRIu64 ", sessions %" PRIu64
+                 ", leaders %" PRIu64 ", log %" PRIu64 ", operations %" PRIu64 " (ok %" PRIu64
+                 ", unknown %" PRIu64 ", nothing done %" PRIu64 "), faults",
+                 world->options.seed, world->failed ? world->text : "clean", world->events,
+                 world->network.messages, world->network.sessions, world->checks.leader_changes,
+                 world->checks.last, world->ops_made, world->acknowledged, world->unknown,
+                 world->refused);
+    for (uint32_t i = 0; i < SIM_FAULTS; i++) {
+        if (world->injected[i] > 0) {
+            (void)printf(" %s %" PRIu64, sim_fault_name((enum sim_fault)i), world->injected[i]);
+        }
+    }
+    (void)printf("\nseed %" PRIu64 ": trace %016" PRIx64 "\n", world->options.seed, world->hash);
+    (void)fflush(stdout);
+}
+
+void sim_print_replay(const struct sim_options *options)
+{
+    (void)printf("replay: lockstep-sim --seed %" PRIu64 " --seconds %u", options->seed,
+                 options->seconds);
+    if (options->members != 0) {
+        (void)printf(" --members %u", options->members);
+    }
+    for (uint32_t i = 0, told = 0; i < SIM_FAULTS; i++) {
+        if ((options->without >> i & 1u) != 0) {
+            (void)printf("%s%s", told++ == 0 ? " --without " : ",",
+                         sim_fault_name((enum sim_fault)i));
+        }
+    }
+    (void)printf("\n");
+    (void)fflush(stdout);
+}
+
+void sim_totals_add(struct sim_totals *totals, const struct world *world)
+{
+    totals->seeds++;
+    totals->leaders += world->checks.leader_changes;
+    totals->events += world->events;
+    totals->messages += world->network.messages;
+    totals->operations += world->ops_made;
+    totals->virtual_us += world->now_us;
+    for (uint32_t i = 0; i < SIM_FAULTS; i++) {
+        totals->injected[i] += world->injected[i];
+    }
+}
+
+void sim_print_totals(const struct sim_totals *totals)
+{
+    (void)printf("totals: seeds %" PRIu64 " leaders %" PRIu64 " events %" PRIu64
+                 " messages %" PRIu64 " operations %" PRIu64 " virtual_seconds %" PRIu64,
+                 totals->seeds, totals->leaders, totals->events, totals->messages,
+                 totals->operations, totals->virtual_us / 1000000u);
+    for (uint32_t i = 0; i < SIM_FAULTS; i++) {
+        (void)printf(" fault_%s %" PRIu64, sim_fault_name((enum sim_fault)i), totals->injected[i]);
+    }
+    (void)printf("\n");
+    (void)fflush(stdout);
+}

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One seed: a world of its own, some seconds of virtual time with clients and faults; then all
+ * faults end, and the group must converge, serve and hold all that it acknowledged.
+ */
+#include "world.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* virtual time in which a healed group must serve again: elections, reconnects, catch-up */
+#define CONVERGE_US 60000000u
+/* how often the time with faults is prolonged until each kind has struck */
+#define OWED_PARTS_MAX   20u
+#define PROBE_ROUNDS_MAX 5u
+
+void sim_fail(struct world *world, const char *format, ...)
+{
+    if (world->failed) {
+        return; /* the first one is the reason */
+    }
+    world->failed = true;
+    va_list list;
+    va_start(list, format);
+    (void)vsnprintf(world->text, sizeof world->text, format, list);
+    va_end(list);
+}
+
+void sim_note(const struct world *world, const char *format, ...)
+{
+    if (!world->options.trace) {
+        return;
+    }
+    (void)printf("%9.3f ms  ", (double)world->now_us / 1000.0);
+    va_list list;
+    va_start(list, format);
+    (void)vprintf(format, list);
+    va_end(list);
+    (void)printf("\n");
+}
+
+void sim_mix(struct world *world, uint64_t word)
+{
+    uint64_t hash = (world->hash ^ word) * 0x9fb21c651e98df25u;
+    world->hash = hash ^ (hash >> 32);
+}
+
+void sim_mix_bytes(struct world *world, const void *bytes, size_t count)
+{
+    const uint8_t *at = bytes;
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < count; i++) {
+        hash = (hash ^ at[i]) * 1099511628211u;
+    }
+    sim_mix(world, hash ^ count);
+}
+
+void sim_push(struct world *world, uint64_t at_us, enum sim_event_kind kind, uint32_t a, uint32_t b,
+              uint64_t token)
+{
+    sim_queue_push(&world->queue,
+                   &(struct sim_event){.at = at_us, .kind = kind, .a = a, .b = b, .token = token});
+}
+
+/* ---- a run ---- */
+
+void sim_world_open(struct world *world, const struct sim_options *options)
+{
+    world->options = *options;
+    struct sim_random *random = &world->random;
+    random->state = world->options.seed * 0x2545f4914f6cdd1du + 1;
+    world->count = (uint32_t)sim_random_in(random, 1, SIM_MEMBERS_MAX);
+    world->count = world->options.members != 0 ? world->options.members : world->count;
+    world->election_ms = (uint32_t)sim_random_in(random, 100, 1000);
+    world->heartbeat_ms = (uint32_t)sim_random_in(random, 10, world->election_ms / 3);
+    world->clients_count = (uint32_t)sim_random_in(random, 2, SIM_CLIENTS_MAX);
+    world->think_us = (uint32_t)sim_random_in(random, 500, 10000);
+    world->fault_gap_ms = (uint32_t)sim_random_in(random, 50, 1000);
+    struct sim_network *network = &world->network;
+    network->delay_min_us = (uint32_t)sim_random_in(random, 20, 1000);
+    network->delay_max_us = network->delay_min_us + (uint32_t)sim_random_in(random, 100, 10000);
+    network->tail_percent = (uint32_t)sim_random_in(random, 1, 3);
+    network->tail_us = (uint32_t)sim_random_in(random, 10000, 400000);
+    /* swarm: each run has a mix of its own, and the hard kinds are never all absent */
+    world->fault_mask = (uint32_t)sim_random_next(random);
+    world->fault_mask &= (1u << SIM_FAULTS) - 1u;
+    world->fault_mask |= 1u << SIM_FAULT_CRASH;
+    world->fault_mask &= ~world->options.without;
+    if (world->count == 1) {
+        world->fault_mask &=
+            ~(1u << SIM_FAULT_RESET | 1u << SIM_FAULT_HALVES | 1u << SIM_FAULT_ISOLATE |
+              1u << SIM_FAULT_ONE_WAY | 1u << SIM_FAULT_TRANSFER | 1u << SIM_FAULT_LONG_DELAY);
+    }
+    if ((world->fault_mask >> SIM_FAULT_LONG_DELAY & 1u) == 0) {
+        network->tail_percent = 0;
+    }
+    for (uint32_t i = 0; i < world->count && !world->failed; i++) {
+        sim_member_prepare(world, i);
+        struct sim_member *member = &world->members[i];
+        member->sync_min_us = 50;
+        member->sync_max_us = 2000;
+        if ((world->fault_mask >> SIM_FAULT_CLOCK_RATE & 1u) != 0) {
+            member->rate_permille = (int32_t)sim_random_in(random, 0, 200) - 100;
+            member->rate_permille += member->rate_permille == 0 ? 1 : 0;
+            world->injected[SIM_FAULT_CLOCK_RATE]++;
+        }
+        sim_push(world, sim_random_in(random, 0, 300000), SIM_START, i, 0, 0);
+    }
+    for (uint32_t i = 0; i < world->clients_count; i++) {
+        sim_push(world, sim_random_in(random, 0, 1000000), SIM_CLIENT, i, 0, 0);
+    }
+    if (world->fault_mask != 0) {
+        sim_push(world, sim_random_in(random, 0, 3000000), SIM_FAULT, 0, 0, 0);
+    }
+}
+
+void sim_world_free(struct world *world)
+{
+    for (uint32_t i = 0; i < world->count; i++) {
+        sim_member_free(&world->members[i]);
+    }
+    sim_network_free(world);
+    sim_clients_free(world);
+    sim_checks_free(world);
+    sim_queue_free(&world->queue);
+}
+
+static void world_event(struct world *world, const struct sim_event *event)
+{
+    switch (event->kind) {
+    case SIM_TIMER:
+    case SIM_TURN:
+    case SIM_RELEASE:
+    case SIM_START:
+    case SIM_RESUME:
+        sim_member_event(world, event);
+        break;
+    case SIM_PUMP:
+    case SIM_CONNECT:
+    case SIM_DROP:
+    case SIM_IDLE:
+        sim_network_event(world, event);
+        break;
+    case SIM_CLIENT:
+        sim_client_event(world, event);
+        break;
+    case SIM_FAULT:
+    case SIM_HEAL:
+        sim_fault_event(world, event);
+        break;
+    }
+}
+
+/* Runs until `until_us`, or until `holds` (may be NULL). */
+static bool world_run(struct world *world, uint64_t until_us, bool (*holds)(struct world *world))
+{
+    struct sim_event event;
+    while (!world->failed && world->queue.count > 0 && world->queue.heap[0].at <= until_us) {
+        (void)sim_queue_pop(&world->queue, &event);
+        if (event.at != world->now_us) {
+            world->instant_events = 0;
+            world->now_us = event.at;
+        } else if (++world->instant_events > SIM_EVENTS_PER_INSTANT_MAX) {
+            sim_fail(world, "time stands still: a loop never sleeps");
+        }
+        world->events++;
+        sim_mix(world, event.at << 4 ^ (uint64_t)event.kind << 16 ^ event.a << 8 ^ event.b);
+        world_event(world, &event);
+        if (holds != NULL && holds(world)) {
+            return true;
+        }
+    }
+    if (!world->failed && world->now_us < until_us) {
+        world->now_us = until_us;
+    }
+    return false;
+}
+
+/* The time with faults: longer than asked for, as long as some kind of fault is still owed. */
+static void world_trouble(struct world *world)
+{
+    bool owed = true;
+    for (uint32_t part = 1; part <= OWED_PARTS_MAX && owed && !world->failed; part++) {
+        (void)world_run(world, (uint64_t)part * world->options.seconds * 1000000u, NULL);
+        owed = false;
+        for (uint32_t i = 0; i < SIM_FAULTS; i++) {
+            owed = owed || sim_fault_owed(world, (enum sim_fault)i);
+        }
+    }
+    for (uint32_t i = 0; i < SIM_FAULTS && !world->failed; i++) {
+        if (sim_fault_owed(world, (enum sim_fault)i)) {
+            sim_fail(world, "meant to inject %s and did not", sim_fault_name((enum sim_fault)i));
+        }
+    }
+}
+
+/* ---- the end ---- */
+
+/* All members run, hold the same log, applied it, and one of them serves. */
+static bool converged(struct world *world)
+{
+    uint32_t serving = 0;
+    ls_index last = 0;
+    for (uint32_t i = 0; i < world->count; i++) {
+        if (world->members[i].group == NULL) {
+            return false;
+        }
+        struct ls_group_status status;
+        ls_group_status(world->members[i].group, &status);
+        last = i == 0 ? status.core.last : last;
+        serving += status.serving ? 1u : 0u;
+        if (status.core.last != last || status.core.applied != last) {
+            return false;
+        }
+    }
+    return serving == 1;
+}
+
+static bool all_answered(struct world *world)
+{
+    for (uint64_t id = 1; id <= world->ops_made; id++) {
+        if (!world->ops[id]->fired) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool settled(struct world *world)
+{
+    return converged(world) && all_answered(world);
+}
+
+/* How many members do a write that is asked of them. A link that broke before the faults ended may
+ * be noticed only now, and costs the call on its way. */
+static uint32_t probe_all(struct world *world)
+{
+    uint32_t served = 0;
+    for (uint32_t i = 0; i < world->count; i++) {
+        (void)sim_probe(world, i);
+    }
+    if (!world_run(world, world->now_us + CONVERGE_US, settled)) {
+        sim_fail(world, "calls after the last fault do not end");
+    }
+    for (uint32_t i = 0; i < world->count; i++) {
+        served += world->ops[world->ops_made - i]->status == LS_OK ? 1u : 0u;
+    }
+    return served;
+}
+
+static void world_finish(struct world *world)
+{
+    uint64_t until_us = world->now_us + CONVERGE_US;
+    sim_faults_end(world);
+    if (!world_run(world, until_us, settled)) {
+        sim_fail(world, "no convergence in %u virtual seconds after the last fault",
+                 CONVERGE_US / 1000000u);
+        return;
+    }
+    uint32_t served = 0;
+    for (uint32_t i = 0; i < PROBE_ROUNDS_MAX && served != world->count && !world->failed; i++) {
+        served = probe_all(world);
+    }
+    if (served != world->count) {
+        sim_fail(world, "only %u of %u members serve after the last fault", served, world->count);
+    }
+    for (uint32_t i = 0; i < world->count && !world->failed; i++) {
+        if (world->members[i].machine.applied != world->checks.last) {
+            sim_fail(world, "member %s applied up to %llu of %llu", world->members[i].name,
+                     (unsigned long long)world->members[i].machine.applied,
+                     (unsigned long long)world->checks.last);
+        }
+    }
+}
+
+void sim_world_run(struct world *world)
+{
+    world_trouble(world);
+    if (!world->failed) {
+        world_finish(world);
+    }
+    if (!world->failed) {
+        sim_check_history(world);
+    }
+}

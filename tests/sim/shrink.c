@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Makes a failing run smaller. Attempts are children that share their world with the parent, which
+ * so learns what a run came to also when it ended with an assertion, a signal or not at all.
+ */
+#include "world.h"
+
+#include <ctype.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* a run that takes longer than this, in real time, counts as one without end */
+#define ATTEMPT_SECONDS 120u
+#define ATTEMPTS_MAX    500u
+#define ROUNDS_MAX      4u
+
+struct shrink {
+    struct sim_options best;
+    char wanted[SIM_TEXT_BYTES]; /* the sentence, without numbers and names */
+    char text[SIM_TEXT_BYTES];   /* of the best */
+    uint64_t at_us;              /* when the best failed */
+    uint32_t attempts;
+};
+
+struct verdict {
+    bool failed;
+    uint32_t count;
+    uint64_t at_us;
+    char text[SIM_TEXT_BYTES];
+};
+
+/* Words that stay the same when members, terms and places are others. */
+static void plain(const char *text, char out[SIM_TEXT_BYTES])
+{
+    size_t used = 0;
+    for (const char *at = text; *at != '\0' && used + 2 < SIM_TEXT_BYTES;) {
+        size_t length = strcspn(at, " ");
+        bool named = length > 1;
+        for (size_t i = 0; i < length; i++) {
+            named = named && !isdigit((unsigned char)at[i]) && at[i] != ':';
+        }
+        for (size_t i = 0; named && i < length && used + 2 < SIM_TEXT_BYTES; i++) {
+            out[used++] = at[i];
+        }
+        out[used++] = ' ';
+        at += length + (at[length] == ' ' ? 1u : 0u);
+    }
+    out[used] = '\0';
+}
+
+static void child_run(struct world *world, const struct sim_options *options)
+{
+    int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (nowhere < 0 || dup2(nowhere, STDOUT_FILENO) < 0 || dup2(nowhere, STDERR_FILENO) < 0) {
+        _exit(2);
+    }
+    (void)alarm(ATTEMPT_SECONDS);
+    sim_world_open(world, options);
+    sim_world_run(world);
+    _exit(0);
+}
+
+static struct verdict attempt(const struct sim_options *options)
+{
+    struct world *world =
+        mmap(NULL, sizeof *world, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    LS_ASSERT(world != MAP_FAILED);
+    (void)fflush(NULL);
+    pid_t child = fork();
+    LS_ASSERT(child >= 0);
+    if (child == 0) {
+        child_run(world, options);
+    }
+    int status = 0;
+    LS_ASSERT(waitpid(child, &status, 0) == child);
+    struct verdict verdict = {world->failed, world->count, world->now_us, ""};
+    (void)memcpy(verdict.text, world->text, sizeof verdict.text);
+    if (WIFSIGNALED(status)) {
+        verdict.failed = true;
+        const char *words =
+            WTERMSIG(status) == SIGALRM ? "the run does not end" : "the run was ended by a signal";
+        (void)snprintf(verdict.text, sizeof verdict.text, "%s (%d)", words, WTERMSIG(status));
+    } else if (WEXITSTATUS(status) != 0) {
+        verdict.failed = true; /* a sanitizer's way to end */
+        (void)snprintf(verdict.text, sizeof verdict.text, "the run ended with status %d",
+                       WEXITSTATUS(status));
+    }
+    (void)munmap(world, sizeof *world);
+    return verdict;
+}
+
+/* Takes `options` if they fail in the same way. */
+static bool better(struct shrink *shrink, const struct sim_options *options)
+{
+    if (shrink->attempts >= ATTEMPTS_MAX) {
+        return false;
+    }
+    shrink->attempts++;
+    struct verdict verdict = attempt(options);
+    char words[SIM_TEXT_BYTES];
+    plain(verdict.text, words);
+    if (!verdict.failed || strcmp(words, shrink->wanted) != 0) {
+        return false;
+    }
+    shrink->best = *options;
+    shrink->at_us = verdict.at_us;
+    (void)memcpy(shrink->text, verdict.text, sizeof shrink->text);
+    return true;
+}
+
+/* Up to the failure; or, if that came after the faults, the shortest of some shorter times. */
+static bool shrink_seconds(struct shrink *shrink)
+{
+    struct sim_options options = shrink->best;
+    const uint64_t until = shrink->at_us / 1000000u + 1;
+    bool any = false;
+    if (until < options.seconds) {
+        options.seconds = (uint32_t)until;
+        any = better(shrink, &options);
+    }
+    const uint32_t from = shrink->best.seconds;
+    for (uint32_t seconds = 1; seconds < from; seconds += seconds / 2 + 1) {
+        options.seconds = seconds;
+        if (better(shrink, &options)) {
+            return true;
+        }
+    }
+    return any;
+}
+
+static bool shrink_members(struct shrink *shrink, uint32_t count)
+{
+    struct sim_options options = shrink->best;
+    const uint32_t from = options.members != 0 ? options.members : count;
+    for (options.members = 1; options.members < from; options.members++) {
+        if (better(shrink, &options)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool shrink_kinds(struct shrink *shrink)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < SIM_FAULTS; i++) {
+        struct sim_options options = shrink->best;
+        options.without |= 1u << i;
+        any = (options.without != shrink->best.without && better(shrink, &options)) || any;
+    }
+    return any;
+}
+
+bool sim_shrink(const struct sim_options *options)
+{
+    struct shrink *shrink = sim_allocate(sizeof *shrink);
+    struct verdict first = attempt(options);
+    shrink->best = *options;
+    shrink->at_us = first.at_us;
+    (void)memcpy(shrink->text, first.text, sizeof shrink->text);
+    plain(first.text, shrink->wanted);
+    if (first.failed) {
+        (void)printf("shrink: seed %llu fails at %.3f virtual seconds: %s\n",
+                     (unsigned long long)options->seed, (double)first.at_us / 1e6, first.text);
+        bool any = true;
+        for (uint32_t round = 0; round < ROUNDS_MAX && any; round++) {
+            any = shrink_seconds(shrink);
+            any = shrink_members(shrink, first.count) || any;
+            any = shrink_kinds(shrink) || any;
+        }
+        (void)printf("shrink: after %u attempts it fails at %.3f virtual seconds: %s\n",
+                     shrink->attempts, (double)shrink->at_us / 1e6, shrink->text);
+        sim_print_replay(&shrink->best);
+    } else {
+        (void)printf("shrink: seed %llu is clean\n", (unsigned long long)options->seed);
+    }
+    free(shrink);
+    return first.failed;
+}

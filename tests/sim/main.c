@@ -21,6 +21,8 @@ static int usage(FILE *to)
                   "  --members N    1 to %u; default: the seed decides\n"
                   "  --seconds N    virtual seconds with faults (default 20)\n"
                   "  --without K,K  kinds of fault that do not happen\n"
+                  "  --skip LIST    faults that do not, by number: 3,7,12-20\n"
+                  "  --exact        stop at --seconds, even if some kind has not struck\n"
                   "  --twice        every seed twice: the trace must be the same\n"
                   "  --all-faults   fail unless every kind of fault was injected at least once\n"
                   "  --shrink       look for a smaller run in which the seed fails, too\n"
@@ -45,7 +47,7 @@ static bool number(const char *text, uint64_t min, uint64_t max, uint64_t *out)
 }
 
 /* Names of kinds, with commas between them. */
-static bool kinds(const char *text, uint32_t *mask)
+static bool kinds(const char *text, uint64_t *mask)
 {
     for (const char *at = text; at != NULL; at = *at == ',' ? at + 1 : NULL) {
         size_t length = strcspn(at, ",");
@@ -57,7 +59,7 @@ static bool kinds(const char *text, uint32_t *mask)
         if (kind == SIM_FAULTS) {
             return false;
         }
-        *mask |= 1u << kind;
+        *mask |= (uint64_t)1u << kind;
         at += length;
     }
     return text != NULL;
@@ -69,11 +71,9 @@ static bool flag(const char *name, struct arguments *out)
     const struct {
         const char *name;
         bool *target;
-    } flags[] = {{"--twice", &out->twice},
-                 {"--all-faults", &out->all_faults},
-                 {"--totals", &out->totals},
-                 {"--shrink", &out->shrink},
-                 {"--trace", &out->options.trace}};
+    } flags[] = {{"--twice", &out->twice},         {"--all-faults", &out->all_faults},
+                 {"--totals", &out->totals},       {"--shrink", &out->shrink},
+                 {"--exact", &out->options.exact}, {"--trace", &out->options.trace}};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         if (strcmp(name, flags[i].name) == 0) {
             *flags[i].target = true;
@@ -94,6 +94,9 @@ static bool option(const char *name, const char *value, struct arguments *out)
     }
     if (strcmp(name, "--without") == 0) {
         return kinds(value, &out->options.without);
+    }
+    if (strcmp(name, "--skip") == 0) {
+        return sim_skip_parse(value, &out->options);
     }
     if (strcmp(name, "--members") == 0 && number(value, 0, SIM_MEMBERS_MAX, &parsed)) {
         out->options.members = (uint32_t)parsed;

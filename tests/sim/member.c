@@ -235,7 +235,7 @@ static void on_closed(void *arg)
     member->node = NULL;
     member->closing = member->paused = false;
     member->life++;
-    member->faulty_disk = false;
+    member->faulty_disk = 0;
     sim_client_resume(member->world, member->at);
     if (!member->dying) {
         sim_push(member->world, member->world->now_us + member->down_us, SIM_START, member->at, 0,

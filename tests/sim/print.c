@@ -13,7 +13,7 @@ void sim_print_options(const struct world *world)
                  world->heartbeat_ms, world->network.delay_min_us, world->network.delay_max_us,
                  world->clients_count, world->fault_gap_ms);
     for (uint32_t i = 0; i < SIM_FAULTS; i++) {
-        if ((world->fault_mask >> i & 1u) != 0) {
+        if (sim_fault_enabled(world, (enum sim_fault)i)) {
             (void)printf(" %s", sim_fault_name((enum sim_fault)i));
         }
     }
@@ -35,7 +35,11 @@ void sim_print_outcome(const struct world *world)
             (void)printf(" %s %" PRIu64, sim_fault_name((enum sim_fault)i), world->injected[i]);
         }
     }
-    (void)printf("\nseed %" PRIu64 ": trace %016" PRIx64 "\n", world->options.seed, world->hash);
+    (void)printf("\n");
+    if (world->failed) {
+        sim_faults_print(world);
+    }
+    (void)printf("seed %" PRIu64 ": trace %016" PRIx64 "\n", world->options.seed, world->hash);
     (void)fflush(stdout);
 }
 
@@ -50,6 +54,20 @@ void sim_print_replay(const struct sim_options *options)
         if ((options->without >> i & 1u) != 0) {
             (void)printf("%s%s", told++ == 0 ? " --without " : ",",
                          sim_fault_name((enum sim_fault)i));
+        }
+    }
+    (void)printf("%s", options->exact ? " --exact" : "");
+    for (uint32_t i = 0, told = 0; i < SIM_SKIP_MAX; i++) {
+        uint32_t last = i;
+        while (sim_skipped(options, last)) {
+            last++;
+        }
+        if (last > i) {
+            (void)printf("%s%u", told++ == 0 ? " --skip " : ",", i);
+            if (last > i + 1) {
+                (void)printf("-%u", last - 1);
+            }
+            i = last;
         }
     }
     (void)printf("\n");

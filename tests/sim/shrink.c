@@ -149,7 +149,7 @@ static bool shrink_kinds(struct shrink *shrink)
     bool any = false;
     for (uint32_t i = 0; i < SIM_FAULTS; i++) {
         struct sim_options options = shrink->best;
-        options.without |= 1u << i;
+        options.without |= (uint64_t)1u << i;
         any = (options.without != shrink->best.without && better(shrink, &options)) || any;
     }
     return any;

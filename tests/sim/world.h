@@ -14,6 +14,10 @@
 #define SIM_CLIENTS_MAX 16u
 #define SIM_KEYS        8u
 #define SIM_TEXT_BYTES  512u
+/* faults that can be switched off by number */
+#define SIM_SKIP_MAX 8192u
+/* what a fault did, in words */
+#define SIM_RECORD_BYTES 64u
 /* turns and deliveries at one instant of virtual time: more is a loop that never sleeps */
 #define SIM_EVENTS_PER_INSTANT_MAX 200000u
 
@@ -148,8 +152,9 @@ struct sim_member {
     uint64_t life;  /* counts starts and ends */
     uint64_t armed; /* names the timer that counts */
     uint64_t armed_local_us;
-    bool turn_due, timer_due, paused, dying, faulty_disk;
+    bool turn_due, timer_due, paused, dying;
     bool releasing, sync_hangs;
+    uint64_t faulty_disk; /* 0, or the life in which a write or sync fails */
     uint32_t sync_min_us, sync_max_us;
     int32_t rate_permille; /* its clock runs that much faster */
     uint64_t clock_us;     /* what its clock showed at 0 */
@@ -214,25 +219,43 @@ enum sim_fault {
     SIM_FAULT_CRASH = 0,
     SIM_FAULT_CLOSE, /* with hand-over and farewell */
     SIM_FAULT_STORM,
-    SIM_FAULT_RESET,
-    SIM_FAULT_HALVES,
-    SIM_FAULT_ISOLATE,
-    SIM_FAULT_ONE_WAY,
     SIM_FAULT_PAUSE,
     SIM_FAULT_SLOW_SYNC,
     SIM_FAULT_HUNG_SYNC,
     SIM_FAULT_BAD_DISK,
     SIM_FAULT_TRANSFER,
     SIM_FAULT_CLOCK_RATE,
+    SIM_FAULT_RESET,
+    SIM_FAULT_HALVES,
+    SIM_FAULT_ISOLATE,
+    SIM_FAULT_ONE_WAY,
     SIM_FAULT_LONG_DELAY,
-    SIM_FAULTS
+    SIM_FAULTS,
+    SIM_FAULT_NETWORK = SIM_FAULT_RESET /* from here on: of paths, before: of members */
 };
+
+/** What became of fault k of the script: records[k]. */
+struct sim_fault_record {
+    uint64_t at_us;
+    enum sim_fault fault;
+    bool struck;
+    char text[SIM_RECORD_BYTES];
+};
+
 const char *sim_fault_name(enum sim_fault fault);
+bool sim_fault_enabled(const struct world *world, enum sim_fault fault);
 /** The run is meant to inject it and has not yet. */
 bool sim_fault_owed(const struct world *world, enum sim_fault fault);
+/** Decides the mix of the run and asks for the first fault. */
+void sim_faults_open(struct world *world);
+/** What concerns this member in the whole run is drawn from it. */
+struct sim_random sim_fault_member_stream(const struct world *world, uint32_t at);
 void sim_fault_event(struct world *world, const struct sim_event *event);
 /** Ends all faults; members that are down start again. */
 void sim_faults_end(struct world *world);
+/** The list of all that struck, each with its number. */
+void sim_faults_print(const struct world *world);
+void sim_faults_free(struct world *world);
 
 /* ---- checks ---- */
 
@@ -262,9 +285,14 @@ struct sim_options {
     uint64_t seed;
     uint32_t members; /* 0: the seed decides */
     uint32_t seconds; /* of virtual time with faults */
-    uint32_t without; /* kinds of fault, as bits, that do not happen */
     bool trace;       /* print every trace record */
+    bool exact;       /* not longer than `seconds`, even if some kind has not struck */
+    uint64_t without; /* kinds that are switched off */
+    uint64_t skip[SIM_SKIP_MAX / 64]; /* numbers of faults that are */
 };
+bool sim_skipped(const struct sim_options *options, uint32_t number);
+/** "3,7,12-20": these faults do not happen, all others stay. False: it has another form. */
+bool sim_skip_parse(const char *text, struct sim_options *out);
 
 struct world {
     struct sim_options options;
@@ -282,9 +310,14 @@ struct world {
     size_t ops_capacity;
     uint64_t ops_made, acknowledged, unknown, refused;
     bool quiet; /* faults and clients have ended */
-    uint32_t fault_mask, fault_gap_ms;
-    uint64_t partition; /* names the one that is in force */
+    uint64_t fault_mask;
+    uint32_t fault_gap_ms, fault_weights[SIM_FAULTS], fault_order_count;
+    enum sim_fault fault_order[SIM_FAULTS];
+    uint64_t in_force[SIM_FAULTS][SIM_MEMBERS_MAX]; /* number + 1 of the fault that is */
+    uint64_t partition;                             /* the same of the partition */
     uint64_t injected[SIM_FAULTS];
+    struct sim_fault_record *records;
+    size_t records_count, records_capacity;
     struct sim_checks checks;
     bool failed;
     char text[SIM_TEXT_BYTES];

@@ -491,8 +491,9 @@ enum ls_status ls__bond_send(struct ls__bond *bond, enum ls_lane lane, struct ls
         return LS_ERR_UNREACHABLE;
     }
     uint8_t head[LS__MESSAGE_HEAD];
-    if (connection->out.queued + LS__RECORD_HEAD + sizeof head + message.bytes >
-        LS_SEND_QUEUE_BYTES_MAX) {
+    size_t queued = connection->out.queued;
+    if (queued > 0 &&
+        queued + LS__RECORD_HEAD + sizeof head + message.bytes > connection->tcp->queue_bytes) {
         return LS_ERR_BUSY;
     }
     ls__message_head(bond->their_channel, head);

@@ -26,8 +26,7 @@ static size_t turn_bytes(const struct ls__connection *connection)
 
 static void timer_arm(struct ls__connection *connection, uint64_t us)
 {
-    const struct timeval interval = ls__tcp_interval(us);
-    (void)event_add(&connection->timer, &interval);
+    (void)ls__tcp_add(connection->tcp, &connection->timer, us);
 }
 
 void ls__connection_kill(struct ls__connection *connection, enum ls_status why, const char *format,
@@ -46,10 +45,11 @@ void ls__connection_kill(struct ls__connection *connection, enum ls_status why, 
     }
     connection->ended = why;
     connection->phase = LS__DEAD;
-    (void)event_del(&connection->readable);
-    (void)event_del(&connection->writable);
-    (void)event_del(&connection->timer);
-    ls__socket_close(connection->descriptor);
+    struct ls__tcp *tcp = connection->tcp;
+    ls__tcp_remove(tcp, &connection->readable);
+    ls__tcp_remove(tcp, &connection->writable);
+    ls__tcp_remove(tcp, &connection->timer);
+    tcp->net.close(tcp->net.self, connection->descriptor);
     connection->descriptor = -1;
     ls__handshake_wipe(&connection->secrets->handshake);
     ls__tcp_settle_soon(connection->tcp);
@@ -66,7 +66,7 @@ void ls__connection_free(struct ls__connection *connection)
 
 static void write_later(struct ls__connection *connection)
 {
-    (void)event_add(&connection->writable, NULL);
+    (void)ls__tcp_add(connection->tcp, &connection->writable, 0);
 }
 
 static void pong_queue(struct ls__connection *connection)
@@ -80,6 +80,7 @@ static void pong_queue(struct ls__connection *connection)
 
 void ls__connection_write(struct ls__connection *connection)
 {
+    const struct ls__net *net = &connection->tcp->net;
     size_t budget = turn_bytes(connection);
     pong_queue(connection);
     while (connection->phase != LS__DEAD && connection->out.first != NULL) {
@@ -100,11 +101,11 @@ void ls__connection_write(struct ls__connection *connection)
         }
         struct iovec vectors[WRITE_VECTORS];
         size_t count = ls__out_vectors(&connection->out, bytes, vectors, WRITE_VECTORS);
-        ssize_t written = ls__socket_write(connection->descriptor, vectors, count);
+        ssize_t written = net->write(net->self, connection->descriptor, vectors, count);
         if (written < 0) {
             /* what the peer said before it closed is still to be read */
             connection->write_failed = true;
-            event_active(&connection->readable, EV_READ, 0);
+            net->activate(net->self, &connection->readable);
             return;
         }
         if (written == 0) {
@@ -299,10 +300,8 @@ static void ended_by_peer(struct ls__connection *connection, int reason)
     }
 }
 
-static void on_readable(evutil_socket_t descriptor, short what, void *arg)
+static void on_readable(void *arg)
 {
-    (void)descriptor;
-    (void)what;
     struct ls__connection *connection = arg;
     struct ls__tcp *tcp = connection->tcp;
     size_t taken = 0;
@@ -315,7 +314,7 @@ static void on_readable(evutil_socket_t descriptor, short what, void *arg)
             ls__connection_kill(connection, LS_ERR_NO_MEMORY, "out of memory");
             break;
         }
-        ssize_t got = ls__socket_read(connection->descriptor, at, space);
+        ssize_t got = tcp->net.read(tcp->net.self, connection->descriptor, at, space);
         if (got > 0) {
             ls__in_received(&connection->in, (size_t)got);
             taken += (size_t)got;
@@ -334,24 +333,23 @@ static void on_readable(evutil_socket_t descriptor, short what, void *arg)
 /* A dialled socket is connected, or not. */
 static void connected(struct ls__connection *connection)
 {
-    int reason = ls__socket_error(connection->descriptor);
+    struct ls__tcp *tcp = connection->tcp;
+    int reason = tcp->net.failure(tcp->net.self, connection->descriptor);
     if (reason != 0) {
         ls__connection_kill(connection, LS_ERR_IO, "connect %s: %s", connection->remote,
                             strerror(reason));
         return;
     }
     connection->phase = LS__HELLO;
-    if (event_add(&connection->readable, NULL) != 0) {
+    if (!ls__tcp_add(tcp, &connection->readable, 0)) {
         ls__connection_kill(connection, LS_ERR_NO_MEMORY, "out of memory");
         return;
     }
     send_raw(connection, connection->secrets->handshake.mine, LS__HELLO_BYTES);
 }
 
-static void on_writable(evutil_socket_t descriptor, short what, void *arg)
+static void on_writable(void *arg)
 {
-    (void)descriptor;
-    (void)what;
     struct ls__connection *connection = arg;
     struct ls__tcp *tcp = connection->tcp;
     ls__tcp_enter(tcp);
@@ -365,10 +363,8 @@ static void on_writable(evutil_socket_t descriptor, short what, void *arg)
 }
 
 /* The deadline of the handshake; afterwards pings, and the deadlines of completion and silence. */
-static void on_timer(evutil_socket_t descriptor, short what, void *arg)
+static void on_timer(void *arg)
 {
-    (void)descriptor;
-    (void)what;
     struct ls__connection *connection = arg;
     struct ls__tcp *tcp = connection->tcp;
     const struct ls_transport_tcp_options *options = &tcp->options;
@@ -404,7 +400,7 @@ struct ls__connection *ls__connection_open(struct ls__tcp *tcp, int descriptor,
     struct ls__secrets *secrets =
         connection == NULL ? NULL : sodium_malloc(sizeof *connection->secrets);
     if (secrets == NULL) {
-        ls__socket_close(descriptor);
+        tcp->net.close(tcp->net.self, descriptor);
         return connection == NULL ? NULL : ls__tcp_allocate(tcp, connection, 0);
     }
     (void)memset(connection, 0, sizeof *connection);
@@ -421,18 +417,18 @@ struct ls__connection *ls__connection_open(struct ls__tcp *tcp, int descriptor,
     ls__out_open(&connection->out, &tcp->pool, &connection->secrets->push);
     ls__handshake_begin(&connection->secrets->handshake, &tcp->env, tcp->identity,
                         &tcp->incarnation, connection->dialer, lane);
-    (void)event_assign(&connection->readable, tcp->base, descriptor, EV_READ | EV_PERSIST,
-                       on_readable, connection);
-    (void)event_assign(&connection->writable, tcp->base, descriptor, EV_WRITE, on_writable,
-                       connection);
-    (void)event_assign(&connection->timer, tcp->base, -1, 0, on_timer, connection);
+    ls__tcp_event(tcp, &connection->readable, LS__EVENT_READABLE, descriptor, on_readable,
+                  connection);
+    ls__tcp_event(tcp, &connection->writable, LS__EVENT_WRITABLE, descriptor, on_writable,
+                  connection);
+    ls__tcp_event(tcp, &connection->timer, LS__EVENT_TIMER, -1, on_timer, connection);
     connection->next = tcp->connections;
     tcp->connections = connection;
     tcp->handshakes += connection->dialer ? 0u : 1u;
-    int failed =
-        event_add(connection->dialer ? &connection->writable : &connection->readable, NULL);
+    bool added =
+        ls__tcp_add(tcp, connection->dialer ? &connection->writable : &connection->readable, 0);
     timer_arm(connection, (uint64_t)tcp->options.handshake_ms * 1000u);
-    if (failed != 0) {
+    if (!added) {
         ls__connection_kill(connection, LS_ERR_NO_MEMORY, "out of memory");
     }
     return connection;

@@ -41,10 +41,8 @@ struct ls__link *ls__link_find(struct ls__tcp *tcp, const struct ls_peer_id *pee
 
 static void link_dial(struct ls__link *link);
 
-static void on_dial(evutil_socket_t descriptor, short what, void *arg)
+static void on_dial(void *arg)
 {
-    (void)descriptor;
-    (void)what;
     struct ls__link *link = arg;
     struct ls__tcp *tcp = link->tcp;
     ls__tcp_enter(tcp);
@@ -66,7 +64,7 @@ struct ls__link *ls__link_get(struct ls__tcp *tcp, const struct ls_peer_id *peer
         (void)memset(link, 0, sizeof *link);
         link->tcp = tcp;
         link->peer = *peer;
-        (void)event_assign(&link->dial_timer, tcp->base, -1, 0, on_dial, link);
+        ls__tcp_event(tcp, &link->dial_timer, LS__EVENT_TIMER, -1, on_dial, link);
         link->next = tcp->links;
         tcp->links = link;
         tcp->links_count++;
@@ -89,7 +87,7 @@ void ls__link_free(struct ls__link *link)
     }
     *at = link->next;
     tcp->links_count--;
-    (void)event_del(&link->dial_timer);
+    ls__tcp_remove(tcp, &link->dial_timer);
     ls__resolve_close(link->resolving);
     ls__bonds_free(link);
     (void)ls__tcp_allocate(tcp, link, 0);
@@ -121,12 +119,13 @@ static void dial_failed(struct ls__link *link, const char *address, const char *
 static void link_dial_address(struct ls__link *link, const struct ls__address *address)
 {
     enum ls_lane lane = link->lanes[LS_LANE_CONSENSUS] == NULL ? LS_LANE_CONSENSUS : LS_LANE_BULK;
-    int descriptor = ls__socket_dial(address);
+    struct ls__tcp *tcp = link->tcp;
+    int descriptor = tcp->net.dial(tcp->net.self, address);
     if (descriptor < 0) {
         dial_failed(link, link->address, strerror(errno));
         return;
     }
-    link->dialing = ls__connection_open(link->tcp, descriptor, link, lane, link->address);
+    link->dialing = ls__connection_open(tcp, descriptor, link, lane, link->address);
     if (link->dialing == NULL) {
         dial_failed(link, link->address, "out of memory");
     }
@@ -195,8 +194,7 @@ void ls__link_schedule(struct ls__link *link)
         delay += fresh && patience > FIRST_PATIENCE_US ? FIRST_PATIENCE_US : patience;
     }
     link->attempts++;
-    const struct timeval interval = ls__tcp_interval(delay);
-    link->dial_armed = event_add(&link->dial_timer, &interval) == 0;
+    link->dial_armed = ls__tcp_add(tcp, &link->dial_timer, delay);
 }
 
 static void link_up(struct ls__link *link)
@@ -206,7 +204,7 @@ static void link_up(struct ls__link *link)
     link->up_us = ls__tcp_now(link->tcp);
     link->troubled = false;
     link->trouble[0] = '\0';
-    (void)event_del(&link->dial_timer);
+    ls__tcp_remove(link->tcp, &link->dial_timer);
     link->dial_armed = false;
     ls__tcp_trace(link->tcp, LS_TRACE_INFO, "link to {p} is up", NULL, &link->peer,
                   link->lanes[LS_LANE_CONSENSUS]->remote);

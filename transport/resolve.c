@@ -15,7 +15,7 @@
 struct ls__resolve {
     struct ls_env env;
     struct ls__tcp *tcp;
-    struct event answered;
+    struct ls__event answered;
     int descriptor; /* readable when the answer is there */
     pthread_mutex_t lock;
     bool done, abandoned; /* whoever comes second frees */
@@ -52,10 +52,8 @@ static void *resolve_run(void *arg)
     return NULL;
 }
 
-static void on_answer(evutil_socket_t descriptor, short what, void *arg)
+static void on_answer(void *arg)
 {
-    (void)descriptor;
-    (void)what;
     struct ls__resolve *resolve = arg;
     struct ls__tcp *tcp = resolve->tcp;
     ls__tcp_enter(tcp);
@@ -103,10 +101,10 @@ struct ls__resolve *ls__resolve_open(struct ls__tcp *tcp, const char *text, ls__
         (void)pthread_mutex_destroy(&resolve->lock);
         return ls__tcp_allocate(tcp, resolve, 0);
     }
-    (void)event_assign(&resolve->answered, tcp->base, resolve->descriptor, EV_READ, on_answer,
-                       resolve);
-    if (event_add(&resolve->answered, NULL) != 0 || thread_start(resolve) != 0) {
-        (void)event_del(&resolve->answered);
+    ls__tcp_event(tcp, &resolve->answered, LS__EVENT_READABLE, resolve->descriptor, on_answer,
+                  resolve);
+    if (!ls__tcp_add(tcp, &resolve->answered, 0) || thread_start(resolve) != 0) {
+        ls__tcp_remove(tcp, &resolve->answered);
         resolve_free(resolve);
         return NULL;
     }
@@ -118,7 +116,7 @@ void ls__resolve_close(struct ls__resolve *resolve)
     if (resolve == NULL) {
         return;
     }
-    (void)event_del(&resolve->answered);
+    ls__tcp_remove(resolve->tcp, &resolve->answered);
     (void)pthread_mutex_lock(&resolve->lock);
     resolve->abandoned = true;
     bool done = resolve->done;

@@ -50,9 +50,25 @@ void ls__tcp_trace(const struct ls__tcp *tcp, enum ls_trace_level level, const c
     }
 }
 
-struct timeval ls__tcp_interval(uint64_t us)
+void ls__tcp_event(struct ls__tcp *tcp, struct ls__event *event, enum ls__event_kind kind,
+                   int descriptor, void (*fire)(void *arg), void *arg)
 {
-    return (struct timeval){(time_t)(us / 1000000u), (suseconds_t)(us % 1000000u)};
+    (void)memset(event, 0, sizeof *event);
+    event->kind = kind;
+    event->descriptor = descriptor;
+    event->fire = fire;
+    event->arg = arg;
+    tcp->net.prepare(tcp->net.self, event);
+}
+
+bool ls__tcp_add(struct ls__tcp *tcp, struct ls__event *event, uint64_t after_us)
+{
+    return tcp->net.add(tcp->net.self, event, after_us);
+}
+
+void ls__tcp_remove(struct ls__tcp *tcp, struct ls__event *event)
+{
+    tcp->net.remove(tcp->net.self, event);
 }
 
 static void tcp_free(struct ls__tcp *tcp)
@@ -88,7 +104,7 @@ void ls__tcp_settle_soon(struct ls__tcp *tcp)
 {
     if (!tcp->settle_due && !tcp->closed) {
         tcp->settle_due = true;
-        event_active(&tcp->settle_event, EV_TIMEOUT, 0);
+        tcp->net.activate(tcp->net.self, &tcp->settle_event);
     }
 }
 
@@ -96,8 +112,7 @@ void ls__tcp_flush_soon(struct ls__tcp *tcp)
 {
     if (!tcp->flush_due && !tcp->closed) {
         /* a timer and not an activation: the driver's own flush comes first and takes it back */
-        const struct timeval now = {0, 0};
-        tcp->flush_due = event_add(&tcp->flush_event, &now) == 0;
+        tcp->flush_due = ls__tcp_add(tcp, &tcp->flush_event, 0);
     }
 }
 
@@ -126,9 +141,8 @@ size_t ls__tcp_bulk_allowance(struct ls__tcp *tcp, size_t wanted)
     }
     if (!tcp->pace_due) {
         uint64_t debt = (uint64_t)(-tcp->tokens) + PACE_BURST_MIN / 4;
-        const struct timeval interval =
-            ls__tcp_interval(debt / rate * 1000000u + debt % rate * 1000000u / rate + 1);
-        tcp->pace_due = event_add(&tcp->pace_event, &interval) == 0;
+        uint64_t after_us = debt / rate * 1000000u + debt % rate * 1000000u / rate + 1;
+        tcp->pace_due = ls__tcp_add(tcp, &tcp->pace_event, after_us);
     }
     return 0;
 }
@@ -168,26 +182,22 @@ static void tcp_flush(void *self)
     struct ls__tcp *tcp = self;
     if (tcp->flush_due) {
         tcp->flush_due = false;
-        (void)event_del(&tcp->flush_event);
+        ls__tcp_remove(tcp, &tcp->flush_event);
         write_lane(tcp, LS_LANE_CONSENSUS);
         write_lane(tcp, LS_LANE_BULK);
     }
 }
 
-static void on_flush(evutil_socket_t descriptor, short what, void *arg)
+static void on_flush(void *arg)
 {
-    (void)descriptor;
-    (void)what;
     struct ls__tcp *tcp = arg;
     ls__tcp_enter(tcp);
     tcp_flush(tcp);
     ls__tcp_leave(tcp);
 }
 
-static void on_pace(evutil_socket_t descriptor, short what, void *arg)
+static void on_pace(void *arg)
 {
-    (void)descriptor;
-    (void)what;
     struct ls__tcp *tcp = arg;
     ls__tcp_enter(tcp);
     tcp->pace_due = false;
@@ -256,10 +266,8 @@ static void settle_links(struct ls__tcp *tcp)
     }
 }
 
-static void on_settle(evutil_socket_t descriptor, short what, void *arg)
+static void on_settle(void *arg)
 {
-    (void)descriptor;
-    (void)what;
     struct ls__tcp *tcp = arg;
     ls__tcp_enter(tcp);
     tcp->settle_due = false;
@@ -286,21 +294,20 @@ static void handshakes_bound(struct ls__tcp *tcp)
                         oldest->remote);
 }
 
-static void on_accept(evutil_socket_t descriptor, short what, void *arg)
+static void on_accept(void *arg)
 {
-    (void)what;
     struct ls__listener *listener = arg;
     struct ls__tcp *tcp = listener->tcp;
+    const struct ls__net *net = &tcp->net;
     ls__tcp_enter(tcp);
     for (uint32_t i = 0; i < ACCEPT_MAX; i++) {
         struct ls__address remote;
         char text[LS_ADDRESS_BYTES];
-        int accepted = ls__socket_accept(descriptor, &remote);
+        int accepted = net->accept(net->self, listener->descriptor, &remote);
         if (accepted < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-                const struct timeval pause = ls__tcp_interval(ACCEPT_PAUSE_US);
-                (void)event_del(&listener->readable);
-                (void)event_add(&listener->resume, &pause);
+                ls__tcp_remove(tcp, &listener->readable);
+                (void)ls__tcp_add(tcp, &listener->resume, ACCEPT_PAUSE_US);
                 ls__tcp_trace(tcp, LS_TRACE_WARN, "cannot accept connections now", NULL, NULL,
                               strerror(errno));
             } else if (errno == EINTR || errno == ECONNABORTED) {
@@ -315,12 +322,10 @@ static void on_accept(evutil_socket_t descriptor, short what, void *arg)
     ls__tcp_leave(tcp);
 }
 
-static void on_resume(evutil_socket_t descriptor, short what, void *arg)
+static void on_resume(void *arg)
 {
-    (void)descriptor;
-    (void)what;
     struct ls__listener *listener = arg;
-    (void)event_add(&listener->readable, NULL);
+    (void)ls__tcp_add(listener->tcp, &listener->readable, 0);
 }
 
 static enum ls_status tcp_start(void *self, struct event_base *base,
@@ -329,15 +334,18 @@ static enum ls_status tcp_start(void *self, struct event_base *base,
 {
     struct ls__tcp *tcp = self;
     (void)error;
-    LS_ASSERT(tcp->base == NULL);
-    tcp->base = base;
+    LS_ASSERT(!tcp->started);
+    tcp->started = true;
+    if (!tcp->net_given) {
+        tcp->net = ls__net_system(base);
+    }
     tcp->incarnation = *incarnation;
     tcp->sink = *sink;
     tcp->tokens = pace_burst(tcp);
     tcp->tokens_us = ls__tcp_now(tcp);
-    (void)event_assign(&tcp->settle_event, base, -1, 0, on_settle, tcp);
-    (void)event_assign(&tcp->flush_event, base, -1, 0, on_flush, tcp);
-    (void)event_assign(&tcp->pace_event, base, -1, 0, on_pace, tcp);
+    ls__tcp_event(tcp, &tcp->settle_event, LS__EVENT_TIMER, -1, on_settle, tcp);
+    ls__tcp_event(tcp, &tcp->flush_event, LS__EVENT_TIMER, -1, on_flush, tcp);
+    ls__tcp_event(tcp, &tcp->pace_event, LS__EVENT_TIMER, -1, on_pace, tcp);
     return LS_OK;
 }
 
@@ -345,7 +353,7 @@ static enum ls_status tcp_listen(void *self, const char *address, struct ls_erro
 {
     struct ls__tcp *tcp = self;
     struct ls__address resolved;
-    LS_ASSERT(tcp->base != NULL);
+    LS_ASSERT(tcp->started);
     if (tcp->listeners_count == LS__LISTENERS_MAX) {
         return ls_error_set(error, LS_ERR_INVALID, "listen %s: at most %u addresses", address,
                             LS__LISTENERS_MAX);
@@ -354,21 +362,21 @@ static enum ls_status tcp_listen(void *self, const char *address, struct ls_erro
     if (reason != NULL) {
         return ls_error_set(error, LS_ERR_INVALID, "listen %s: %s", address, reason);
     }
-    int descriptor = ls__socket_listen(&resolved);
+    const struct ls__net *net = &tcp->net;
+    int descriptor = net->listen(net->self, &resolved);
     if (descriptor < 0) {
         return ls_error_set(error, LS_ERR_IO, "listen %s: %s", address, strerror(errno));
     }
     struct ls__listener *listener = ls__tcp_allocate(tcp, NULL, sizeof *listener);
     if (listener == NULL) {
-        ls__socket_close(descriptor);
+        net->close(net->self, descriptor);
         return ls_error_set(error, LS_ERR_NO_MEMORY, "listen %s: out of memory", address);
     }
     *listener = (struct ls__listener){.tcp = tcp, .descriptor = descriptor};
-    (void)event_assign(&listener->readable, tcp->base, descriptor, EV_READ | EV_PERSIST, on_accept,
-                       listener);
-    (void)event_assign(&listener->resume, tcp->base, -1, 0, on_resume, listener);
-    if (event_add(&listener->readable, NULL) != 0) {
-        ls__socket_close(descriptor);
+    ls__tcp_event(tcp, &listener->readable, LS__EVENT_READABLE, descriptor, on_accept, listener);
+    ls__tcp_event(tcp, &listener->resume, LS__EVENT_TIMER, -1, on_resume, listener);
+    if (!ls__tcp_add(tcp, &listener->readable, 0)) {
+        net->close(net->self, descriptor);
         (void)ls__tcp_allocate(tcp, listener, 0);
         return ls_error_set(error, LS_ERR_NO_MEMORY, "listen %s: no event", address);
     }
@@ -383,7 +391,7 @@ static enum ls_status tcp_bond_open(void *self, const struct ls_bond_hello *hell
 {
     struct ls__tcp *tcp = self;
     char host[LS__HOST_BYTES], port[8];
-    LS_ASSERT(tcp->base != NULL);
+    LS_ASSERT(tcp->started);
     const char *reason = ls__bond_hello_invalid(hello);
     if (reason != NULL) {
         return ls_error_set(error, LS_ERR_INVALID, "bond: %s", reason);
@@ -412,7 +420,7 @@ static enum ls_status tcp_bond_open(void *self, const struct ls_bond_hello *hell
     if (address[0] != '\0' && strcmp(address, link->address) != 0) {
         (void)snprintf(link->address, sizeof link->address, "%s", address);
         link->attempts = 0;
-        (void)event_del(&link->dial_timer);
+        ls__tcp_remove(tcp, &link->dial_timer);
         link->dial_armed = false;
     }
     ls__link_schedule(link);
@@ -480,7 +488,7 @@ static void tcp_close(void *self)
 {
     struct ls__tcp *tcp = self;
     LS_ASSERT(!tcp->closed);
-    if (tcp->base != NULL) {
+    if (tcp->started) {
         depart(tcp);
         tcp->closed = true;
         for (struct ls__connection *at = tcp->connections; at != NULL; at = at->next) {
@@ -488,14 +496,14 @@ static void tcp_close(void *self)
         }
         for (uint32_t i = 0; i < tcp->listeners_count; i++) {
             struct ls__listener *listener = tcp->listeners[i];
-            (void)event_del(&listener->readable);
-            (void)event_del(&listener->resume);
-            ls__socket_close(listener->descriptor);
+            ls__tcp_remove(tcp, &listener->readable);
+            ls__tcp_remove(tcp, &listener->resume);
+            tcp->net.close(tcp->net.self, listener->descriptor);
             (void)ls__tcp_allocate(tcp, listener, 0);
         }
-        (void)event_del(&tcp->settle_event);
-        (void)event_del(&tcp->flush_event);
-        (void)event_del(&tcp->pace_event);
+        ls__tcp_remove(tcp, &tcp->settle_event);
+        ls__tcp_remove(tcp, &tcp->flush_event);
+        ls__tcp_remove(tcp, &tcp->pace_event);
     }
     tcp->closed = true;
     if (tcp->depth == 0) {
@@ -532,6 +540,13 @@ static const char *options_invalid(const struct ls_transport_tcp_options *option
 enum ls_status ls_transport_tcp_open(const struct ls_transport_tcp_options *options,
                                      struct ls_transport *out, struct ls_error *error)
 {
+    return ls__tcp_open_over(options, NULL, 0, out, error);
+}
+
+enum ls_status ls__tcp_open_over(const struct ls_transport_tcp_options *options,
+                                 const struct ls__net *net, size_t queue_bytes,
+                                 struct ls_transport *out, struct ls_error *error)
+{
     const char *reason = options_invalid(options);
     if (reason != NULL) {
         return ls_error_set(error, LS_ERR_INVALID, "tcp transport: %s", reason);
@@ -548,6 +563,11 @@ enum ls_status ls_transport_tcp_open(const struct ls_transport_tcp_options *opti
     tcp->id = ls_identity_id(options->identity);
     tcp->options = *options;
     tcp->pool.env = &tcp->env;
+    tcp->queue_bytes = queue_bytes == 0 ? LS_SEND_QUEUE_BYTES_MAX : queue_bytes;
+    if (net != NULL) {
+        tcp->net = *net;
+        tcp->net_given = true;
+    }
     struct ls_transport_tcp_options *set = &tcp->options;
     set->handshake_ms = set->handshake_ms == 0 ? HANDSHAKE_MS_DEFAULT : set->handshake_ms;
     set->idle_ms = set->idle_ms == 0 ? IDLE_MS_DEFAULT : set->idle_ms;

@@ -15,11 +15,8 @@
 #ifndef LOCKSTEP_TRANSPORT_TCP_H
 #define LOCKSTEP_TRANSPORT_TCP_H
 
-#include <event2/event.h>
-#include <event2/event_struct.h>
-
 #include "control.h"
-#include "socket.h"
+#include "net.h"
 #include "stream.h"
 
 #define LS__LISTENERS_MAX 8u
@@ -51,7 +48,7 @@ struct ls__connection {
     struct ls__tcp *tcp;
     struct ls__link *link; /* NULL: none yet, or no more */
     int descriptor;
-    struct event readable, writable, timer;
+    struct ls__event readable, writable, timer;
     enum ls__phase phase;
     bool dialer;
     enum ls_lane lane;
@@ -98,7 +95,7 @@ struct ls__link {
     struct ls__connection *lanes[LS_LANES];
     struct ls__connection *dialing;
     struct ls__resolve *resolving;
-    struct event dial_timer;
+    struct ls__event dial_timer;
     bool dial_armed;
     bool up;
     bool retire;   /* the last bond was closed: ends when what is queued was written */
@@ -120,7 +117,7 @@ struct ls__link {
 struct ls__listener {
     struct ls__tcp *tcp;
     int descriptor;
-    struct event readable, resume;
+    struct ls__event readable, resume;
 };
 
 struct ls__tcp {
@@ -129,7 +126,10 @@ struct ls__tcp {
     struct ls_peer_id id;
     struct ls_incarnation incarnation;
     struct ls_transport_tcp_options options; /* defaults filled in */
-    struct event_base *base;                 /* NULL: not started */
+    struct ls__net net;
+    bool net_given; /* else of the base */
+    bool started;
+    size_t queue_bytes; /* of one lane of a link */
     struct ls_transport_sink sink;
     struct ls__listener *listeners[LS__LISTENERS_MAX];
     uint32_t listeners_count;
@@ -139,7 +139,7 @@ struct ls__tcp {
     uint32_t links_count;
     struct ls__bond *buckets[LS__BOND_BUCKETS];
     struct ls__frame_pool pool;
-    struct event settle_event, flush_event, pace_event;
+    struct ls__event settle_event, flush_event, pace_event;
     bool settle_due, flush_due, pace_due;
     int64_t tokens; /* bytes that the bulk lanes may send now */
     uint64_t tokens_us;
@@ -147,7 +147,7 @@ struct ls__tcp {
     uint32_t generations; /* of channels */
     uint64_t dropped;     /* messages for bonds that are not up */
     uint64_t refusals, refusal_traced_us;
-    uint32_t depth; /* libevent callbacks of ours on the stack */
+    uint32_t depth; /* callbacks of the net on the stack */
     bool closed;
 };
 
@@ -157,7 +157,7 @@ uint64_t ls__tcp_now(const struct ls__tcp *tcp);
 void ls__tcp_trace(const struct ls__tcp *tcp, enum ls_trace_level level, const char *format,
                    const struct ls_group_id *group, const struct ls_peer_id *peer,
                    const char *detail);
-/** Around every libevent callback: a close from inside of one frees at the end of it. */
+/** Around every callback of the net: a close from inside of one frees at the end of it. */
 void ls__tcp_enter(struct ls__tcp *tcp);
 void ls__tcp_leave(struct ls__tcp *tcp);
 /** Asks for the settle event: frees what is dead, tells what is owed. */
@@ -166,7 +166,11 @@ void ls__tcp_flush_soon(struct ls__tcp *tcp);
 /** Bytes that the bulk lane may send now; 0: the pace timer is armed. */
 size_t ls__tcp_bulk_allowance(struct ls__tcp *tcp, size_t wanted);
 void ls__tcp_bulk_spent(struct ls__tcp *tcp, size_t bytes);
-struct timeval ls__tcp_interval(uint64_t us);
+/** Prepares an event of the transport's net. */
+void ls__tcp_event(struct ls__tcp *tcp, struct ls__event *event, enum ls__event_kind kind,
+                   int descriptor, void (*fire)(void *arg), void *arg);
+bool ls__tcp_add(struct ls__tcp *tcp, struct ls__event *event, uint64_t after_us);
+void ls__tcp_remove(struct ls__tcp *tcp, struct ls__event *event);
 
 /* connection.c */
 /** Takes the descriptor, also when it fails (NULL: out of memory). */

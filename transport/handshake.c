@@ -89,6 +89,7 @@ void ls__handshake_begin(struct ls__handshake *handshake, const struct ls_env *e
     mine[AT_LANE] = (uint8_t)lane;
     (void)memcpy(mine + AT_RUN, incarnation->bytes, sizeof incarnation->bytes);
     env->entropy(env->self, mine + AT_NONCE, 32);
+    env->entropy(env->self, handshake->header, sizeof handshake->header);
     (void)crypto_scalarmult_base(mine + AT_KEY, handshake->ephemeral);
     (void)memcpy(mine + AT_PEER, id.bytes, sizeof id.bytes);
 }
@@ -168,7 +169,10 @@ void ls__handshake_prove(const struct ls__handshake *handshake, ls__stream *push
     ls__identity_sign(handshake->identity, (struct ls_span){claim.text, claim.text_bytes},
                       text + sizeof claim.mac);
     derive(handshake, "stream key", role, key);
-    (void)crypto_secretstream_xchacha20poly1305_init_push(push, proof, key);
+    /* init_push would draw the header from libsodium itself, and entropy comes from the env only.
+     * Apart from that the two are one: key and header make the state of both directions */
+    (void)memcpy(proof, handshake->header, sizeof handshake->header);
+    LS_ASSERT(crypto_secretstream_xchacha20poly1305_init_pull(push, handshake->header, key) == 0);
     (void)crypto_secretstream_xchacha20poly1305_push(
         push, proof + crypto_secretstream_xchacha20poly1305_HEADERBYTES, NULL, text, sizeof text,
         NULL, 0, crypto_secretstream_xchacha20poly1305_TAG_MESSAGE);

@@ -43,6 +43,7 @@ struct ls__handshake {
     bool dialer;
     uint8_t mine[LS__HELLO_BYTES];
     uint8_t ephemeral[crypto_scalarmult_SCALARBYTES];
+    uint8_t header[crypto_secretstream_xchacha20poly1305_HEADERBYTES]; /* of the own stream */
     /* known after the other hello, to be believed after its proof */
     struct ls_peer_id peer;
     struct ls_incarnation incarnation;

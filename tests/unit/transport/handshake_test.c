@@ -21,6 +21,15 @@ static void side_open(struct side *side, uint8_t key_byte, const char *name, boo
                         dialer ? LS_LANE_BULK : LS_LANE_CONSENSUS);
 }
 
+/* 1, 2, 3, ... */
+static void count_up(void *self, void *out, size_t bytes)
+{
+    uint8_t *next = self, *at = out;
+    for (size_t i = 0; i < bytes; i++) {
+        at[i] = ++*next;
+    }
+}
+
 static void side_close(struct side *side)
 {
     ls_identity_close(side->identity);
@@ -59,6 +68,29 @@ TEST(handshake, both_sides_learn_peer_lane_and_incarnation)
     assert_memory_not_equal(a.proof, b.proof, sizeof a.proof);
     side_close(&a);
     side_close(&b);
+}
+
+TEST(handshake, draws_all_its_entropy_from_the_env)
+{
+    uint8_t proofs[2][LS__PROOF_BYTES];
+    for (size_t round = 0; round < 2; round++) {
+        struct side a, b;
+        uint8_t drawn = 0;
+        struct ls_env env = *ls_env_default();
+        const struct ls_incarnation incarnation = {{1}};
+        env.self = &drawn;
+        env.entropy = count_up;
+        side_open(&a, 9, "a", true);
+        side_open(&b, 9, "b", false);
+        ls__handshake_begin(&a.handshake, &env, a.identity, &incarnation, true, LS_LANE_BULK);
+        ls__handshake_begin(&b.handshake, &env, b.identity, &incarnation, false, LS_LANE_BULK);
+        assert_null(greet(&a, &b));
+        assert_null(prove(&a, &b));
+        (void)memcpy(proofs[round], a.proof, sizeof a.proof);
+        side_close(&a);
+        side_close(&b);
+    }
+    assert_memory_equal(proofs[0], proofs[1], sizeof proofs[0]);
 }
 
 TEST(handshake, another_network_key_is_refused_by_both)

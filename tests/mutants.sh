@@ -1,46 +1,51 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# tests/mutants.sh [--quick] [--all] [id...]: puts historic bugs back, one at a time, and demands that a
-# test notices. tests/mutants/list.txt names them; in the code the rule that one breaks is marked
-# LS_MUTANT(id). Each is one object compiled again and linked in front of the library of the dev build.
+# tests/mutants.sh [--quick] [--all] [--write] [id...]: puts historic bugs back, one at a time, and demands
+# that the simulator notices. tests/mutants/list.txt names them; in the code the rule that one breaks
+# is marked LS_MUTANT(id). Each is one object compiled again and linked in front of the library.
 #
-# The unmutated programs run first, with the same seed, and must pass. A mutant is caught by a check of the
-# random worlds, by a line of a scenario script (a golden that differs is no check), or by a suite that
-# its line names; an assertion inside the function it changed does not count. One that survives, or
-# that hangs the program beyond LS_MUTANT_SECONDS (20), fails the run.
+# For each mutant lockstep-sim runs seed 1, 2, 3 ... until a check of the simulator or a client history refuses
+# a run; then the unmutated twin has to pass the same seed. Assertions are no checks: they are off in the
+# object that changed, and in each one where one fires; after a signal the next seed is tried. A mutant that the whole stack lets
+# through may still be caught by scenario_random, which simulates the core alone; the table says so. One that
+# nothing catches within LS_MUTANT_SEEDS (1000) seeds or LS_MUTANT_SECONDS (60) of processor time fails the run.
 #
-#   --quick   three of them, one for each way of being caught
-#   --all     goes on after the first check that caught it, and names every kind
+#   --quick   three of them
+#   --all     also runs the worlds of cores, the scenario scripts and the suites that the list names; shown
+#             beside the table, counted nowhere
+#   --write   writes the table, with the commit, to docs/mutants.md
 #
-# LS_TEST_SEED (1), LS_ROUNDS (4000) are those of scenario_random; LS_MUTANT_SEEDS (60) worlds are simulated
-# with the whole stack where a line names lockstep-sim.
+# LS_MUTANT_BUILD: a build folder (build/release, made if it is not there), LS_MUTANT_JOBS: mutants at a time
+# (2), LS_MUTANT_OPTIONS: arguments for lockstep-sim beside the seeds (--seconds 10).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
-build=${LS_MUTANT_BUILD:-$root/build/dev}
+build=${LS_MUTANT_BUILD:-$root/build/release}
 list=tests/mutants/list.txt
-export LS_TEST_SEED=${LS_TEST_SEED:-1} LS_ROUNDS=${LS_ROUNDS:-4000}
-limit=${LS_MUTANT_SECONDS:-20} simulated=${LS_MUTANT_SEEDS:-60}
+seeds=${LS_MUTANT_SEEDS:-1000} limit=${LS_MUTANT_SECONDS:-60} jobs=${LS_MUTANT_JOBS:-2}
+read -ra options <<<"${LS_MUTANT_OPTIONS:---seconds 10}"
+worlds=4000 # of scenario_random
 
-all="" quick=""
+all="" quick="" write=""
 while [ $# -gt 0 ]; do
     case $1 in
     --quick) quick=yes ;;
     --all) all=yes ;;
+    --write) write=yes ;;
     -h | --help)
         sed -n '/^# tests/,/^[^#]/s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
     -*)
-        echo "tests/mutants.sh: unknown option '$1': expected --quick, --all or ids" >&2
+        echo "tests/mutants.sh: unknown option '$1': expected --quick, --all, --write or ids" >&2
         exit 2
         ;;
     *) break ;;
     esac
     shift
 done
-[ -z "$quick" ] || set -- E3 E10 L13
+[ -z "$quick" ] || set -- C2 E4 R3
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
@@ -55,144 +60,233 @@ done
 # every mark has its line and every line its mark
 grep -rhoE 'LS_MUTANT\([A-Z0-9_]+\)' consensus statesync storage machine transport |
     sed 's/LS_MUTANT(\(.*\))/\1/' | sort -u >"$out/marked"
-cut -d'|' -f1 "$out/list" | sort -u >"$out/listed"
+cut -d'|' -f1 "$out/list" | sort >"$out/listed"
 if ! diff "$out/marked" "$out/listed" >"$out/diff"; then
-    sed -n 's/^</marked in the code, not in the list: /p; s/^>/in the list, not marked in the code: /p' \
+    sed -n 's/^</marked in the code, not in the list: /p; s/^>/in the list, not marked in the code (or twice): /p' \
         "$out/diff" >&2
     exit 2
 fi
 
-[ -e "$build/build.ninja" ] || cmake --preset dev -DLS_TESTS=ON >/dev/null
-mapfile -t programs < <({
+[ -e "$build/build.ninja" ] || cmake --preset release -B "$build" -DLS_TESTS=ON >/dev/null
+suites=()
+[ -z "$all" ] || mapfile -t suites < <({
     echo scenario
-    echo scenario_random
     for id in "${ids[@]}"; do grep "^$id|" "$out/list" | cut -d'|' -f2 | tr ' ' '\n'; done
-} | sed '/^$/d' | sort -u)
+} | sed '/^$/d; /^lockstep-sim$/d' | sort -u)
+programs=(lockstep-sim scenario_random "${suites[@]}")
 [ -n "${LS_MUTANT_BUILT:-}" ] || ninja -C "$build" "${programs[@]/#/bin/}" >"$out/ninja.log" 2>&1 ||
     { cat "$out/ninja.log"; exit 1; }
 
-# failed <program> <argument...>: true if it did; its output is in $out/log
-failed() {
-    local status=0
-    timeout "$limit" "$@" >"$out/log" 2>&1 </dev/null || status=$?
-    [ $status != 124 ] || echo "FAILED: no end within $limit s" >>"$out/log"
-    [ $status != 0 ]
-}
+# ---- one mutant; everything below runs in a folder of its own, $at ----
 
-# the line that tells why; false if it does not count
-why() {
-    local text file line from to
-    text=$(grep -m1 -E 'assertion failed' "$out/log" || true)
-    if [ -n "$text" ]; then
-        file=$(sed -E 's/.*\(([^ ]*):([0-9]+)\)$/\1/' <<<"$text")
-        line=$(sed -E 's/.*\(([^ ]*):([0-9]+)\)$/\2/' <<<"$text")
-        while read -r changed from to; do
-            if [[ $file == *"$changed" ]] && [ "$line" -ge "$from" ] && [ "$line" -le "$to" ]; then
-                return 1
-            fi
-        done <"$out/functions"
-        echo "assertion in ${file#"$root"/}: $(sed -E 's/.*assertion failed: (.*) \(.*/\1/' <<<"$text")"
-        return 0
+# compile <id> <source>: with the mutant and without assertions
+compile() {
+    local object command added
+    object=CMakeFiles/ls_${2%%/*}.dir/$2.o
+    added=$at/${2//\//.}.o
+    command=$(ninja -C "$build" -t commands "$object" | tail -1)
+    command=${command/ -MD -MT $object -MF $object.d/}
+    command=${command/-o $object/-o $added -DLS_MUTANT_$1=1 -include $root/tests/mutants/mutant.h}
+    if ! (cd "$build" && eval "$command") >"$at/compile" 2>&1; then
+        echo "mutant $1: $2 does not compile:" >&2
+        cat "$at/compile" >&2
+        return 1
     fi
-    grep -q 'the trace differs' "$out/log" && return 1
-    text=$(grep -v ': clean; events' "$out/log" | grep -m1 -E '(seed [0-9]+ at|\.txt:[0-9]+:|^seed [0-9]+: .*; events)' || true)
-    [ -n "$text" ] || text=$(grep -m1 -E '^\[  FAILED  \] [a-z_]+:' "$out/log" || true)
-    [ -n "$text" ] || text=$(grep -m1 -E 'FAILED|rror|Sanitizer' "$out/log" || echo "exit by a signal or without words")
-    sed -E 's/; events .*//; s/^\[  *[A-Z]* *\] *-*//; s#.*/([a-z0-9_]+\.txt:)#\1#' <<<"$text"
-}
-
-# functions_of <id> <file>: first and last line of each function with the mark
-functions_of() {
-    awk -v id="LS_MUTANT($1)" -v file="$2" '
-        /^{/ { from = NR; has = 0 }
-        from && index($0, id) { has = 1 }
-        /^}/ { if (from && has) print file, from, NR; from = 0 }' "$2"
+    objects+=("$added")
 }
 
 # compile_mutant <id>: the objects that change, in $objects
 compile_mutant() {
-    local id=$1 source object command
+    local source
     objects=()
-    : >"$out/functions"
-    for source in $(grep -lF "LS_MUTANT($id)" consensus/*.c statesync/*.c storage/*.c machine/*.c transport/*.c); do
-        functions_of "$id" "$source" >>"$out/functions"
-        object=CMakeFiles/ls_${source%%/*}.dir/$source.o
-        command=$(ninja -C "$build" -t commands "$object" | tail -1)
-        command=${command/ -MD -MT $object -MF $object.d/}
-        command=${command/-o $object/-o $out/${source//\//.}.o -DLS_MUTANT_$id=1 -include $root/tests/mutants/mutant.h}
-        (cd "$build" && eval "$command") || { echo "mutant $id does not compile" >&2; exit 2; }
-        objects+=("$out/${source//\//.}.o")
+    for source in $(grep -lF "LS_MUTANT($1)" consensus/*.c statesync/*.c storage/*.c machine/*.c transport/*.c); do
+        compile "$1" "$source" || return 1
     done
+}
+
+# silence <id> <assertion that fired>: false if it is none of the library, or already silent
+silence() {
+    local source
+    source=$(sed -nE 's/^assertion failed: .* \(([^ ]+):[0-9]+\).*/\1/p' <<<"$2")
+    source=${source#"$root"/}
+    [[ $source =~ ^(consensus|statesync|storage|machine|transport)/ ]] || return 1
+    [[ " ${objects[*]} " != *" $at/${source//\//.}.o "* ]] || return 1
+    compile "$1" "$source"
 }
 
 # link_mutant <program>: as the build does, with the objects in front of the library
 link_mutant() {
     local command
     command=$(ninja -C "$build" -t commands "bin/$1" | tail -1)
-    command=${command/ -o bin\/$1 / ${objects[*]} -o $out/$1 }
+    command=${command/ -o bin\/$1 / ${objects[*]} -o $at/$1 }
     (cd "$build" && eval "$command")
 }
 
-# catches <folder of programs> <suites>: the ways in which it is noticed, one line each
-catches() {
-    local at=$1 script suite reason arguments
-    if [ -n "$core" ] && failed "$at/scenario_random" && reason=$(why); then
-        echo "random: $reason"
-        [ -n "$all" ] || return 0
-    fi
-    for script in tests/scenario/[a-z]*.txt; do
-        [ -n "$core" ] || break # they hold no more than cores
-        case $script in *CMakeLists.txt) continue ;; esac
-        if failed "$at/scenario" "$script" && reason=$(why); then
-            echo "script: $reason"
-            [ -n "$all" ] || return 0
-            break
+# limited <program> <argument...>: its output is in $at/log, $spent grows by the processor time in ms, $status
+# is its status; 152 and 137 when that was used up
+limited() {
+    local left=$(((limit * 1000 - spent + 999) / 1000))
+    status=0
+    (
+        ulimit -t "$left" -c 0
+        ended=0
+        timeout $((left * 20)) "$@" >"$at/log" 2>&1 </dev/null || ended=$?
+        times >"$at/time"
+        exit $ended
+    ) 2>/dev/null || status=$?
+    # the second line is that of the children: 0m1.234s 0m0.056s
+    spent=$((spent + $(awk -F'[ms ]+' 'END { printf "%d", (($1 + $3) * 60 + $2 + $4) * 1000 + 1 }' "$at/time")))
+}
+
+# class <sentence>: the check, without the numbers of this run
+class() {
+    sed -E 's/ -?[0-9]+(\.[0-9]+)? (virtual )?seconds/ time/; s/\bmember [a-g]\b/a member/; s/^[a-g]( |:)/a member\1/
+        s/\b(of|by) [a-g]\b/\1 a member/; s/: .*//; s/,? (at|up to|on key|of key|in term|from)( index)? [0-9].*//
+        s/ [0-9]+//g' <<<"$1"
+}
+
+# simulate <id>: seed by seed until a check refuses; sets $caught, $seed; $noise: what else was seen
+simulate() {
+    local text
+    seed=1 caught="" noise=""
+    link_mutant lockstep-sim
+    while [ "$seed" -le "$seeds" ] && [ "$spent" -lt $((limit * 1000)) ]; do
+        limited "$at/lockstep-sim" --seed "$seed" --count $((seeds - seed + 1)) "${options[@]}"
+        [ $status != 0 ] || return 0
+        seed=$(sed -nE 's/^seed ([0-9]+): .*/\1/p' "$at/log" | tail -1)
+        text=$(grep -v ': clean; events' "$at/log" | sed -nE 's/^seed [0-9]+: (.*); events .*/\1/p' | tail -1)
+        if [ $status = 1 ] && [ -n "$text" ] && [[ $text != "meant to inject"* ]]; then
+            limited "$build/bin/lockstep-sim" --seed "$seed" "${options[@]}"
+            if [ $status = 0 ]; then
+                caught=$text
+                return 0
+            fi
+            noise="the unmutated twin fails seed $seed, too"
+        elif [ $status = 152 ] || [ $status = 137 ] || [ $status = 124 ]; then
+            noise="${noise:-out of time at seed $seed}"
+            return 0
+        else
+            text=${text:-$(grep -m1 -oE 'assertion failed: .*' "$at/log" || echo "signal or exit $status")}
+            if silence "$1" "$text"; then
+                link_mutant lockstep-sim
+                continue
+            fi
+            noise="$text (seed $seed)"
         fi
-    done
-    for suite in $2; do
-        if [ "$at" = "$out" ]; then
-            link_mutant "$suite"
-        fi
-        arguments=()
-        [ "$suite" != lockstep-sim ] ||
-            arguments=(--seed "$LS_TEST_SEED" --count "$simulated" --seconds 10 --all-faults)
-        if failed "$at/$suite" "${arguments[@]}" && reason=$(why); then
-            echo "suite $suite: $reason"
-            [ -n "$all" ] || return 0
-        fi
+        seed=$((${seed:-0} + 1))
     done
 }
 
-: >"$out/functions"
-core=yes
-twin=$(all=yes catches "$build/bin" "$(for id in "${ids[@]}"; do grep "^$id|" "$out/list" | cut -d'|' -f2; done | tr ' ' '\n' | sort -u | tr '\n' ' ')")
-if [ -n "$twin" ]; then
-    echo "the unmutated build fails, so nothing can be said of mutants: $twin" >&2
-    exit 1
-fi
+# random_worlds <id>: the same with scenario_random
+random_worlds() {
+    local text
+    link_mutant scenario_random
+    seed=1
+    while [ "$seed" -le "$worlds" ] && [ "$spent" -lt $((limit * 1000)) ]; do
+        LS_TEST_SEED=$seed LS_ROUNDS=$((worlds - seed + 1)) limited "$at/scenario_random"
+        [ $status != 0 ] || return 0
+        text=$(grep -m1 -oE 'seed [0-9]+ at .*' "$at/log" || true)
+        if [ -z "$text" ]; then
+            text=$(grep -m1 -oE 'assertion failed: .*' "$at/log" || echo "signal or exit $status")
+            if silence "$1" "$text"; then
+                link_mutant scenario_random
+                continue
+            fi
+            noise="$text (worlds of cores)" # it does not tell its world
+            return 0
+        fi
+        seed=$(sed -E 's/seed ([0-9]+) at .*/\1/' <<<"$text")
+        LS_TEST_SEED=$seed LS_ROUNDS=1 limited "$build/bin/scenario_random"
+        if [ $status = 0 ]; then
+            caught=$(sed -E 's/seed [0-9]+ at [0-9.]+ ms: //' <<<"$text")
+            return 0
+        fi
+        seed=$((seed + 1))
+    done
+}
 
-printf '%-15s %-52s %5s  %s\n' mutant "what was put back" s "caught by"
-survivors=() begun=$SECONDS
-for id in "${ids[@]}"; do
-    IFS='|' read -r _ suites what < <(grep "^$id|" "$out/list")
-    start=$(date +%s%N)
-    compile_mutant "$id"
-    core=""
-    if [[ ${objects[*]} == */consensus.* ]]; then
-        core=yes
-        link_mutant scenario
-        link_mutant scenario_random
+# extras <suites>: what else notices, one line each
+extras() {
+    local script suite
+    link_mutant scenario
+    for script in tests/scenario/[a-z]*.txt; do
+        case $script in *CMakeLists.txt) continue ;; esac
+        spent=0 limited "$at/scenario" "$script"
+        if [ $status != 0 ] && ! grep -q 'the trace differs' "$at/log"; then
+            echo "script ${script##*/}"
+        fi
+    done
+    for suite in $1; do
+        [ "$suite" != lockstep-sim ] || continue
+        link_mutant "$suite"
+        spent=0 limited "$at/$suite"
+        [ $status = 0 ] || echo "suite $suite: $(grep -m1 -E '^\[  FAILED  \] [a-z_]+:|assertion failed' "$at/log" || true)"
+    done
+}
+
+# one <id>: a line id|what|by|check|seed|ms|ms with what was tried before|sentence in $out/<id>.row; more in $out/<id>.more
+one() {
+    local id=$1 what listed by=simulator status caught noise seed spent=0 before=0 objects
+    at=$out/$id
+    mkdir "$at"
+    IFS='|' read -r _ listed what < <(grep "^$id|" "$out/list")
+    compile_mutant "$id" || return 1
+    simulate "$id"
+    if [ -z "$caught" ] && [[ ${objects[*]} == */consensus.* ]]; then
+        by="core worlds" before=$spent spent=0
+        random_worlds "$id"
     fi
-    caught=$(catches "$out" "$suites")
-    seconds=$(awk -v ns=$(($(date +%s%N) - start)) 'BEGIN { printf "%.1f", ns / 1e9 }')
     if [ -z "$caught" ]; then
-        survivors+=("$id")
-        caught="NOTHING: survives"
+        by=nothing seed=""
     fi
-    while read -r line; do
-        printf '%-15s %-52s %5s  %s\n' "$id" "$what" "$seconds" "$line"
-        what= seconds=
-    done <<<"$caught"
+    echo "$id|$what|$by|$(class "$caught")|$seed|$spent|$((before + spent))|${caught:-$noise}" >"$out/$id.row"
+    printf '%-15s %-52s %-12s %5s %6.1f  %s\n' "$id" "$what" "$by" "${seed:--}" "${spent}e-3" "${caught:-$noise}"
+    [ -z "$all" ] || extras "$listed" | sed "s/^/                also: /"
+    rm -rf "$at"
+}
+
+printf '%-15s %-52s %-12s %5s %6s  %s\n' mutant "what was put back" "caught by" seeds s "what it said"
+begun=$SECONDS running=0 failed=""
+for id in "${ids[@]}"; do
+    if [ $running -ge "$jobs" ]; then
+        wait -n || failed=yes
+        running=$((running - 1))
+    fi
+    one "$id" &
+    running=$((running + 1))
 done
-echo "${#ids[@]} mutants, $((${#ids[@]} - ${#survivors[@]})) caught, seed $LS_TEST_SEED, $LS_ROUNDS worlds, $((SECONDS - begun)) s"
-[ ${#survivors[@]} = 0 ] || { echo "survived: ${survivors[*]}"; exit 1; }
+while [ $running -gt 0 ]; do
+    wait -n || failed=yes
+    running=$((running - 1))
+done
+[ -z "$failed" ] || exit 2
+
+for id in "${ids[@]}"; do cat "$out/$id.row"; done >"$out/rows"
+survivors=$(awk -F'|' '$3 == "nothing" { print $1 }' "$out/rows" | tr '\n' ' ')
+summary=$(sort -t'|' -k5n "$out/rows" | awk -F'|' -v wall=$((SECONDS - begun)) '
+    $3 == "nothing" { lost++ }
+    $3 != "nothing" { seed[++n] = $5; by[$3]++ }
+    { ms += $7 }
+    END {
+        printf "%d mutants, %d caught", NR, n
+        printf " (%d by the whole stack, %d by worlds of cores)", by["simulator"], by["core worlds"]
+        printf ", median %d seeds, at most %d; %d s of processor time, %d s in all\n", seed[int((n + 1) / 2)], seed[n], ms / 1000, wall
+    }')
+echo "$summary"
+
+if [ -n "$write" ]; then
+    {
+        echo "# Mutants"
+        echo
+        echo "Written by \`tests/mutants.sh --write\` at commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $(date -u +%Y-%m-%d)."
+        echo "Each is a historic bug put back; the simulator runs seeds from 1 on (\`lockstep-sim ${options[*]}\`) until a check"
+        echo "or a client history refuses one, and the unmutated twin passes that seed. How it works: [testing.md](testing.md)."
+        echo
+        echo "$summary."
+        echo
+        echo "| mutant | what was put back | caught by | check | seeds | s |"
+        echo "|---|---|---|---|---|---|"
+        awk -F'|' '{ printf "| %s | %s | %s | %s | %s | %.1f |\n", $1, $2, $3, $4, $5, $6 / 1000 }' "$out/rows"
+    } >docs/mutants.md
+fi
+[ -z "$survivors" ] || { echo "survived: $survivors"; exit 1; }

@@ -137,6 +137,7 @@ static bool run_seed(const struct sim_options *options, struct sim_totals *total
     sim_totals_add(totals, world);
     *hash = world->hash;
     bool clean = !world->failed;
+    world->options.trace = false; /* what the end of the process does is no part of the run */
     sim_world_free(world);
     free(world);
     return clean;
@@ -171,6 +172,9 @@ int main(int argc, char **argv)
     }
     if (!parse(argc, argv, &arguments)) {
         return usage(stderr);
+    }
+    if (arguments.options.trace) {
+        (void)setvbuf(stdout, NULL, _IOLBF, 0); /* complete also if an assertion ends the run */
     }
     if (arguments.shrink) {
         return sim_shrink(&arguments.options) ? 1 : 0;

@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -52,10 +53,11 @@ static void plain(const char *text, char out[SIM_TEXT_BYTES])
     out[used] = '\0';
 }
 
-static void child_run(struct world *world, const struct sim_options *options)
+static void child_run(struct world *world, const struct sim_options *options, FILE *last_words)
 {
     int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    if (nowhere < 0 || dup2(nowhere, STDOUT_FILENO) < 0 || dup2(nowhere, STDERR_FILENO) < 0) {
+    if (nowhere < 0 || dup2(nowhere, STDOUT_FILENO) < 0 ||
+        dup2(fileno(last_words), STDERR_FILENO) < 0) {
         _exit(2);
     }
     (void)alarm(ATTEMPT_SECONDS);
@@ -64,36 +66,52 @@ static void child_run(struct world *world, const struct sim_options *options)
     _exit(0);
 }
 
+/* What a run that did not come to its end left: an assertion's or a sanitizer's line, or nothing.
+ */
+static void last_words_read(FILE *last_words, int status, char out[SIM_TEXT_BYTES])
+{
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) {
+        (void)snprintf(out, SIM_TEXT_BYTES, "no end within %u real seconds", ATTEMPT_SECONDS);
+        return;
+    }
+    rewind(last_words);
+    while (fgets(out, (int)SIM_TEXT_BYTES, last_words) != NULL) {
+        out[strcspn(out, "\n")] = '\0';
+        if (strstr(out, "assertion failed") != NULL || strstr(out, "rror") != NULL) {
+            return;
+        }
+    }
+    (void)snprintf(out, SIM_TEXT_BYTES, "the run was ended by %s %d",
+                   WIFSIGNALED(status) ? "signal" : "status",
+                   WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+}
+
 static struct verdict attempt(const struct sim_options *options)
 {
     struct world *world =
         mmap(NULL, sizeof *world, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    LS_ASSERT(world != MAP_FAILED);
+    FILE *last_words = tmpfile();
+    LS_ASSERT(world != MAP_FAILED && last_words != NULL);
     (void)fflush(NULL);
     pid_t child = fork();
     LS_ASSERT(child >= 0);
     if (child == 0) {
-        child_run(world, options);
+        child_run(world, options, last_words);
     }
     int status = 0;
     LS_ASSERT(waitpid(child, &status, 0) == child);
     struct verdict verdict = {world->failed, world->count, world->now_us, ""};
     (void)memcpy(verdict.text, world->text, sizeof verdict.text);
-    if (WIFSIGNALED(status)) {
+    if (status != 0) {
         verdict.failed = true;
-        const char *words =
-            WTERMSIG(status) == SIGALRM ? "the run does not end" : "the run was ended by a signal";
-        (void)snprintf(verdict.text, sizeof verdict.text, "%s (%d)", words, WTERMSIG(status));
-    } else if (WEXITSTATUS(status) != 0) {
-        verdict.failed = true; /* a sanitizer's way to end */
-        (void)snprintf(verdict.text, sizeof verdict.text, "the run ended with status %d",
-                       WEXITSTATUS(status));
+        last_words_read(last_words, status, verdict.text);
     }
+    (void)fclose(last_words);
     (void)munmap(world, sizeof *world);
     return verdict;
 }
 
-/* Takes `options` if they fail in the same way. */
+/* Takes `options` if they fail in the same way and not later. */
 static bool better(struct shrink *shrink, const struct sim_options *options)
 {
     if (shrink->attempts >= ATTEMPTS_MAX) {
@@ -103,7 +121,7 @@ static bool better(struct shrink *shrink, const struct sim_options *options)
     struct verdict verdict = attempt(options);
     char words[SIM_TEXT_BYTES];
     plain(verdict.text, words);
-    if (!verdict.failed || strcmp(words, shrink->wanted) != 0) {
+    if (!verdict.failed || verdict.at_us > shrink->at_us || strcmp(words, shrink->wanted) != 0) {
         return false;
     }
     shrink->best = *options;

@@ -102,6 +102,10 @@ report() {
     { timeout "$limit" "$sim" $replay --trace >"$trace" 2>&1; } 2>/dev/null || true
     echo "soak: the end of $trace, $(wc -l <"$trace") lines:"
     tail -n 40 "$trace"
+    if ! grep -q '^fault ' "$trace"; then # it died before it could list them
+        echo "soak: the faults of this run:"
+        grep 'ms  fault [0-9]*: ' "$trace" || true
+    fi
     echo "soak: replay: $sim $replay --trace"
     exit 1
 }

@@ -24,13 +24,15 @@ struct shrink {
     char wanted[SIM_TEXT_BYTES]; /* the sentence, without numbers and names */
     char text[SIM_TEXT_BYTES];   /* of the best */
     uint64_t at_us;              /* when the best failed */
+    uint64_t injected[SIM_FAULTS];
+    uint32_t faults; /* of its script, up to the failure */
     uint32_t attempts;
 };
 
 struct verdict {
     bool failed;
-    uint32_t count;
-    uint64_t at_us;
+    uint32_t count, faults;
+    uint64_t at_us, injected[SIM_FAULTS];
     char text[SIM_TEXT_BYTES];
 };
 
@@ -100,7 +102,11 @@ static struct verdict attempt(const struct sim_options *options)
     }
     int status = 0;
     LS_ASSERT(waitpid(child, &status, 0) == child);
-    struct verdict verdict = {world->failed, world->count, world->now_us, ""};
+    struct verdict verdict = {.failed = world->failed,
+                              .count = world->count,
+                              .faults = (uint32_t)world->records_count,
+                              .at_us = world->now_us};
+    (void)memcpy(verdict.injected, world->injected, sizeof verdict.injected);
     (void)memcpy(verdict.text, world->text, sizeof verdict.text);
     if (status != 0) {
         verdict.failed = true;
@@ -109,6 +115,16 @@ static struct verdict attempt(const struct sim_options *options)
     (void)fclose(last_words);
     (void)munmap(world, sizeof *world);
     return verdict;
+}
+
+static void keep(struct shrink *shrink, const struct sim_options *options,
+                 const struct verdict *verdict)
+{
+    shrink->best = *options;
+    shrink->at_us = verdict->at_us;
+    shrink->faults = verdict->faults;
+    (void)memcpy(shrink->injected, verdict->injected, sizeof shrink->injected);
+    (void)memcpy(shrink->text, verdict->text, sizeof shrink->text);
 }
 
 /* Takes `options` if they fail in the same way and not later. */
@@ -124,9 +140,7 @@ static bool better(struct shrink *shrink, const struct sim_options *options)
     if (!verdict.failed || verdict.at_us > shrink->at_us || strcmp(words, shrink->wanted) != 0) {
         return false;
     }
-    shrink->best = *options;
-    shrink->at_us = verdict.at_us;
-    (void)memcpy(shrink->text, verdict.text, sizeof shrink->text);
+    keep(shrink, options, &verdict);
     return true;
 }
 
@@ -136,6 +150,7 @@ static bool shrink_seconds(struct shrink *shrink)
     struct sim_options options = shrink->best;
     const uint64_t until = shrink->at_us / 1000000u + 1;
     bool any = false;
+    options.exact = true;
     if (until < options.seconds) {
         options.seconds = (uint32_t)until;
         any = better(shrink, &options);
@@ -162,13 +177,43 @@ static bool shrink_members(struct shrink *shrink, uint32_t count)
     return false;
 }
 
+/* Conditions of the whole run, and kinds that stay in the script though they have no part in it. */
 static bool shrink_kinds(struct shrink *shrink)
 {
     bool any = false;
     for (uint32_t i = 0; i < SIM_FAULTS; i++) {
         struct sim_options options = shrink->best;
         options.without |= (uint64_t)1u << i;
-        any = (options.without != shrink->best.without && better(shrink, &options)) || any;
+        any = (shrink->injected[i] > 0 && better(shrink, &options)) || any;
+    }
+    return any;
+}
+
+/* Leaves out `count` more of the faults that are still in, the first of them not below *from, which
+ * gets where the next attempt has to begin. */
+static bool shrink_some_faults(struct shrink *shrink, uint32_t *from, uint32_t count)
+{
+    struct sim_options options = shrink->best;
+    uint32_t taken = 0, at = *from;
+    for (; at < shrink->faults && at < SIM_SKIP_MAX && taken < count; at++) {
+        if (!sim_skipped(&options, at)) {
+            options.skip[at / 64] |= (uint64_t)1u << at % 64;
+            taken++;
+        }
+    }
+    *from = at;
+    return taken > 0 && better(shrink, &options);
+}
+
+/* Delta debugging (Zeller and Hildebrandt 2002), without its complements: halves of the list of
+ * faults, quarters, and so on down to single ones. */
+static bool shrink_faults(struct shrink *shrink)
+{
+    bool any = false;
+    for (uint32_t count = shrink->faults; count > 0; count /= 2) {
+        for (uint32_t from = 0; from < shrink->faults && from < SIM_SKIP_MAX;) {
+            any = shrink_some_faults(shrink, &from, count) || any;
+        }
     }
     return any;
 }
@@ -177,9 +222,7 @@ bool sim_shrink(const struct sim_options *options)
 {
     struct shrink *shrink = sim_allocate(sizeof *shrink);
     struct verdict first = attempt(options);
-    shrink->best = *options;
-    shrink->at_us = first.at_us;
-    (void)memcpy(shrink->text, first.text, sizeof shrink->text);
+    keep(shrink, options, &first);
     plain(first.text, shrink->wanted);
     if (first.failed) {
         (void)printf("shrink: seed %llu fails at %.3f virtual seconds: %s\n",
@@ -188,6 +231,7 @@ bool sim_shrink(const struct sim_options *options)
         for (uint32_t round = 0; round < ROUNDS_MAX && any; round++) {
             any = shrink_seconds(shrink);
             any = shrink_members(shrink, first.count) || any;
+            any = shrink_faults(shrink) || any;
             any = shrink_kinds(shrink) || any;
         }
         (void)printf("shrink: after %u attempts it fails at %.3f virtual seconds: %s\n",

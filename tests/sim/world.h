@@ -356,7 +356,7 @@ void sim_print_replay(const struct sim_options *options);
 
 /**
  * Looks for a smaller run that fails with the same sentence but for numbers and names: less virtual
- * time, fewer members, fewer kinds of fault. Each attempt is a process of its own, so a run that
+ * time, fewer members, fewer faults. Each attempt is a process of its own, so a run that
  * dies is shrunk as well as one that a check ended. Prints what it finds; false: the run is clean.
  */
 bool sim_shrink(const struct sim_options *options);

@@ -162,7 +162,7 @@ LS_NODISCARD bool ls_sim_run(const struct ls_sim_options *options,
  * returns    what main should: 0 clean, 1 a seed failed, 2 the arguments are wrong
  * thread     the only one of the process when it shrinks: it forks
  */
-LS_NODISCARD int ls_sim_main(int argc, char **argv, const struct ls_sim_workload *const *workloads,
+LS_NODISCARD int ls_sim_main(int argc, char **argv, const struct ls_sim_workload *workloads,
                              size_t count);
 
 /** The name of the kind of fault that is bit `bit`, e.g. "crash"; NULL: there is none. Static. Any

@@ -11,7 +11,7 @@
 
 struct arguments {
     struct sim_options options;
-    const struct ls_sim_workload *const *workloads;
+    const struct ls_sim_workload *workloads;
     size_t workloads_count;
     uint64_t count;
     bool twice, all_faults, totals, shrink;
@@ -42,7 +42,7 @@ static int usage(FILE *to, const struct arguments *arguments)
     }
     (void)fprintf(to, "\nworkloads:");
     for (size_t i = 0; i < arguments->workloads_count; i++) {
-        (void)fprintf(to, " %s", arguments->workloads[i]->name);
+        (void)fprintf(to, " %s", arguments->workloads[i].name);
     }
     (void)fprintf(to, "\n");
     return to == stdout ? 0 : 2;
@@ -96,8 +96,8 @@ static bool flag(const char *name, struct arguments *out)
 static bool workload(const char *name, struct arguments *out)
 {
     for (size_t i = 0; i < out->workloads_count && name != NULL; i++) {
-        if (strcmp(out->workloads[i]->name, name) == 0) {
-            out->options.workload = out->workloads[i];
+        if (strcmp(out->workloads[i].name, name) == 0) {
+            out->options.workload = &out->workloads[i];
         }
     }
     return out->options.workload != NULL;
@@ -172,7 +172,7 @@ static struct sim_options options_of(const struct arguments *arguments)
     if (options.workload == NULL) {
         struct sim_random random = {~options.seed};
         options.workload =
-            arguments->workloads[sim_random_in(&random, 0, arguments->workloads_count - 1)];
+            &arguments->workloads[sim_random_in(&random, 0, arguments->workloads_count - 1)];
     }
     return options;
 }
@@ -199,7 +199,7 @@ static bool run_seeds(struct arguments *arguments, struct sim_totals *totals)
     return true;
 }
 
-int ls_sim_main(int argc, char **argv, const struct ls_sim_workload *const *workloads, size_t count)
+int ls_sim_main(int argc, char **argv, const struct ls_sim_workload *workloads, size_t count)
 {
     LS_ASSERT(count > 0);
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;

@@ -4,6 +4,6 @@
 
 int main(int argc, char **argv)
 {
-    static const struct ls_sim_workload *const workloads[] = {&workload_register};
+    const struct ls_sim_workload workloads[] = {workload_register};
     return ls_sim_main(argc, argv, workloads, sizeof workloads / sizeof *workloads);
 }

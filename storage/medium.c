@@ -361,3 +361,60 @@ uint64_t ls_storage_medium_faults(const struct ls_storage_medium *medium)
 {
     return medium->faults;
 }
+
+static const struct ls__medium_group *group_find(const struct ls_storage_medium *medium,
+                                                 const struct ls_group_id *id)
+{
+    const struct ls__medium_group *group = medium->groups;
+    while (group != NULL && !ls_group_id_equal(&group->id, id)) {
+        group = group->next;
+    }
+    return group;
+}
+
+bool ls_storage_medium_left(const struct ls_storage_medium *medium, const struct ls_group_id *id,
+                            struct ls_storage_medium_left *out)
+{
+    *out = (struct ls_storage_medium_left){.damaged = false};
+    const struct ls__medium_group *group = group_find(medium, id);
+    if (group == NULL) {
+        return false;
+    }
+    uint64_t seed = ls__record_group(id);
+    const char *reason;
+    const struct ls__blob *cell = &group->cells[LS__CELL_HARD];
+    if (cell->count > 0 && ls__hard_decode(seed, (struct ls_span){cell->bytes, cell->count},
+                                           &out->hard_state, &reason) != LS_OK) {
+        out->hard_state = (struct ls_hard_state){0};
+        out->damaged = true;
+    }
+    struct ls_span body = {NULL, 0};
+    cell = &group->cells[LS__CELL_ANCHOR];
+    if (cell->count > 0) {
+        enum ls_status status = ls__cell_open(
+            seed, LS__CELL_ANCHOR, (struct ls_span){cell->bytes, cell->count}, &body, &reason);
+        if (status == LS_OK && body.bytes >= 16) {
+            const uint8_t *at = body.data;
+            out->anchor = (struct ls_cursor){ls__get_u64(at), ls__get_u64(at + 8)};
+        } else {
+            out->damaged = true;
+        }
+    }
+    size_t held = group->records_count - group->records_head;
+    out->last = held > 0 ? group->first + held - 1 : out->anchor.index;
+    return true;
+}
+
+bool ls_storage_medium_entry(const struct ls_storage_medium *medium, const struct ls_group_id *id,
+                             ls_index index, struct ls_entry *out)
+{
+    const struct ls__medium_group *group = group_find(medium, id);
+    struct ls__record record;
+    const char *reason;
+    if (group == NULL || ls__record_parse(ls__record_group(id), ls__medium_record(group, index),
+                                          &record, &reason) != LS_OK) {
+        return false;
+    }
+    *out = record.entry;
+    return record.index == index;
+}

@@ -75,6 +75,23 @@ LS_API bool ls_storage_medium_drop(struct ls_storage_medium *medium, const struc
 /** A new incarnation, everything gone. No store may be open on it. */
 LS_API void ls_storage_medium_wipe(struct ls_storage_medium *medium);
 
+/** What a power cut at this moment would leave of a group, and whether its checksums hold. */
+struct ls_storage_medium_left {
+    bool damaged; /* hard state or anchor: unreadable, and zero here */
+    struct ls_hard_state hard_state;
+    struct ls_cursor anchor;
+    ls_index last; /* records reach so far, sound or not; anchor.index: there are none */
+};
+/** Reads the medium, not the store. False: nothing of the group is durable. */
+LS_API bool ls_storage_medium_left(const struct ls_storage_medium *medium,
+                                   const struct ls_group_id *id,
+                                   struct ls_storage_medium_left *out);
+/** The durable entry at `index`, payload borrowed until the next commit or fault. False: there is
+ * none, or its checksum does not hold. */
+LS_API bool ls_storage_medium_entry(const struct ls_storage_medium *medium,
+                                    const struct ls_group_id *id, ls_index index,
+                                    struct ls_entry *out);
+
 /** How many faults were caused (failed commits, lost commits, flips, drops). */
 LS_API uint64_t ls_storage_medium_faults(const struct ls_storage_medium *medium);
 

@@ -102,6 +102,41 @@ TEST(medium, power_cut_loses_what_was_not_durable_and_nothing_else)
     finish(&store, medium);
 }
 
+TEST(medium, tells_what_a_power_cut_would_leave)
+{
+    struct store store;
+    struct ls_storage_medium *medium = start(&store);
+    const struct ls_group_id id = store_group_id(1);
+    struct ls_storage_medium_left left;
+    struct ls_entry entry;
+    const struct ls_group_id other = store_group_id(2);
+    assert_false(ls_storage_medium_left(medium, &other, &left));
+    store_append(&store, 1, 5, 1);
+    ls_storage_medium_hold(medium, true);
+    const struct ls_hard_state hard = {.term = 7, .voted = true, .vote = {{1}}};
+    struct ls_storage_batch batch = store_batch(&store, 6, 2, 7, 16);
+    batch.hard_state = &hard;
+    assert_ok(store.storage.stage(store.storage.self, store.group, &batch));
+    store.storage.commit(store.storage.self);
+    assert_true(ls_storage_medium_left(medium, &id, &left));
+    assert_int_equal(left.last, 5);
+    assert_int_equal(left.hard_state.term, 0);
+    assert_false(ls_storage_medium_entry(medium, &id, 6, &entry));
+    ls_storage_medium_release(medium, 1);
+    assert_true(ls_storage_medium_left(medium, &id, &left));
+    assert_int_equal(left.last, 7);
+    assert_int_equal(left.hard_state.term, 7);
+    assert_true(left.hard_state.voted);
+    assert_true(ls_storage_medium_entry(medium, &id, 6, &entry));
+    assert_int_equal(entry.term, 7);
+    assert_true(ls_storage_medium_flip(medium, &id, LS_STORAGE_LOG, 6, 500));
+    assert_false(ls_storage_medium_entry(medium, &id, 6, &entry));
+    assert_true(ls_storage_medium_flip(medium, &id, LS_STORAGE_HARD, 0, 300));
+    assert_true(ls_storage_medium_left(medium, &id, &left));
+    assert_true(left.damaged);
+    finish(&store, medium);
+}
+
 static void fails_and_stays_failed(enum ls_storage_fault fault, const char *text, ls_index after)
 {
     struct store store;

@@ -183,6 +183,7 @@ static void deliver(struct world *world, uint32_t from, uint32_t to, uint32_t la
             sim_fail(world, "%s found a message of %s malformed: %s", world->members[to].name,
                      world->members[from].name, reason);
         }
+        sim_check_turn(&world->members[to]);
     }
 }
 
@@ -453,6 +454,7 @@ static enum ls_status sim_send(void *self, const struct ls_group_id *group,
         LS_SEND_QUEUE_BYTES_MAX) {
         return LS_ERR_BUSY;
     }
+    sim_check_sent(member, peer, message);
     struct sim_parcel *parcel = sim_allocate(sizeof *parcel + message.bytes);
     parcel->kind = PARCEL_MESSAGE;
     parcel->group = *group;

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the checks remember. They only observe: the status of a group, what it gives its store, what
+ * leaves it in messages, and what its medium would hold if the power went now.
+ */
+#ifndef LOCKSTEP_SIM_CHECKS_H
+#define LOCKSTEP_SIM_CHECKS_H
+
+#include <lockstep/lockstep.h>
+#include <lockstep/storage_memory.h>
+#include <lockstep/wire.h>
+
+struct world;
+struct sim_member;
+
+/** An entry in a log. `chain` is a hash over it and all entries before it. */
+struct sim_mark {
+    ls_term term;
+    uint64_t chain;
+};
+
+/** An entry that some member held: one for each term at an index. */
+struct sim_fact {
+    struct sim_mark mark;
+    uint32_t by;   /* member + 1, who held it first; 0: none */
+    uint32_t next; /* in `more`, + 1; 0: no other term at this index */
+};
+
+/** What a member's messages have said, and its disk therefore must never forget. */
+struct sim_promise {
+    ls_term term;
+    bool voted; /* in `term` */
+    struct ls_peer_id vote;
+    ls_index match;         /* acknowledged so far, in whatever term */
+    struct sim_mark mark;   /* the entry there */
+    struct ls_cursor fresh; /* term of the newest acknowledgement, and how far they go in it */
+};
+
+/** A member's log as its core has it, durable or not. */
+struct sim_shadow {
+    struct ls_storage store; /* the one under the tap */
+    struct ls_group_id group;
+    struct ls_group *of;  /* also while it closes: to be asked from within only */
+    struct sim_mark *log; /* by index; what was pruned stays */
+    size_t capacity;
+    ls_index last;
+    struct ls_hard_state hard; /* as given to the store */
+    struct sim_promise promise;
+    ls_index commit; /* seen in this life */
+};
+
+/** A committed entry, and the earliest term in which it is known to be committed. */
+struct sim_committed {
+    ls_term term;
+    uint64_t chain;
+};
+
+struct sim_logs {
+    struct sim_fact *facts; /* by index */
+    size_t facts_capacity;
+    struct sim_fact *more;
+    size_t more_count, more_capacity;
+    struct sim_committed *committed; /* by index */
+    size_t committed_capacity;
+    ls_index committed_last;
+    struct ls_wire_decoder *decoder;
+};
+
+/** Zeroed room for `at`; moves the block. */
+void *sim_grow(void *block, size_t *capacity, size_t at, size_t size);
+
+/* ---- checks_log.c: log matching, append-only, completeness ---- */
+
+/** Puts a tap between the member's node and its store. */
+void sim_check_store(struct sim_member *member, struct ls_storage *store);
+/** The member is about to start: its log is what its medium holds. */
+void sim_check_log_restart(struct sim_member *member);
+void sim_check_new_leader(struct sim_member *member, ls_term term);
+/** The member, in `term`, knows that all up to `commit` is committed. */
+void sim_check_commit(struct sim_member *member, ls_term term, ls_index commit);
+void sim_check_log_free(struct world *world);
+
+/* ---- checks_media.c: what would survive a power cut ---- */
+
+/** Is the entry on the member's medium now? */
+bool sim_check_holds(const struct sim_member *member, ls_index index, struct sim_mark mark);
+/** An entry is committed now, says `member`: a quorum's media must hold it. */
+void sim_check_quorum(struct sim_member *member, ls_index index);
+/** A message leaves. */
+void sim_check_sent(struct sim_member *member, const struct ls_peer_id *to, struct ls_span bytes);
+/** The member is about to start: its medium must keep what its messages promised. */
+void sim_check_promises(struct sim_member *member);
+
+#endif

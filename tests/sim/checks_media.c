@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Checks of promises against what would survive a power cut at this moment: the media are read, the
+ * members are not asked.
+ *
+ * commit     what is committed lies on the media of a quorum of the configuration (P15, C5)
+ * promises   what a message says about its sender's disk is there when the message leaves (P1),
+ *            and still there whenever the member starts
+ */
+#include "world.h"
+
+#define U(number) ((unsigned long long)(number))
+
+bool sim_check_holds(const struct sim_member *member, ls_index index, struct sim_mark mark)
+{
+    struct ls_storage_medium_left left;
+    if (!ls_storage_medium_left(member->medium, &member->shadow.group, &left)) {
+        return false;
+    }
+    struct ls_entry entry;
+    return index <= left.anchor.index ||
+           (ls_storage_medium_entry(member->medium, &member->shadow.group, index, &entry) &&
+            entry.term == mark.term);
+}
+
+/* Is a majority of those voters in `mask` (bit: place in the configuration)? */
+static bool majority(const struct ls_configuration *configuration, bool outgoing, uint32_t mask)
+{
+    uint32_t voters = 0, held = 0;
+    for (uint32_t i = 0; i < configuration->count; i++) {
+        const struct ls_member *member = &configuration->members[i];
+        bool voter = outgoing
+                         ? member->outgoing_voter
+                         : member->role == LS_MEMBER_VOTER || member->role == LS_MEMBER_WITNESS;
+        voters += voter ? 1u : 0u;
+        held += voter && (mask >> i & 1u) != 0 ? 1u : 0u;
+    }
+    return held > voters / 2;
+}
+
+void sim_check_quorum(struct sim_member *member, ls_index index)
+{
+    struct world *world = member->world;
+    struct ls_group_status status;
+    ls_group_status(member->shadow.of, &status);
+    if (status.core.configuration == NULL) {
+        sim_fail(world, "%s commits %llu in term %llu without a configuration", member->name,
+                 U(index), U(status.core.term));
+        return;
+    }
+    const struct ls_configuration *configuration = &status.core.configuration->configuration;
+    const struct sim_mark mark = member->shadow.log[index];
+    uint32_t mask = 0;
+    char names[SIM_MEMBERS_MAX + 1] = "";
+    for (uint32_t i = 0; i < world->count; i++) {
+        const struct ls_member *found = ls_configuration_find(configuration, &world->members[i].id);
+        if (found != NULL && sim_check_holds(&world->members[i], index, mark)) {
+            mask |= 1u << (found - configuration->members);
+            names[strlen(names)] = world->members[i].name[0];
+        }
+    }
+    if (!majority(configuration, false, mask) ||
+        (configuration->joint && !majority(configuration, true, mask))) {
+        sim_fail(world, "%s commits %llu^%llu in term %llu, but only the media of \"%s\" hold it",
+                 member->name, U(mark.term), U(index), U(status.core.term), names);
+    }
+}
+
+/* ---- promises ---- */
+
+static void promise_term(struct sim_promise *promise, ls_term term)
+{
+    if (term > promise->term) {
+        promise->term = term;
+        promise->voted = false;
+    }
+}
+
+static void check_term(struct sim_member *member, const struct ls_storage_medium_left *left,
+                       ls_term term)
+{
+    if (left->hard_state.term < term) {
+        sim_fail(member->world, "a message of term %llu leaves %s, whose medium holds term %llu",
+                 U(term), member->name, U(left->hard_state.term));
+    }
+    promise_term(&member->shadow.promise, term);
+}
+
+static void check_vote(struct sim_member *member, const struct ls_storage_medium_left *left,
+                       ls_term term, const struct ls_peer_id *vote)
+{
+    const struct ls_hard_state *hard = &left->hard_state;
+    struct sim_promise *promise = &member->shadow.promise;
+    if (hard->term == term && !(hard->voted && ls_peer_id_equal(&hard->vote, vote))) {
+        sim_fail(member->world, "a vote in term %llu leaves %s, whose medium holds %s", U(term),
+                 member->name, hard->voted ? "another vote" : "no vote");
+    }
+    promise_term(promise, term);
+    if (promise->term == term) {
+        if (promise->voted && !ls_peer_id_equal(&promise->vote, vote)) {
+            sim_fail(member->world, "%s votes twice in term %llu", member->name, U(term));
+        }
+        promise->voted = true;
+        promise->vote = *vote;
+    }
+}
+
+static void check_match(struct sim_member *member, ls_term term, ls_index index)
+{
+    struct sim_shadow *shadow = &member->shadow;
+    struct sim_promise *promise = &shadow->promise;
+    if (index == 0 || term < shadow->hard.term) {
+        return; /* of an earlier term: a later leader may have taken it back meanwhile */
+    }
+    if (index > shadow->last || !sim_check_holds(member, index, shadow->log[index])) {
+        sim_fail(member->world, "%s acknowledges %llu in term %llu, its medium does not hold it",
+                 member->name, U(index), U(term));
+        return;
+    }
+    if (index >= promise->match) {
+        promise->match = index;
+        promise->mark = shadow->log[index];
+    }
+    if (term > promise->fresh.term || index > promise->fresh.index) {
+        promise->fresh = (struct ls_cursor){term, index};
+    }
+}
+
+static void check_core(struct sim_member *member, const struct ls_peer_id *to,
+                       const struct ls_message *message)
+{
+    struct ls_storage_medium_left left = {.damaged = false};
+    (void)ls_storage_medium_left(member->medium, &member->shadow.group, &left);
+    ls_term term = message->term;
+    switch (message->kind) {
+    case LS_MESSAGE_PRE_VOTE:
+        return; /* promises nothing: the term is one that might be */
+    case LS_MESSAGE_PRE_VOTE_REPLY:
+        if (message->as.vote_reply.granted) {
+            return;
+        }
+        break;
+    case LS_MESSAGE_VOTE:
+        check_vote(member, &left, term, &member->id);
+        break;
+    case LS_MESSAGE_VOTE_REPLY:
+        if (message->as.vote_reply.granted) {
+            check_vote(member, &left, term, to);
+        }
+        break;
+    case LS_MESSAGE_APPEND:
+        sim_check_commit(member, term, message->as.append.commit);
+        break;
+    case LS_MESSAGE_APPEND_REPLY:
+        if (message->as.append_reply.counts) {
+            check_match(member, term, message->as.append_reply.match);
+        }
+        break;
+    case LS_MESSAGE_HEARTBEAT:
+        sim_check_commit(member, term, message->as.heartbeat.commit);
+        break;
+    case LS_MESSAGE_HEARTBEAT_REPLY:
+        if (message->as.heartbeat_reply.counts) {
+            check_match(member, term, message->as.heartbeat_reply.match);
+        }
+        break;
+    case LS_MESSAGE_READ_INDEX:
+    case LS_MESSAGE_READ_INDEX_REPLY:
+    case LS_MESSAGE_TIMEOUT_NOW:
+        break;
+    }
+    check_term(member, &left, term);
+}
+
+void sim_check_sent(struct sim_member *member, const struct ls_peer_id *to, struct ls_span bytes)
+{
+    struct world *world = member->world;
+    struct ls_wire_decoder **decoder = &world->checks.logs.decoder;
+    struct ls_wire_frame frame;
+    const char *reason = "no memory";
+    if (*decoder == NULL && ls_wire_decoder_open(ls_env_default(), decoder) != LS_OK) {
+        return;
+    }
+    if (ls_wire_decode(*decoder, bytes, &frame, &reason) != LS_OK) {
+        sim_fail(world, "%s sends a message that nobody can read: %s", member->name, reason);
+    } else if (frame.kind == LS_WIRE_CORE) {
+        check_core(member, to, &frame.as.core);
+    }
+}
+
+void sim_check_promises(struct sim_member *member)
+{
+    struct world *world = member->world;
+    const struct sim_promise *promise = &member->shadow.promise;
+    struct ls_storage_medium_left left = {.damaged = false};
+    (void)ls_storage_medium_left(member->medium, &member->shadow.group, &left);
+    const struct ls_hard_state *hard = &left.hard_state;
+    if (hard->term < promise->term) {
+        sim_fail(world, "%s starts with term %llu, its messages were of term %llu", member->name,
+                 U(hard->term), U(promise->term));
+    } else if (hard->term == promise->term && promise->voted &&
+               !(hard->voted && ls_peer_id_equal(&hard->vote, &promise->vote))) {
+        sim_fail(world, "%s starts without the vote that it gave in term %llu", member->name,
+                 U(promise->term));
+    }
+    if (promise->match > 0 && !sim_check_holds(member, promise->match, promise->mark)) {
+        sim_fail(world, "%s starts without %llu^%llu, which it acknowledged", member->name,
+                 U(promise->mark.term), U(promise->match));
+    }
+}

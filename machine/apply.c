@@ -56,6 +56,15 @@ struct ls_span ls__replies_at(const struct ls_replies *replies, size_t at)
     return (struct ls_span){slot->bytes > 0 ? replies->data + slot->offset : NULL, slot->bytes};
 }
 
+enum ls_status ls_reply_get(const struct ls_replies *replies, size_t at, struct ls_span *reply)
+{
+    if (at >= replies->count) {
+        return LS_ERR_INVALID;
+    }
+    *reply = ls__replies_at(replies, at);
+    return replies->slots[at].lost ? LS_ERR_NO_MEMORY : LS_OK;
+}
+
 void ls__replies_free(struct ls_replies *replies)
 {
     const struct ls_env *env = replies->env;

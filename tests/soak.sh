@@ -90,7 +90,7 @@ report() {
     echo "soak: seed $seed fails: $sentence"
     "$sim" --shrink --seed "$seed" --seconds "$seconds" >"$out/shrink.log" 2>&1 || true
     cat "$out/shrink.log"
-    replay=$(sed -n 's/^replay: lockstep-sim //p' "$out/shrink.log" | tail -1)
+    replay=$(sed -n 's/^replay: [^ ]* //p' "$out/shrink.log" | tail -1)
     if [ -z "$replay" ]; then
         echo "soak: seed $seed did not fail a second time, so it cannot be shrunk; its first run said:"
         tail -n 20 "$log"

@@ -26,6 +26,16 @@ struct ls_replies;
 LS_API enum ls_status ls_reply_set(struct ls_replies *replies, size_t at, const void *data,
                                    size_t bytes);
 
+/**
+ * What was set as the reply of command `at`, for a machine that wraps another one.
+ *
+ * reply   out: empty when nothing was set; borrowed until a reply is set
+ * errors  LS_ERR_INVALID    there is no such command
+ *         LS_ERR_NO_MEMORY  the reply was lost
+ */
+LS_API LS_NODISCARD enum ls_status ls_reply_get(const struct ls_replies *replies, size_t at,
+                                                struct ls_span *reply);
+
 struct ls_command {
     struct ls_cursor cursor;
     struct ls_span data; /* borrowed until the call returns */

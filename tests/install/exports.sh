@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # exports.sh <include directory> <liblockstep.so>: the shared library exports what the public headers
-# declare as LS_API, nothing else and nothing less.
+# declare as LS_API (sim.h is of another library, which is static), nothing else and nothing less.
 set -euo pipefail
 export LC_ALL=C
 include=$1

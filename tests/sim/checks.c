@@ -2,38 +2,109 @@
 /* What must hold after every turn and every applied command. */
 #include "world.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
-#include "checker.h"
-
-void sim_check_applied(struct world *world, ls_index index, uint64_t chain, uint64_t id)
+static void check_same(struct sim_machine *machine, const struct sim_step *step, ls_index index,
+                       uint64_t op, uint64_t reply)
 {
+    struct world *world = machine->member->world;
+    if (step->chain != machine->chain) {
+        sim_fail(world, "machines differ at index %llu: call %llu and %llu",
+                 (unsigned long long)index, (unsigned long long)step->op, (unsigned long long)op);
+    } else if (step->reply != 0 && reply != 0 && step->reply != reply) {
+        sim_fail(world, "machines differ at index %llu: %s replies to call %llu as no other does",
+                 (unsigned long long)index, machine->member->name, (unsigned long long)op);
+    }
+}
+
+/* The command of call `id` is in the log for the first time as far as anyone saw. */
+static void check_new(struct world *world, ls_index index, uint64_t id, uint64_t command)
+{
+    struct sim_op *op = id >= 1 && id <= world->ops_made ? world->ops[id] : NULL;
+    unsigned long long number = id, at = index;
+    if (op == NULL || op->call.kind != LS_SIM_COMMAND || op->hash != command) {
+        sim_fail(world, "index %llu holds a command that nobody gave", at);
+    } else if (op->index != 0) {
+        sim_fail(world, "call %llu is in the log twice: at %llu and %llu", number,
+                 (unsigned long long)op->index, at);
+    } else if (op->fired && ls_sim_did_nothing(op->status)) {
+        sim_fail(world, "call %llu ended with \"%s\" and was applied later, at %llu", number,
+                 ls_status_text(op->status), at);
+    } else if (index <= op->floor) {
+        sim_fail(world, "call %llu is in the log at %llu, but %llu was done before it began",
+                 number, at, (unsigned long long)op->floor);
+    } else {
+        op->index = index;
+    }
+}
+
+void sim_check_applied(struct sim_machine *machine, ls_index index, uint64_t op, uint64_t command,
+                       uint64_t reply)
+{
+    struct world *world = machine->member->world;
     struct sim_checks *checks = &world->checks;
     checks->steps = sim_grow(checks->steps, &checks->steps_capacity, index, sizeof *checks->steps);
     struct sim_step *step = &checks->steps[index];
     if (step->chain != 0) {
-        if (step->chain != chain) {
-            sim_fail(world, "machines differ at index %llu: operation %llu and %llu",
-                     (unsigned long long)index, (unsigned long long)step->op,
-                     (unsigned long long)id);
-        }
+        check_same(machine, step, index, op, reply);
+        step->reply = step->reply == 0 ? reply : step->reply;
         return;
     }
-    *step = (struct sim_step){chain, id};
+    *step = (struct sim_step){.chain = machine->chain, .op = op, .reply = reply};
     checks->last = index > checks->last ? index : checks->last;
-    struct sim_op *op = id >= 1 && id <= world->ops_made ? world->ops[id] : NULL;
-    if (op == NULL) {
-        sim_fail(world, "index %llu holds a command that nobody gave", (unsigned long long)index);
-    } else if (op->index != 0) {
-        sim_fail(world, "operation %llu is in the log twice: at %llu and %llu",
-                 (unsigned long long)id, (unsigned long long)op->index, (unsigned long long)index);
-    } else if (op->fired && sim_did_nothing(op->status)) {
-        sim_fail(world, "operation %llu ended with \"%s\" and was applied later, at %llu",
-                 (unsigned long long)id, ls_status_text(op->status), (unsigned long long)index);
-    } else {
-        op->index = index;
+    check_new(world, index, op, command);
+}
+
+void sim_check_state(struct sim_machine *machine)
+{
+    struct sim_member *member = machine->member;
+    struct world *world = member->world;
+    const struct ls_sim_workload *workload = world->workload;
+    if (world->failed) {
+        return;
     }
+    if (workload->check != NULL) {
+        workload->check(workload->self, &world->handle, member->at, machine->inner.self);
+    }
+    if (workload->digest != NULL) {
+        uint64_t digest = workload->digest(workload->self, machine->inner.self) | 1u;
+        uint64_t *known = &world->checks.steps[machine->applied].digest;
+        if (*known != 0 && *known != digest) {
+            sim_fail(world, "machines differ at index %llu: the state of %s is no other's",
+                     (unsigned long long)machine->applied, member->name);
+        }
+        *known = digest;
+    }
+}
+
+void sim_check_answer(struct sim_op *op, const struct ls_outcome *outcome)
+{
+    struct world *world = op->world;
+    struct sim_checks *checks = &world->checks;
+    unsigned long long id = op->call.id;
+    if (outcome->count != 1) {
+        sim_fail(world, "call %llu has %zu replies", id, outcome->count);
+        return;
+    }
+    ls_index at = op->read_at;
+    if (op->call.kind == LS_SIM_COMMAND) {
+        at = outcome->first.index;
+        const struct sim_step *step = at < checks->steps_capacity ? &checks->steps[at] : NULL;
+        if (step == NULL || step->op != op->call.id) {
+            sim_fail(world, "call %llu was acknowledged at %llu, where nobody applied it", id,
+                     (unsigned long long)at);
+        } else if (step->reply != 0 && step->reply != sim_hash(outcome->replies[0])) {
+            sim_fail(world, "call %llu was answered with another reply than the machine's", id);
+        }
+    } else if (op->call.consistency != LS_STRONG) {
+        return; /* it may be as old as it likes */
+    } else if (at < op->floor) {
+        sim_fail(world,
+                 "not linearizable: call %llu read the state at %llu, but %llu was done "
+                 "before it began",
+                 id, (unsigned long long)at, (unsigned long long)op->floor);
+    }
+    checks->known = at > checks->known ? at : checks->known;
 }
 
 static void check_leader(struct sim_member *member, ls_term term)
@@ -76,43 +147,6 @@ void sim_check_turn(struct sim_member *member)
     if (status.halted != LS_OK && !(status.halted == LS_ERR_IO && member->faulty_disk != 0)) {
         sim_fail(member->world, "%s halted: %s", member->name, status.text);
     }
-}
-
-static struct linear_op record_of(const struct sim_op *op)
-{
-    static const enum linear_kind kinds[] = {
-        [SIM_WRITE] = LINEAR_WRITE, [SIM_CAS] = LINEAR_CAS, [SIM_READ] = LINEAR_READ};
-    struct linear_op record = {.kind = kinds[op->kind],
-                               .outcome = LINEAR_UNKNOWN,
-                               .client = op->client,
-                               .key = op->key,
-                               .value = op->kind == SIM_READ ? op->saw : op->id,
-                               .expected = op->expected,
-                               .invoked = op->invoked,
-                               .returned = op->returned};
-    if (!op->accepted || (op->fired && sim_did_nothing(op->status))) {
-        record.outcome = LINEAR_NEVER;
-    } else if (op->fired && op->status == LS_OK) {
-        record.outcome = op->kind == SIM_CAS && !op->done ? LINEAR_NO : LINEAR_OK;
-    }
-    return record;
-}
-
-void sim_check_history(struct world *world)
-{
-    size_t count = world->ops_made;
-    struct linear_op *records = sim_allocate((count + 1) * sizeof *records);
-    for (size_t i = 0; i < count; i++) {
-        records[i] = record_of(world->ops[i + 1]);
-    }
-    struct linear_result result;
-    if (linear_check(records, count, &result) != LINEAR_LEGAL) {
-        linear_print(stdout, &result, records, count, NULL);
-        sim_fail(world, "the history of key %llu is not linearizable",
-                 (unsigned long long)result.key);
-    }
-    linear_result_free(&result);
-    free(records);
 }
 
 void sim_checks_free(struct world *world)

@@ -1,205 +1,128 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The machine (registers) and the clients. The log gives every write its place, and a read tells
- * the place of the write that it saw, so linearizability can be judged at each answer: an
- * operation may not see less than what was known to be done when it began.
+ * The clients: each has one call at a time, asks any member, and goes on when the call has ended.
+ * What they ask is the workload's; how it may end is judged here and in checks.c.
  */
 #include "world.h"
 
 #include <stdlib.h>
 
-enum word { WORD_KIND, WORD_KEY, WORD_ID, WORD_EXPECTED, WORDS };
-enum answer { ANSWER_INDEX, ANSWER_VERSION, ANSWER_VALUE, ANSWER_DONE, ANSWERS };
-
-/* ---- machine ---- */
-
-static struct ls_span machine_signature(void *self)
+bool ls_sim_did_nothing(enum ls_status status)
 {
-    (void)self;
-    return (struct ls_span){"sim-register/1", 14};
-}
-
-static enum ls_status machine_apply(void *self, const struct ls_command *command,
-                                    struct ls_replies *replies)
-{
-    struct sim_machine *machine = self;
-    uint64_t words[WORDS] = {0};
-    if (command->data.bytes != sizeof words) {
-        return LS_ERR_CORRUPT;
-    }
-    (void)memcpy(words, command->data.data, sizeof words);
-    struct sim_register *target = &machine->registers[words[WORD_KEY] % SIM_KEYS];
-    const struct sim_register old = *target;
-    bool done = words[WORD_KIND] == SIM_WRITE || old.value == words[WORD_EXPECTED];
-    if (done) {
-        *target = (struct sim_register){words[WORD_ID], command->cursor.index};
-    }
-    if (command->cursor.index <= machine->applied) {
-        sim_fail(machine->world, "index %llu applied after %llu",
-                 (unsigned long long)command->cursor.index, (unsigned long long)machine->applied);
-    }
-    machine->applied = command->cursor.index;
-    struct sim_random chain = {machine->chain ^ command->cursor.index};
-    chain.state = sim_random_next(&chain) ^ command->cursor.term;
-    for (size_t i = 0; i < WORDS; i++) {
-        chain.state = sim_random_next(&chain) ^ words[i];
-    }
-    machine->chain = sim_random_next(&chain) | 1u;
-    sim_check_applied(machine->world, machine->applied, machine->chain, words[WORD_ID]);
-    const uint64_t answer[ANSWERS] = {[ANSWER_INDEX] = command->cursor.index,
-                                      [ANSWER_VERSION] = old.version,
-                                      [ANSWER_VALUE] = old.value,
-                                      [ANSWER_DONE] = done};
-    return ls_reply_set(replies, 0, answer, sizeof answer);
-}
-
-static enum ls_status machine_query(void *self, struct ls_span query, struct ls_replies *reply)
-{
-    const struct sim_machine *machine = self;
-    uint32_t key = 0;
-    if (query.bytes != sizeof key) {
-        return LS_ERR_INVALID;
-    }
-    (void)memcpy(&key, query.data, sizeof key);
-    const struct sim_register *found = &machine->registers[key % SIM_KEYS];
-    const uint64_t answer[ANSWERS] = {[ANSWER_INDEX] = machine->applied,
-                                      [ANSWER_VERSION] = found->version,
-                                      [ANSWER_VALUE] = found->value,
-                                      [ANSWER_DONE] = 1};
-    return ls_reply_set(reply, 0, answer, sizeof answer);
-}
-
-void sim_machine_make(struct sim_member *member, struct ls_machine *out)
-{
-    *out = (struct ls_machine){.size = sizeof *out,
-                               .self = &member->machine,
-                               .signature = machine_signature,
-                               .apply = machine_apply,
-                               .query = machine_query};
+    return status == LS_ERR_NO_LEADER || status == LS_ERR_BUSY || status == LS_ERR_CLOSED ||
+           status == LS_ERR_HALTED || status == LS_ERR_TIMEOUT || status == LS_ERR_LIMIT;
 }
 
 /* ---- answers ---- */
 
-static void judge(struct sim_op *op, const uint64_t answer[ANSWERS])
+static void judge(struct sim_op *op, const struct ls_outcome *outcome)
 {
-    struct world *world = op->world;
-    ls_index *newest = &world->checks.newest[op->key];
-    ls_index version = answer[ANSWER_VERSION];
-    bool wrote = op->kind == SIM_WRITE || (op->kind == SIM_CAS && answer[ANSWER_DONE] != 0);
-    if (version < op->floor) {
-        sim_fail(world,
-                 "not linearizable: operation %llu on key %u saw the write at %llu, but the one at "
-                 "%llu was done before it began",
-                 (unsigned long long)op->id, op->key, (unsigned long long)version,
-                 (unsigned long long)op->floor);
+    const struct ls_sim_workload *workload = op->world->workload;
+    op->call.returned = op->world->events;
+    op->call.data = (struct ls_span){NULL, 0};
+    if (workload->judge != NULL && !op->world->failed) {
+        workload->judge(workload->self, &op->world->handle, &op->call, outcome);
     }
-    version = wrote ? answer[ANSWER_INDEX] : version;
-    if (op->kind != SIM_READ && (answer[ANSWER_INDEX] >= world->checks.steps_capacity ||
-                                 world->checks.steps[answer[ANSWER_INDEX]].op != op->id)) {
-        sim_fail(world, "write %llu was acknowledged at %llu, where nobody applied it",
-                 (unsigned long long)op->id, (unsigned long long)answer[ANSWER_INDEX]);
-    }
-    *newest = version > *newest ? version : *newest;
-    world->clients[op->client].last_seen[op->key] = wrote ? op->id : answer[ANSWER_VALUE];
 }
 
-bool sim_did_nothing(enum ls_status status)
+static void count(struct sim_op *op, const struct ls_outcome *outcome)
 {
-    return status == LS_ERR_NO_LEADER || status == LS_ERR_BUSY || status == LS_ERR_CLOSED ||
-           status == LS_ERR_HALTED || status == LS_ERR_TIMEOUT || status == LS_ERR_LIMIT;
+    struct world *world = op->world;
+    if (outcome->status == LS_OK) {
+        world->acknowledged++;
+        sim_check_answer(op, outcome);
+    } else if (ls_sim_did_nothing(outcome->status)) {
+        world->refused++;
+        if (op->index != 0) {
+            sim_fail(world, "call %llu ended with \"%s\" but is in the log at %llu",
+                     (unsigned long long)op->call.id, ls_status_text(outcome->status),
+                     (unsigned long long)op->index);
+        }
+    } else {
+        world->unknown++;
+    }
 }
 
 static void on_done(void *arg, const struct ls_outcome *outcome)
 {
     struct sim_op *op = arg;
     struct world *world = op->world;
-    sim_mix(world, op->id << 8 | (uint64_t)outcome->status);
+    uint32_t client = op->call.client;
+    sim_mix(world, op->call.id << 8 | (uint64_t)outcome->status);
     if (op->fired || !op->accepted) {
-        sim_fail(world, "operation %llu was answered %s", (unsigned long long)op->id,
+        sim_fail(world, "call %llu was answered %s", (unsigned long long)op->call.id,
                  op->fired ? "twice" : "inside of the call");
         return;
     }
     op->fired = true;
     op->status = outcome->status;
-    op->returned = world->events;
-    if (outcome->status == LS_OK) {
-        world->acknowledged++;
-        uint64_t answer[ANSWERS] = {0};
-        if (outcome->count != 1 || outcome->replies[0].bytes != sizeof answer) {
-            sim_fail(world, "operation %llu has a reply of another form",
-                     (unsigned long long)op->id);
-            return;
-        }
-        (void)memcpy(answer, outcome->replies[0].data, sizeof answer);
-        op->saw = answer[ANSWER_VALUE];
-        op->done = answer[ANSWER_DONE] != 0;
-        judge(op, answer);
-    } else if (sim_did_nothing(outcome->status)) {
-        world->refused++;
-        if (op->index != 0 && op->kind != SIM_READ) {
-            sim_fail(world, "operation %llu ended with \"%s\" but is in the log at %llu",
-                     (unsigned long long)op->id, ls_status_text(outcome->status),
-                     (unsigned long long)op->index);
-        }
-    } else {
-        world->unknown++;
-    }
-    if (op->client < world->clients_count && world->clients[op->client].op == op) {
-        world->clients[op->client].op = NULL;
+    count(op, outcome);
+    judge(op, outcome);
+    if (client < world->clients_count && world->clients[client].op == op) {
+        world->clients[client].op = NULL;
         sim_push(world, world->now_us + sim_random_in(&world->random, 0, 2 * world->think_us),
-                 SIM_CLIENT, op->client, 0, 0);
+                 SIM_CLIENT, client, 0, 0);
     }
 }
 
 /* ---- calls ---- */
 
+static enum ls_status group_call(struct sim_op *op, struct ls_span data)
+{
+    struct world *world = op->world;
+    struct ls_group *group = world->members[op->call.member].group;
+    const struct ls_call_options call = {
+        .deadline_ms = (uint32_t)sim_random_in(&world->random, world->quiet ? 3000 : 200, 3000)};
+    if (op->call.kind == LS_SIM_QUERY) {
+        return ls_group_query(group, op->call.consistency, data, &call, on_done, op);
+    }
+    return ls_group_execute(group, data, &call, on_done, op);
+}
+
 static bool op_send(struct sim_op *op)
 {
-    struct sim_member *member = &op->world->members[op->member];
-    const struct ls_call_options call = {
-        .deadline_ms =
-            (uint32_t)sim_random_in(&op->world->random, op->world->quiet ? 3000 : 200, 3000)};
-    enum ls_status status = LS_OK;
-    op->accepted = true;
-    if (op->kind == SIM_READ) {
-        const struct ls_span query = {&op->key, sizeof op->key};
-        status = ls_group_query(member->group, LS_STRONG, query, &call, on_done, op);
-    } else {
-        const uint64_t words[WORDS] = {[WORD_KIND] = (uint64_t)op->kind,
-                                       [WORD_KEY] = op->key,
-                                       [WORD_ID] = op->id,
-                                       [WORD_EXPECTED] = op->expected};
-        const struct ls_span command = {words, sizeof words};
-        status = ls_group_execute(member->group, command, &call, on_done, op);
+    struct ls_span data = op->call.data;
+    uint8_t *bytes = sim_allocate(SIM_PREFIX_BYTES + data.bytes);
+    (void)memcpy(bytes, &op->call.id, SIM_PREFIX_BYTES);
+    if (data.bytes > 0) {
+        (void)memcpy(bytes + SIM_PREFIX_BYTES, data.data, data.bytes);
     }
-    sim_mix(op->world, op->id << 16 | (uint64_t)op->member << 8 | (uint64_t)status);
+    op->accepted = true;
+    enum ls_status status = group_call(op, (struct ls_span){bytes, SIM_PREFIX_BYTES + data.bytes});
+    free(bytes);
+    sim_mix(op->world, op->call.id << 16 | (uint64_t)op->call.member << 8 | (uint64_t)status);
     if (status != LS_OK) {
         op->accepted = false;
         op->fired = true;
         op->status = status;
+        judge(op, &(struct ls_outcome){.status = status});
     }
-    sim_member_after(member);
+    sim_member_after(&op->world->members[op->call.member]);
     return status == LS_OK;
 }
 
-static struct sim_op *op_new(struct world *world, uint32_t client, uint32_t member,
-                             enum sim_op_kind kind)
+/* The next call of the workload, not asked yet. */
+static struct sim_op *op_new(struct world *world, uint32_t client, uint32_t member)
 {
+    const struct ls_sim_workload *workload = world->workload;
     struct sim_op *op = sim_allocate(sizeof *op);
     op->world = world;
-    op->id = ++world->ops_made;
-    op->client = client;
-    op->member = member;
-    op->kind = kind;
-    op->key = (uint32_t)sim_random_in(&world->random, 0, SIM_KEYS - 1);
-    op->invoked = world->events;
-    op->floor = world->checks.newest[op->key];
-    if (op->id >= world->ops_capacity) {
+    op->floor = world->checks.known;
+    op->call = (struct ls_sim_call){.id = ++world->ops_made,
+                                    .client = client,
+                                    .member = member,
+                                    .probe = client == SIM_CLIENTS_MAX,
+                                    .kind = LS_SIM_COMMAND,
+                                    .consistency = LS_STRONG,
+                                    .invoked = world->events};
+    if (op->call.id >= world->ops_capacity) {
         world->ops_capacity = world->ops_capacity == 0 ? 1024 : world->ops_capacity * 2;
         world->ops = realloc(world->ops, world->ops_capacity * sizeof *world->ops);
         LS_ASSERT(world->ops != NULL);
     }
-    world->ops[op->id] = op;
+    world->ops[op->call.id] = op;
+    workload->next(workload->self, &world->handle, &op->call);
+    op->hash = sim_hash(op->call.data);
     return op;
 }
 
@@ -220,10 +143,7 @@ void sim_client_event(struct world *world, const struct sim_event *event)
     }
     bool sent = false;
     if (member->group != NULL && !member->paused) {
-        uint64_t die = sim_random_in(&world->random, 0, 99);
-        enum sim_op_kind kind = die < 45 ? SIM_WRITE : die < 60 ? SIM_CAS : SIM_READ;
-        struct sim_op *op = op_new(world, event->a, at, kind);
-        op->expected = client->last_seen[op->key];
+        struct sim_op *op = op_new(world, event->a, at);
         client->op = op;
         sent = op_send(op);
         client->op = sent ? op : NULL;
@@ -244,7 +164,7 @@ void sim_client_resume(struct world *world, uint32_t member)
 
 struct sim_op *sim_probe(struct world *world, uint32_t member)
 {
-    struct sim_op *op = op_new(world, SIM_CLIENTS_MAX, member, SIM_WRITE);
+    struct sim_op *op = op_new(world, SIM_CLIENTS_MAX, member);
     return op_send(op) ? op : NULL;
 }
 

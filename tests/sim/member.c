@@ -197,6 +197,33 @@ static enum ls_status node_open(struct sim_member *member, struct ls_error *erro
     return ls_node_open(&options, &member->node, error);
 }
 
+static enum ls_status group_join(struct sim_member *member, struct ls_error *error)
+{
+    struct world *world = member->world;
+    const struct ls_sim_workload *workload = world->workload;
+    struct ls_group_options options;
+    ls_group_options_init(&options);
+    options.election_ms = world->election_ms;
+    options.heartbeat_ms = world->heartbeat_ms;
+    if (workload->group != NULL) {
+        workload->group(workload->self, member->at, &options);
+    }
+    options.name = "sim";
+    options.member = member->name;
+    options.founders = world->founders;
+    options.founders_count = world->count;
+    enum ls_status status = sim_machine_make(member, &options.machine);
+    if (status != LS_OK) {
+        return ls_error_set(error, status, "its machine: %s", ls_status_text(status));
+    }
+    status = ls_group_join(member->node, &options, &member->group, error);
+    member->shadow.of = member->group;
+    if (status != LS_OK) {
+        sim_machine_close(&member->machine);
+    }
+    return status;
+}
+
 void sim_member_start(struct sim_member *member)
 {
     struct world *world = member->world;
@@ -208,24 +235,11 @@ void sim_member_start(struct sim_member *member)
     member->turn_due = member->timer_due = member->paused = member->releasing = false;
     member->commit = 0;
     sim_network_wake(world, member->at);
-    member->machine = (struct sim_machine){.world = world, .chain = world->options.seed | 1u};
     sim_mix(world, (uint64_t)SIM_START << 32 | member->at);
     sim_note(world, "%s: starts", member->name);
     struct ls_error error = {LS_OK, ""};
     enum ls_status status = node_open(member, &error);
-    if (status == LS_OK) {
-        struct ls_group_options options;
-        ls_group_options_init(&options);
-        options.name = "sim";
-        options.member = member->name;
-        options.founders = world->founders;
-        options.founders_count = world->count;
-        options.election_ms = world->election_ms;
-        options.heartbeat_ms = world->heartbeat_ms;
-        sim_machine_make(member, &options.machine);
-        status = ls_group_join(member->node, &options, &member->group, &error);
-        member->shadow.of = member->group;
-    }
+    status = status == LS_OK ? group_join(member, &error) : status;
     if (status != LS_OK) {
         sim_fail(world, "member %s cannot start: %s", member->name, error.text);
     }

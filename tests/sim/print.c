@@ -7,11 +7,12 @@
 
 void sim_print_options(const struct world *world)
 {
-    (void)printf("seed %" PRIu64 ": members %u, virtual seconds %u, election %u ms, heartbeat %u "
+    (void)printf("seed %" PRIu64
+                 ": members %u, workload %s, virtual seconds %u, election %u ms, heartbeat %u "
                  "ms, delay %u-%u us, clients %u, fault gap %u ms, faults",
-                 world->options.seed, world->count, world->options.seconds, world->election_ms,
-                 world->heartbeat_ms, world->network.delay_min_us, world->network.delay_max_us,
-                 world->clients_count, world->fault_gap_ms);
+                 world->options.seed, world->count, world->workload->name, world->options.seconds,
+                 world->election_ms, world->heartbeat_ms, world->network.delay_min_us,
+                 world->network.delay_max_us, world->clients_count, world->fault_gap_ms);
     for (uint32_t i = 0; i < SIM_FAULTS; i++) {
         if (sim_fault_enabled(world, (enum sim_fault)i)) {
             (void)printf(" %s", sim_fault_name((enum sim_fault)i));
@@ -43,34 +44,50 @@ void sim_print_outcome(const struct world *world)
     (void)fflush(stdout);
 }
 
-void sim_print_replay(const struct sim_options *options)
+static void add(char out[SIM_REPLAY_BYTES], const char *format, ...) LS_PRINTF(2, 3);
+static void add(char out[SIM_REPLAY_BYTES], const char *format, ...)
 {
-    (void)printf("replay: lockstep-sim --seed %" PRIu64 " --seconds %u", options->seed,
-                 options->seconds);
+    size_t used = strlen(out);
+    va_list list;
+    va_start(list, format);
+    (void)vsnprintf(out + used, SIM_REPLAY_BYTES - used, format, list);
+    va_end(list);
+}
+
+void sim_replay_text(const struct sim_options *options, char out[SIM_REPLAY_BYTES])
+{
+    out[0] = '\0';
+    add(out, "--seed %" PRIu64 " --workload %s --seconds %u", options->seed,
+        options->workload->name, options->seconds);
     if (options->members != 0) {
-        (void)printf(" --members %u", options->members);
+        add(out, " --members %u", options->members);
     }
     for (uint32_t i = 0, told = 0; i < SIM_FAULTS; i++) {
         if ((options->without >> i & 1u) != 0) {
-            (void)printf("%s%s", told++ == 0 ? " --without " : ",",
-                         sim_fault_name((enum sim_fault)i));
+            add(out, "%s%s", told++ == 0 ? " --without " : ",", sim_fault_name((enum sim_fault)i));
         }
     }
-    (void)printf("%s", options->exact ? " --exact" : "");
+    add(out, "%s", options->exact ? " --exact" : "");
     for (uint32_t i = 0, told = 0; i < SIM_SKIP_MAX; i++) {
         uint32_t last = i;
         while (sim_skipped(options, last)) {
             last++;
         }
         if (last > i) {
-            (void)printf("%s%u", told++ == 0 ? " --skip " : ",", i);
+            add(out, "%s%u", told++ == 0 ? " --skip " : ",", i);
             if (last > i + 1) {
-                (void)printf("-%u", last - 1);
+                add(out, "-%u", last - 1);
             }
             i = last;
         }
     }
-    (void)printf("\n");
+}
+
+void sim_print_replay(const struct sim_options *options)
+{
+    char text[SIM_REPLAY_BYTES];
+    sim_replay_text(options, text);
+    (void)printf("replay: %s %s\n", options->program, text);
     (void)fflush(stdout);
 }
 

@@ -2,7 +2,6 @@
 /* Randomness and the event queue: a binary heap ordered by (time, sequence). */
 #include "world.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 uint64_t sim_random_next(struct sim_random *random)
@@ -28,10 +27,7 @@ bool sim_random_percent(struct sim_random *random, uint32_t percent)
 void *sim_allocate(size_t bytes)
 {
     void *block = calloc(1, bytes);
-    if (block == NULL) {
-        (void)fprintf(stderr, "lockstep-sim: out of memory\n");
-        abort();
-    }
+    LS_ASSERT(block != NULL);
     return block;
 }
 

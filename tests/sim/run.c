@@ -5,7 +5,6 @@
  */
 #include "world.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -15,29 +14,37 @@
 #define OWED_PARTS_MAX   20u
 #define PROBE_ROUNDS_MAX 5u
 
+void sim_fail_list(struct world *world, const char *format, va_list list)
+{
+    if (!world->failed) { /* the first one is the reason */
+        world->failed = true;
+        (void)vsnprintf(world->text, sizeof world->text, format, list);
+    }
+}
+
 void sim_fail(struct world *world, const char *format, ...)
 {
-    if (world->failed) {
-        return; /* the first one is the reason */
-    }
-    world->failed = true;
     va_list list;
     va_start(list, format);
-    (void)vsnprintf(world->text, sizeof world->text, format, list);
+    sim_fail_list(world, format, list);
     va_end(list);
+}
+
+void sim_note_list(const struct world *world, const char *format, va_list list)
+{
+    if (world->options.trace) {
+        (void)printf("%9.3f ms  ", (double)world->now_us / 1000.0);
+        (void)vprintf(format, list);
+        (void)printf("\n");
+    }
 }
 
 void sim_note(const struct world *world, const char *format, ...)
 {
-    if (!world->options.trace) {
-        return;
-    }
-    (void)printf("%9.3f ms  ", (double)world->now_us / 1000.0);
     va_list list;
     va_start(list, format);
-    (void)vprintf(format, list);
+    sim_note_list(world, format, list);
     va_end(list);
-    (void)printf("\n");
 }
 
 void sim_mix(struct world *world, uint64_t word)
@@ -68,8 +75,11 @@ void sim_push(struct world *world, uint64_t at_us, enum sim_event_kind kind, uin
 void sim_world_open(struct world *world, const struct sim_options *options)
 {
     world->options = *options;
+    world->workload = options->workload;
+    world->handle.world = world;
     struct sim_random *random = &world->random;
     random->state = world->options.seed * 0x2545f4914f6cdd1du + 1;
+    world->workload_random.state = ~random->state;
     world->count = (uint32_t)sim_random_in(random, 1, SIM_MEMBERS_MAX);
     world->count = world->options.members != 0 ? world->options.members : world->count;
     world->election_ms = (uint32_t)sim_random_in(random, 100, 1000);
@@ -114,6 +124,9 @@ void sim_world_free(struct world *world)
     sim_checks_free(world);
     sim_faults_free(world);
     sim_queue_free(&world->queue);
+    if (world->workload->end != NULL) {
+        world->workload->end(world->workload->self);
+    }
 }
 
 static void world_event(struct world *world, const struct sim_event *event)
@@ -266,11 +279,15 @@ static void world_finish(struct world *world)
 
 void sim_world_run(struct world *world)
 {
+    const struct ls_sim_workload *workload = world->workload;
+    if (workload->begin != NULL) {
+        workload->begin(workload->self, &world->handle);
+    }
     world_trouble(world);
     if (!world->failed) {
         world_finish(world);
     }
-    if (!world->failed) {
-        sim_check_history(world);
+    if (!world->failed && workload->check_end != NULL) {
+        workload->check_end(workload->self, &world->handle);
     }
 }

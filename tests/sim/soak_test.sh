@@ -36,7 +36,7 @@ ends 2 "$work/none"
 says 'no simulator'
 
 # replays <program>: the command that was printed, as words
-replays() { sed -n 's/^replay: lockstep-sim //p' "$work/out" | tail -1; }
+replays() { sed -n 's/^replay: [^ ]* //p' "$work/out" | tail -1; }
 
 # a leader that answers reads without asking anyone: found, made smaller, and what is printed replays it
 LS_SOAK_SEED=200 ends 1 "$bin/soak_mutant_R3" --seeds 40 --seconds 20

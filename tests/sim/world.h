@@ -8,16 +8,20 @@
 #define LOCKSTEP_SIM_WORLD_H
 
 #include <lockstep/lockstep.h>
+#include <lockstep/sim.h>
 #include <lockstep/storage_memory.h>
 
 #include "checks.h"
 
-#define SIM_MEMBERS_MAX 7u
-#define SIM_CLIENTS_MAX 16u
-#define SIM_KEYS        8u
-#define SIM_TEXT_BYTES  512u
+#include <stdarg.h>
+
+#define SIM_MEMBERS_MAX LS_SIM_MEMBERS_MAX
+#define SIM_CLIENTS_MAX LS_SIM_CLIENTS_MAX
+#define SIM_TEXT_BYTES  LS_SIM_TEXT_BYTES
 /* faults that can be switched off by number */
 #define SIM_SKIP_MAX 8192u
+/* the arguments that run something again: at worst every other fault is skipped */
+#define SIM_REPLAY_BYTES (1024u + 3u * SIM_SKIP_MAX)
 /* what a fault did, in words */
 #define SIM_RECORD_BYTES 64u
 /* turns and deliveries at one instant of virtual time: more is a loop that never sleeps */
@@ -125,17 +129,14 @@ void sim_network_free(struct world *world);
 
 /* ---- members ---- */
 
-struct sim_register {
-    uint64_t value;
-    ls_index version; /* of the command that wrote it */
-};
-
-/** The machine "sim-register/1": SIM_KEYS registers and a hash over all that was applied. */
+/* machine.c: the workload's machine, between the node and what judges it */
 struct sim_machine {
-    struct world *world;
-    struct sim_register registers[SIM_KEYS];
-    uint64_t chain;
+    struct sim_member *member;
+    struct ls_machine inner; /* the workload's; no functions: there is none */
+    uint64_t chain;          /* over all that was applied */
     ls_index applied;
+    struct ls_command *commands; /* of a batch, without what the simulator put in front */
+    size_t capacity;
 };
 
 struct sim_member {
@@ -183,38 +184,38 @@ void sim_member_free(struct sim_member *member);
 
 /* ---- clients ---- */
 
-enum sim_op_kind { SIM_WRITE = 1, SIM_CAS = 2, SIM_READ = 3 };
-
+/** A call, and all that is known of it. */
 struct sim_op {
     struct world *world;
-    uint64_t id; /* from 1; the value it writes */
-    uint32_t client, key, member;
-    enum sim_op_kind kind;
-    uint64_t expected;          /* of a CAS */
-    uint64_t invoked, returned; /* numbers of events: finer than time */
-    ls_index floor;             /* newest write of the key that was known when it began */
-    ls_index index;             /* where the log holds it; 0: nowhere seen */
+    struct ls_sim_call call;
+    uint64_t hash;    /* of its bytes */
+    ls_index floor;   /* highest index that was known to be done when it began */
+    ls_index index;   /* where the log holds it; 0: nowhere seen */
+    ls_index read_at; /* of a query: what the machine had applied when it was asked */
     bool accepted, fired;
-    uint64_t saw; /* OK: the value before it */
-    bool done;    /* OK: a CAS took effect */
     enum ls_status status;
 };
 
 struct sim_client {
-    struct sim_op *op;            /* NULL: between two */
-    uint32_t waits;               /* for a paused member: its place + 1 */
-    uint64_t last_seen[SIM_KEYS]; /* what a CAS expects */
+    struct sim_op *op; /* NULL: between two */
+    uint32_t waits;    /* for a paused member: its place + 1 */
 };
 
-/** Does this status promise that nothing was done? */
-bool sim_did_nothing(enum ls_status status);
+/** In front of each command and query: the number of the call. */
+#define SIM_PREFIX_BYTES 8u
+
 void sim_client_event(struct world *world, const struct sim_event *event);
 /** The member goes on, or is gone: who waited for it asks now. */
 void sim_client_resume(struct world *world, uint32_t member);
-/** One write asked of `member`, outside of the clients; NULL: refused. */
+/** One command asked of `member`, outside of the clients; NULL: refused. */
 struct sim_op *sim_probe(struct world *world, uint32_t member);
 void sim_clients_free(struct world *world);
-void sim_machine_make(struct sim_member *member, struct ls_machine *out);
+
+/** What the node of a member that starts gets as its machine. */
+enum ls_status sim_machine_make(struct sim_member *member, struct ls_machine *out);
+/** Closes the workload's machine if it is open. */
+void sim_machine_close(struct sim_machine *machine);
+uint64_t sim_hash(struct ls_span bytes);
 
 /* ---- faults ---- */
 
@@ -265,6 +266,7 @@ void sim_faults_free(struct world *world);
 struct sim_step {
     uint64_t chain; /* of the state after it; 0: not applied by anyone */
     uint64_t op;
+    uint64_t reply, digest; /* hashes; 0: not known */
 };
 
 struct sim_checks {
@@ -272,20 +274,31 @@ struct sim_checks {
     size_t steps_capacity;
     uint32_t *leaders; /* by term: member + 1 */
     size_t leaders_capacity;
-    ls_index newest[SIM_KEYS]; /* write of each key that some client knows of */
+    ls_index known; /* highest index that some client knows to be done */
     ls_index last;
     uint64_t leader_changes;
     struct sim_logs logs;
 };
 void sim_check_turn(struct sim_member *member);
-void sim_check_applied(struct world *world, ls_index index, uint64_t chain, uint64_t op);
-/** What the clients saw, judged by their own records alone. */
-void sim_check_history(struct world *world);
+/** A machine applied the command of call `op` at `index`; reply: hash of its reply or 0. */
+void sim_check_applied(struct sim_machine *machine, ls_index index, uint64_t op, uint64_t command,
+                       uint64_t reply);
+/** A call of apply or apply_batch has ended. */
+void sim_check_state(struct sim_machine *machine);
+/** A call ended with LS_OK. */
+void sim_check_answer(struct sim_op *op, const struct ls_outcome *outcome);
 void sim_checks_free(struct world *world);
 
 /* ---- world ---- */
 
+/** The handle of the functions of a workload. */
+struct ls_sim {
+    struct world *world;
+};
+
 struct sim_options {
+    const struct ls_sim_workload *workload;
+    const char *program; /* for replay */
     uint64_t seed;
     uint32_t members; /* 0: the seed decides */
     uint32_t seconds; /* of virtual time with faults */
@@ -299,8 +312,10 @@ bool sim_skipped(const struct sim_options *options, uint32_t number);
 bool sim_skip_parse(const char *text, struct sim_options *out);
 
 struct world {
+    struct ls_sim handle;
     struct sim_options options;
-    struct sim_random random;
+    const struct ls_sim_workload *workload;
+    struct sim_random random, workload_random;
     uint64_t now_us, instant_events, events, traces, hash;
     struct sim_queue queue;
     struct sim_network network;
@@ -328,8 +343,10 @@ struct world {
 };
 
 void sim_fail(struct world *world, const char *format, ...) LS_PRINTF(2, 3);
+void sim_fail_list(struct world *world, const char *format, va_list list);
 /** Printed with --trace. */
 void sim_note(const struct world *world, const char *format, ...) LS_PRINTF(2, 3);
+void sim_note_list(const struct world *world, const char *format, va_list list);
 void sim_mix(struct world *world, uint64_t word);
 void sim_mix_bytes(struct world *world, const void *bytes, size_t count);
 void sim_push(struct world *world, uint64_t at_us, enum sim_event_kind kind, uint32_t a, uint32_t b,
@@ -357,6 +374,8 @@ void sim_print_options(const struct world *world);
 void sim_print_outcome(const struct world *world);
 /** The command that repeats a run. */
 void sim_print_replay(const struct sim_options *options);
+/** Its arguments. */
+void sim_replay_text(const struct sim_options *options, char out[SIM_REPLAY_BYTES]);
 
 /**
  * Looks for a smaller run that fails with the same sentence but for numbers and names: less virtual

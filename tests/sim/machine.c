@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Between the node and the workload's machine: knows which call each command is of, and tells the
+ * checks what every member applied, where, and what it replied. The number of the call travels in
+ * front of each command and query; the workload's machine never sees it.
+ */
+#include "world.h"
+
+#include <stdlib.h>
+
+uint64_t sim_hash(struct ls_span bytes)
+{
+    const uint8_t *at = bytes.data;
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < bytes.bytes; i++) {
+        hash = (hash ^ at[i]) * 1099511628211u;
+    }
+    struct sim_random mixed = {hash ^ bytes.bytes};
+    return sim_random_next(&mixed) | 1u; /* 0 means: not known */
+}
+
+/* The number in front, which `data` then lacks; 0: none. */
+static uint64_t prefix_take(struct ls_span *data)
+{
+    uint64_t id = 0;
+    if (data->bytes >= SIM_PREFIX_BYTES) {
+        (void)memcpy(&id, data->data, SIM_PREFIX_BYTES);
+        data->data = (const uint8_t *)data->data + SIM_PREFIX_BYTES;
+        data->bytes -= SIM_PREFIX_BYTES;
+    }
+    return id;
+}
+
+/* `given` as the node had it. */
+static void note_applied(struct sim_machine *machine, const struct ls_command *given,
+                         const struct ls_replies *replies, size_t at)
+{
+    struct ls_span data = given->data, reply = {NULL, 0};
+    uint64_t id = prefix_take(&data);
+    bool known = ls_reply_get(replies, at, &reply) == LS_OK;
+    uint64_t command = sim_hash(data);
+    struct sim_random chain = {machine->chain ^ given->cursor.index};
+    chain.state = sim_random_next(&chain) ^ given->cursor.term;
+    chain.state = sim_random_next(&chain) ^ id;
+    chain.state = sim_random_next(&chain) ^ command;
+    machine->chain = sim_random_next(&chain) | 1u;
+    if (given->cursor.index <= machine->applied) {
+        sim_fail(machine->member->world, "index %llu applied after %llu",
+                 (unsigned long long)given->cursor.index, (unsigned long long)machine->applied);
+    }
+    machine->applied = given->cursor.index;
+    sim_check_applied(machine, given->cursor.index, id, command, known ? sim_hash(reply) : 0);
+}
+
+static struct ls_span machine_signature(void *self)
+{
+    struct sim_machine *machine = self;
+    return machine->inner.signature(machine->inner.self);
+}
+
+static enum ls_status machine_open(void *self, const struct ls_group_id *group,
+                                   const struct ls_incarnation *incarnation, ls_index *applied,
+                                   struct ls_error *error)
+{
+    struct sim_machine *machine = self;
+    const struct sim_checks *checks = &machine->member->world->checks;
+    *applied = 0;
+    enum ls_status status = LS_OK;
+    if (machine->inner.open != NULL) {
+        status = machine->inner.open(machine->inner.self, group, incarnation, applied, error);
+    }
+    if (status == LS_OK && *applied > 0) { /* it goes on from there */
+        machine->applied = *applied;
+        machine->chain = *applied < checks->steps_capacity ? checks->steps[*applied].chain : 0;
+    }
+    return status;
+}
+
+static enum ls_status machine_apply(void *self, const struct ls_command *command,
+                                    struct ls_replies *replies)
+{
+    struct sim_machine *machine = self;
+    struct ls_command inner = *command;
+    (void)prefix_take(&inner.data);
+    enum ls_status status = machine->inner.apply(machine->inner.self, &inner, replies);
+    if (status == LS_OK) {
+        note_applied(machine, command, replies, 0);
+        sim_check_state(machine);
+    }
+    return status;
+}
+
+static enum ls_status machine_apply_batch(void *self, const struct ls_command *commands,
+                                          size_t count, struct ls_replies *replies, size_t *applied)
+{
+    struct sim_machine *machine = self;
+    if (count > machine->capacity) {
+        machine->capacity = 2 * count;
+        machine->commands =
+            realloc(machine->commands, machine->capacity * sizeof *machine->commands);
+        LS_ASSERT(machine->commands != NULL);
+    }
+    for (size_t i = 0; i < count; i++) {
+        machine->commands[i] = commands[i];
+        (void)prefix_take(&machine->commands[i].data);
+    }
+    enum ls_status status =
+        machine->inner.apply_batch(machine->inner.self, machine->commands, count, replies, applied);
+    for (size_t i = 0; i < *applied && i < count; i++) {
+        note_applied(machine, &commands[i], replies, i);
+    }
+    if (*applied > 0) {
+        sim_check_state(machine);
+    }
+    return status;
+}
+
+static enum ls_status machine_query(void *self, struct ls_span query, struct ls_replies *reply)
+{
+    struct sim_machine *machine = self;
+    struct world *world = machine->member->world;
+    uint64_t id = prefix_take(&query);
+    if (id == 0 || id > world->ops_made) {
+        sim_fail(world, "%s is asked what nobody asked", machine->member->name);
+        return LS_ERR_INVALID;
+    }
+    world->ops[id]->read_at = machine->applied;
+    return machine->inner.query(machine->inner.self, query, reply);
+}
+
+static ls_index machine_durable(void *self)
+{
+    struct sim_machine *machine = self;
+    return machine->inner.durable_applied(machine->inner.self);
+}
+
+void sim_machine_close(struct sim_machine *machine)
+{
+    if (machine->inner.close != NULL) {
+        machine->inner.close(machine->inner.self);
+    }
+    free(machine->commands);
+    machine->inner = (struct ls_machine){.size = 0};
+    machine->commands = NULL;
+    machine->capacity = 0;
+}
+
+static void machine_close(void *self)
+{
+    sim_machine_close(self);
+}
+
+enum ls_status sim_machine_make(struct sim_member *member, struct ls_machine *out)
+{
+    const struct ls_sim_workload *workload = member->world->workload;
+    struct sim_machine *machine = &member->machine;
+    *machine = (struct sim_machine){.member = member, .chain = member->world->options.seed | 1u};
+    enum ls_status status = workload->machine(workload->self, member->at, &machine->inner);
+    const struct ls_machine *inner = &machine->inner;
+    if (status != LS_OK) {
+        machine->inner = (struct ls_machine){.size = 0};
+        return status;
+    }
+    *out = (struct ls_machine){
+        .size = sizeof *out,
+        .self = machine,
+        .signature = inner->signature != NULL ? machine_signature : NULL,
+        .open = machine_open,
+        .apply = inner->apply != NULL ? machine_apply : NULL,
+        .apply_batch = inner->apply_batch != NULL ? machine_apply_batch : NULL,
+        .query = inner->query != NULL ? machine_query : NULL,
+        .durable_applied = inner->durable_applied != NULL ? machine_durable : NULL,
+        .close = machine_close};
+    return LS_OK;
+}

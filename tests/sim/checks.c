@@ -139,6 +139,7 @@ void sim_check_turn(struct sim_member *member)
     }
     member->commit = status.core.commit;
     sim_check_commit(member, status.core.term, status.core.commit);
+    sim_rules_turn(member, &status.core);
     if (status.core.commit > status.core.last || status.core.applied > status.core.commit) {
         sim_fail(member->world, "%s: applied %llu, commit %llu, last %llu are out of order",
                  member->name, (unsigned long long)status.core.applied,

@@ -15,6 +15,8 @@
 
 #include <stdarg.h>
 
+#include "rules.h"
+
 #define SIM_MEMBERS_MAX LS_SIM_MEMBERS_MAX
 #define SIM_CLIENTS_MAX LS_SIM_CLIENTS_MAX
 #define SIM_TEXT_BYTES  LS_SIM_TEXT_BYTES
@@ -166,6 +168,7 @@ struct sim_member {
     struct sim_shadow shadow;
     uint64_t turns, allocations;
     bool closing;
+    struct sim_rules rules;
 };
 
 uint64_t sim_member_now(const struct sim_member *member);
@@ -338,6 +341,7 @@ struct world {
     struct sim_fault_record *records;
     size_t records_count, records_capacity;
     struct sim_checks checks;
+    ls_index rules_commit; /* the highest that any member has known */
     bool failed;
     char text[SIM_TEXT_BYTES];
 };

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Checks of roles: who may lead, who may ask for votes, and what a leader may believe of the
+ * others. A member is judged by its status after each turn, and by what the status of the others
+ * was after theirs.
+ */
+#include "rules.h"
+
+#include "world.h"
+
+#define U(number) ((unsigned long long)(number))
+
+static struct sim_member *member_by(struct world *world, const struct ls_peer_id *id)
+{
+    for (uint32_t i = 0; i < world->count; i++) {
+        if (ls_peer_id_equal(&world->members[i].id, id)) {
+            return &world->members[i];
+        }
+    }
+    return NULL;
+}
+
+/* Founding needs every founder: nobody leads before each of them has been there once. */
+static void check_founders(struct sim_member *member)
+{
+    struct world *world = member->world;
+    for (uint32_t i = 0; i < world->count; i++) {
+        enum ls_role_in_configuration role = world->founders[i].role;
+        if (world->members[i].life == 0 && (role == 0 || role == LS_MEMBER_VOTER)) {
+            sim_fail(world, "%s leads, and %s has never been there", member->name,
+                     world->members[i].name);
+        }
+    }
+}
+
+/*
+ * A pre-vote is won with a quorum whose logs were no longer. One of them held what was committed
+ * when the round began; so must the candidate, or it disturbs the others for nothing (E7).
+ */
+static void check_candidate(struct sim_member *member, const struct ls_core_status *core)
+{
+    struct sim_rules *rules = &member->rules;
+    if (core->role == LS_ROLE_PRE_CANDIDATE && rules->role != LS_ROLE_PRE_CANDIDATE) {
+        rules->floor = member->world->rules_commit;
+    } else if (core->role == LS_ROLE_CANDIDATE && rules->role == LS_ROLE_PRE_CANDIDATE &&
+               core->last < rules->floor) {
+        sim_fail(member->world, "%s asks for votes with a log up to %llu, but %llu was committed",
+                 member->name, U(core->last), U(rules->floor));
+    }
+}
+
+/* What the leader believes of one member, after what it believed before in this term. */
+static void check_progress(struct sim_member *member, const struct ls_core_status *core,
+                           const struct ls_progress *progress)
+{
+    struct world *world = member->world;
+    struct sim_rules *rules = &member->rules;
+    const struct sim_member *peer = member_by(world, &progress->id);
+    if (peer == NULL) {
+        sim_fail(world, "%s replicates to nobody of the group", member->name);
+        return;
+    }
+    struct sim_belief *belief = &rules->beliefs[peer->at];
+    if (progress->next <= progress->match || progress->match > core->last) {
+        sim_fail(world, "%s has %llu for %s, but sends from %llu next and ends at %llu itself",
+                 member->name, U(progress->match), peer->name, U(progress->next), U(core->last));
+    }
+    if (rules->role == LS_ROLE_LEADER && rules->term == core->term &&
+        belief->wipes == peer->rules.wipes && progress->match < belief->match) {
+        sim_fail(world, "%s had %llu acknowledged by %s, and now only %llu", member->name,
+                 U(belief->match), peer->name, U(progress->match));
+    }
+    if (peer->group != NULL && peer->rules.life == peer->life && peer->rules.term == core->term &&
+        progress->match > peer->rules.durable) {
+        sim_fail(world, "%s counts on %s up to %llu, which has %llu on its disk", member->name,
+                 peer->name, U(progress->match), U(peer->rules.durable));
+    }
+    *belief = (struct sim_belief){progress->match, peer->rules.wipes};
+}
+
+void sim_rules_turn(struct sim_member *member, const struct ls_core_status *core)
+{
+    struct world *world = member->world;
+    struct sim_rules *rules = &member->rules;
+    if (rules->life != member->life) {
+        *rules = (struct sim_rules){.life = member->life, .wipes = rules->wipes};
+    }
+    if (core->role == LS_ROLE_LEADER && world->checks.leader_changes <= 1) {
+        check_founders(member);
+    }
+    check_candidate(member, core);
+    for (uint32_t i = 0; i < core->progress_count; i++) {
+        check_progress(member, core, &core->progress[i]);
+    }
+    rules->role = core->role;
+    rules->term = core->term;
+    rules->durable = core->durable;
+    world->rules_commit = core->commit > world->rules_commit ? core->commit : world->rules_commit;
+}

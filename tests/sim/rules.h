@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* What rules.c remembers of a member. */
+#ifndef LOCKSTEP_SIM_RULES_H
+#define LOCKSTEP_SIM_RULES_H
+
+#include <lockstep/lockstep.h>
+#include <lockstep/sim.h>
+
+struct sim_member;
+
+/** What a leader believes that a member holds. */
+struct sim_belief {
+    ls_index match;
+    uint32_t wipes; /* of that member then */
+};
+
+struct sim_rules {
+    uint64_t life; /* the rest is of this one */
+    uint32_t wipes;
+    enum ls_role role;
+    ls_term term;
+    ls_index durable;
+    ls_index floor; /* committed anywhere when its round of pre-votes began */
+    struct sim_belief beliefs[LS_SIM_MEMBERS_MAX];
+};
+
+/** After each turn of the member. */
+void sim_rules_turn(struct sim_member *member, const struct ls_core_status *core);
+
+#endif

@@ -6,5 +6,6 @@
 #include <lockstep/sim.h>
 
 extern const struct ls_sim_workload workload_register;
+extern const struct ls_sim_workload workload_kv;
 
 #endif

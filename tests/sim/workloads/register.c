@@ -4,28 +4,21 @@
  * and read them. Each write writes the number of its call, so no value is written twice. What the
  * clients were told is judged by the linearizability checker alone.
  */
+#include "history.h"
 #include "workloads.h"
-
-#include <stdio.h>
-#include <string.h>
-
-#include "checker.h"
 
 #define KEYS 8u
 
 enum word { WORD_KIND, WORD_KEY, WORD_VALUE, WORD_EXPECTED, WORDS };
 enum answer { ANSWER_VALUE, ANSWER_DONE, ANSWERS };
-enum note { NOTE_RECORD, NOTE_KEY };
-
 struct machine {
     uint64_t registers[KEYS];
 };
 
 static struct {
     struct machine machines[LS_SIM_MEMBERS_MAX];
-    uint64_t last_seen[LS_SIM_CLIENTS_MAX + 1][KEYS]; /* what a CAS expects */
-    uint64_t words[WORDS];                            /* of the next call */
-    struct linear_history history;
+    uint64_t words[WORDS]; /* of the next call */
+    struct history history;
 } all;
 
 /* ---- machine ---- */
@@ -107,60 +100,41 @@ static void next(void *self, struct ls_sim *sim, struct ls_sim_call *call)
     all.words[WORD_KIND] = (uint64_t)kind;
     all.words[WORD_KEY] = key;
     all.words[WORD_VALUE] = call->id;
-    all.words[WORD_EXPECTED] = all.last_seen[call->client][key];
+    all.words[WORD_EXPECTED] = all.history.seen[call->client][key];
     call->kind = kind == LINEAR_READ ? LS_SIM_QUERY : LS_SIM_COMMAND;
     call->data = (struct ls_span){all.words, sizeof all.words};
-    const struct linear_op op = {.kind = kind,
-                                 .outcome = LINEAR_UNKNOWN,
-                                 .client = call->client,
-                                 .key = key,
-                                 .value = call->id,
-                                 .expected = all.words[WORD_EXPECTED],
-                                 .invoked = call->invoked};
-    call->notes[NOTE_RECORD] = linear_begin(&all.history, &op);
-    call->notes[NOTE_KEY] = key;
+    call->notes[0] = history_begin(
+        &all.history, call,
+        &(struct linear_op){
+            .kind = kind, .key = key, .value = call->id, .expected = all.words[WORD_EXPECTED]});
 }
 
 static void judge(void *self, struct ls_sim *sim, const struct ls_sim_call *call,
                   const struct ls_outcome *outcome)
 {
     (void)self;
-    size_t record = (size_t)call->notes[NOTE_RECORD];
     uint64_t answer[ANSWERS] = {0};
     if (outcome->status != LS_OK) {
-        if (ls_sim_did_nothing(outcome->status)) {
-            linear_end(&all.history, record, LINEAR_NEVER, 0, call->returned);
-        }
-        return;
-    }
-    if (outcome->replies[0].bytes != sizeof answer) {
+        history_fail(&all.history, call->notes[0], call, outcome->status);
+    } else if (outcome->replies[0].bytes != sizeof answer) {
         ls_sim_fail(sim, "call %llu has a reply of another form", (unsigned long long)call->id);
-        return;
+    } else {
+        (void)memcpy(answer, outcome->replies[0].data, sizeof answer);
+        history_answer(&all.history, call->notes[0], call, answer[ANSWER_DONE] != 0,
+                       answer[ANSWER_VALUE]);
     }
-    (void)memcpy(answer, outcome->replies[0].data, sizeof answer);
-    bool done = answer[ANSWER_DONE] != 0;
-    linear_end(&all.history, record, done ? LINEAR_OK : LINEAR_NO, answer[ANSWER_VALUE],
-               call->returned);
-    bool wrote = done && call->kind == LS_SIM_COMMAND;
-    all.last_seen[call->client][call->notes[NOTE_KEY]] = wrote ? call->id : answer[ANSWER_VALUE];
 }
 
 static void check_end(void *self, struct ls_sim *sim)
 {
     (void)self;
-    struct linear_result result;
-    if (linear_check(all.history.ops, all.history.count, &result) != LINEAR_LEGAL) {
-        linear_print(stdout, &result, all.history.ops, all.history.count, NULL);
-        ls_sim_fail(sim, "the history of key %llu is not linearizable",
-                    (unsigned long long)result.key);
-    }
-    linear_result_free(&result);
+    history_judge(&all.history, sim);
 }
 
 static void end(void *self)
 {
     (void)self;
-    linear_history_free(&all.history);
+    history_free(&all.history);
 }
 
 const struct ls_sim_workload workload_register = {.size = sizeof workload_register,

@@ -37,6 +37,5 @@ void sim_heal_network(struct world *world, uint64_t token);
 
 /** All that is in force ends; members that are down start again. */
 void sim_heal_members(struct world *world);
-void sim_heal_paths(struct world *world);
 
 #endif

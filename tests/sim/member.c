@@ -374,7 +374,9 @@ void sim_member_event(struct world *world, const struct sim_event *event)
         }
         break;
     case SIM_START:
-        sim_member_start(member);
+        if ((world->resting >> member->at & 1u) == 0) {
+            sim_member_start(member);
+        }
         break;
     case SIM_RESUME:
         if (event->token == member->life) {

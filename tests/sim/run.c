@@ -8,11 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* virtual time in which a healed group must serve again: elections, reconnects, catch-up */
-#define CONVERGE_US 60000000u
 /* how often the time with faults is prolonged until each kind has struck */
-#define OWED_PARTS_MAX   20u
-#define PROBE_ROUNDS_MAX 5u
+#define OWED_PARTS_MAX 20u
 
 void sim_fail_list(struct world *world, const char *format, va_list list)
 {
@@ -155,8 +152,7 @@ static void world_event(struct world *world, const struct sim_event *event)
     }
 }
 
-/* Runs until `until_us`, or until `holds` (may be NULL). */
-static bool world_run(struct world *world, uint64_t until_us, bool (*holds)(struct world *world))
+bool sim_world_until(struct world *world, uint64_t until_us, bool (*holds)(struct world *world))
 {
     struct sim_event event;
     while (!world->failed && world->queue.count > 0 && world->queue.heap[0].at <= until_us) {
@@ -185,7 +181,7 @@ static void world_trouble(struct world *world)
 {
     bool owed = true;
     for (uint32_t part = 1; part <= OWED_PARTS_MAX && owed && !world->failed; part++) {
-        (void)world_run(world, (uint64_t)part * world->options.seconds * 1000000u, NULL);
+        (void)sim_world_until(world, (uint64_t)part * world->options.seconds * 1000000u, NULL);
         owed = false;
         for (uint32_t i = 0; i < SIM_FAULTS && !world->options.exact; i++) {
             owed = owed || sim_fault_owed(world, (enum sim_fault)i);
@@ -198,85 +194,6 @@ static void world_trouble(struct world *world)
     }
 }
 
-/* ---- the end ---- */
-
-/* All members run, hold the same log, applied it, and one of them serves. */
-static bool converged(struct world *world)
-{
-    uint32_t serving = 0;
-    ls_index last = 0;
-    for (uint32_t i = 0; i < world->count; i++) {
-        if (world->members[i].group == NULL) {
-            return false;
-        }
-        struct ls_group_status status;
-        ls_group_status(world->members[i].group, &status);
-        last = i == 0 ? status.core.last : last;
-        serving += status.serving ? 1u : 0u;
-        if (status.core.last != last || status.core.applied != last) {
-            return false;
-        }
-    }
-    return serving == 1;
-}
-
-static bool all_answered(struct world *world)
-{
-    for (uint64_t id = 1; id <= world->ops_made; id++) {
-        if (!world->ops[id]->fired) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool settled(struct world *world)
-{
-    return converged(world) && all_answered(world);
-}
-
-/* How many members do a write that is asked of them. A link that broke before the faults ended may
- * be noticed only now, and costs the call on its way. */
-static uint32_t probe_all(struct world *world)
-{
-    uint32_t served = 0;
-    for (uint32_t i = 0; i < world->count; i++) {
-        (void)sim_probe(world, i);
-    }
-    if (!world_run(world, world->now_us + CONVERGE_US, settled)) {
-        sim_fail(world, "calls after the last fault do not end");
-    }
-    for (uint32_t i = 0; i < world->count; i++) {
-        served += world->ops[world->ops_made - i]->status == LS_OK ? 1u : 0u;
-    }
-    return served;
-}
-
-static void world_finish(struct world *world)
-{
-    uint64_t until_us = world->now_us + CONVERGE_US;
-    sim_faults_end(world);
-    if (!world_run(world, until_us, settled)) {
-        sim_fail(world, "no convergence in %u virtual seconds after the last fault",
-                 CONVERGE_US / 1000000u);
-        return;
-    }
-    uint32_t served = 0;
-    for (uint32_t i = 0; i < PROBE_ROUNDS_MAX && served != world->count && !world->failed; i++) {
-        served = probe_all(world);
-    }
-    if (served != world->count) {
-        sim_fail(world, "only %u of %u members serve after the last fault", served, world->count);
-    }
-    for (uint32_t i = 0; i < world->count && !world->failed; i++) {
-        if (world->members[i].machine.applied != world->checks.last) {
-            sim_fail(world, "member %s applied up to %llu of %llu", world->members[i].name,
-                     (unsigned long long)world->members[i].machine.applied,
-                     (unsigned long long)world->checks.last);
-        }
-    }
-}
-
 void sim_world_run(struct world *world)
 {
     const struct ls_sim_workload *workload = world->workload;
@@ -285,7 +202,7 @@ void sim_world_run(struct world *world)
     }
     world_trouble(world);
     if (!world->failed) {
-        world_finish(world);
+        sim_world_finish(world);
     }
     if (!world->failed && workload->check_end != NULL) {
         workload->check_end(workload->self, &world->handle);

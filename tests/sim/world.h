@@ -263,6 +263,8 @@ void sim_faults_end(struct world *world);
 /** The list of all that struck, each with its number. */
 void sim_faults_print(const struct world *world);
 void sim_faults_free(struct world *world);
+/** All paths are open again. */
+void sim_heal_paths(struct world *world);
 
 /* ---- checks ---- */
 
@@ -342,6 +344,8 @@ struct world {
     size_t records_count, records_capacity;
     struct sim_checks checks;
     ls_index rules_commit; /* the highest that any member has known */
+    uint32_t resting;      /* mask of those that are away at the end */
+    uint32_t calm_reads;   /* that have no answer yet */
     bool failed;
     char text[SIM_TEXT_BYTES];
 };
@@ -361,6 +365,15 @@ void *sim_allocate(size_t bytes); /* zeroed; never NULL */
 
 /** The world that the seed decides, at time zero. */
 void sim_world_open(struct world *world, const struct sim_options *options);
+/** Runs until that time, or until `holds` (may be NULL): then true. */
+bool sim_world_until(struct world *world, uint64_t until_us, bool (*holds)(struct world *world));
+/** The faults end, and the group must converge and serve. */
+void sim_world_finish(struct world *world);
+/** Members that stay away when the faults end, as many as a group must do without: they are down.
+ */
+uint32_t sim_calm_rest(struct world *world);
+/** A converged group without faults does all that it must. */
+void sim_calm(struct world *world);
 /** Runs it to its end; world->failed tells how it went. */
 void sim_world_run(struct world *world);
 void sim_world_free(struct world *world);

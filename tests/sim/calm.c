@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is demanded of a group without faults, beyond that it converges: a majority is enough, every
+ * member answers a read that is alone, leadership goes where it is sent while calls go on, and one
+ * member that loses touch disturbs nobody, neither while it is away nor when it comes back.
+ */
+#include "world.h"
+
+/* a call that needs no more than a few messages; links that broke unseen cost seconds */
+#define READ_MS 10000u
+/* between two calls during a hand-over: closer than a round trip */
+#define LOAD_US 2000u
+/* a link that broke before the faults ended is noticed by then */
+#define NOTICE_US 3000000u
+
+static bool is_voter(const struct world *world, uint32_t at)
+{
+    enum ls_role_in_configuration role = world->founders[at].role;
+    return role == 0 || role == LS_MEMBER_VOTER;
+}
+
+static enum ls_standing standing(const struct world *world, uint32_t at)
+{
+    struct ls_group_status status;
+    ls_group_status(world->members[at].group, &status);
+    return status.core.standing;
+}
+
+/* The member that serves; count: none. */
+static uint32_t serving(const struct world *world, ls_term *term)
+{
+    for (uint32_t i = 0; i < world->count; i++) {
+        if (world->members[i].group != NULL) {
+            struct ls_group_status status;
+            ls_group_status(world->members[i].group, &status);
+            if (status.serving) {
+                *term = status.core.term;
+                return i;
+            }
+        }
+    }
+    return world->count;
+}
+
+/* A voter that counts and is not `but`, from a random place on; count: none. `spare`: how many of
+ * those that count a quorum can do without. */
+static uint32_t some_voter(struct world *world, uint32_t but, uint32_t *spare)
+{
+    uint32_t voters = 0, counting = 0, found = world->count;
+    uint32_t from = (uint32_t)sim_random_in(&world->random, 0, world->count - 1);
+    for (uint32_t i = 0; i < world->count; i++) {
+        uint32_t at = (from + i) % world->count;
+        bool counts = is_voter(world, at) && standing(world, at) == LS_STANDING_COUNTS;
+        voters += is_voter(world, at);
+        counting += counts;
+        found = counts && at != but && found == world->count ? at : found;
+    }
+    *spare = counting > voters / 2 ? counting - voters / 2 - 1 : 0;
+    return found;
+}
+
+uint32_t sim_calm_rest(struct world *world)
+{
+    uint32_t voters = 0, mask = 0;
+    for (uint32_t i = 0; i < world->count; i++) {
+        voters += is_voter(world, i);
+    }
+    if (world->rules_commit == 0 || sim_random_percent(&world->random, 40)) {
+        return 0; /* founding needs them all */
+    }
+    uint32_t spare = (voters - 1) / 2;
+    uint32_t from = (uint32_t)sim_random_in(&world->random, 0, world->count - 1);
+    for (uint32_t i = 0; i < world->count; i++) {
+        uint32_t at = (from + i) % world->count;
+        /* one that came back without its promises does not count, here or away */
+        bool goes = is_voter(world, at) ? spare > 0 : sim_random_percent(&world->random, 50);
+        if (goes || world->members[at].rules.wipes > 0) {
+            mask |= 1u << at;
+            spare -= is_voter(world, at) && spare > 0;
+        }
+    }
+    for (uint32_t i = 0; i < world->count; i++) {
+        if ((mask >> i & 1u) != 0) {
+            sim_member_crash(&world->members[i], SIZE_MAX);
+        }
+    }
+    return mask;
+}
+
+/* ---- links ---- */
+
+static bool all_bonded(struct world *world)
+{
+    struct ls_group_bond bonds[SIM_MEMBERS_MAX];
+    for (uint32_t i = 0; i < world->count; i++) {
+        size_t count = ls_group_bonds(world->members[i].group, bonds, SIM_MEMBERS_MAX);
+        for (size_t j = 0; j < count; j++) {
+            if (!bonds[j].info.up) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static void wait_for_links(struct world *world)
+{
+    (void)sim_world_until(world, world->now_us + NOTICE_US, NULL);
+    if (!all_bonded(world) &&
+        !sim_world_until(world, world->now_us + 20u * NOTICE_US, all_bonded)) {
+        sim_fail(world, "members without faults find no link to each other");
+    }
+}
+
+/* ---- reads ---- */
+
+static void on_read(void *arg, const struct ls_outcome *outcome)
+{
+    struct world *world = arg;
+    world->calm_reads--;
+    sim_mix(world, (uint64_t)outcome->status);
+    if (outcome->status != LS_OK) {
+        sim_fail(world, "a read in a group without faults ends with \"%s\"",
+                 ls_status_text(outcome->status));
+    }
+}
+
+static void ask_read(struct world *world, uint32_t at)
+{
+    struct sim_member *member = &world->members[at];
+    const struct ls_call_options call = {.deadline_ms = READ_MS};
+    enum ls_status status = ls_group_read_barrier(member->group, &call, on_read, world);
+    if (status != LS_OK) {
+        sim_fail(world, "%s refuses a read in a group without faults: %s", member->name,
+                 ls_status_text(status));
+        return;
+    }
+    world->calm_reads++;
+    sim_member_after(member);
+}
+
+static bool reads_done(struct world *world)
+{
+    return world->calm_reads == 0;
+}
+
+static void lone_reads(struct world *world)
+{
+    for (uint32_t i = 0; i < world->count && !world->failed; i++) {
+        ask_read(world, i);
+        (void)sim_world_until(world, world->now_us + 2000u * READ_MS, reads_done);
+    }
+}
+
+/* ---- a hand-over under load ---- */
+
+static void on_transfer(void *arg, const struct ls_outcome *outcome)
+{
+    sim_mix(arg, (uint64_t)outcome->status);
+}
+
+static void hand_over(struct world *world)
+{
+    uint32_t spare = 0;
+    ls_term term = 0, now = 0;
+    uint32_t leader = serving(world, &term), to = some_voter(world, leader, &spare);
+    if (leader == world->count || to == world->count) {
+        return;
+    }
+    sim_note(world, "%s is to hand over to %s", world->members[leader].name,
+             world->members[to].name);
+    uint64_t until_us = world->now_us + 2000u * world->election_ms + 1000000u;
+    for (uint32_t i = 0; world->now_us < until_us && !world->failed; i++) {
+        if (i == 10 && ls_group_transfer(world->members[leader].group, world->members[to].name,
+                                         NULL, on_transfer, world) != LS_OK) {
+            sim_fail(world, "%s refuses to hand over", world->members[leader].name);
+        }
+        (void)sim_probe(world, leader);
+        ask_read(world, i % 2 == 0 ? leader : to);
+        (void)sim_world_until(world, world->now_us + LOAD_US, NULL);
+        if (serving(world, &now) == to) {
+            break;
+        }
+    }
+    if (!world->failed && (serving(world, &now) != to || now != term + 1)) {
+        sim_fail(world, "%s was to hand over to %s in term %llu, and in term %llu it has not",
+                 world->members[leader].name, world->members[to].name, (unsigned long long)term,
+                 (unsigned long long)now);
+    }
+    (void)sim_world_until(world, world->now_us + 2000u * READ_MS, reads_done);
+}
+
+/* ---- one that loses touch ---- */
+
+static void cut_off(struct world *world)
+{
+    uint32_t spare = 0;
+    ls_term term = 0, now = 0;
+    uint32_t leader = serving(world, &term), away = some_voter(world, leader, &spare);
+    if (leader == world->count || away == world->count || spare == 0) {
+        return;
+    }
+    /* away from all, deaf, or deaf to the leader alone */
+    uint64_t shape = sim_random_in(&world->random, 0, 2);
+    sim_note(world, "%s loses touch", world->members[away].name);
+    for (uint32_t i = 0; i < world->count; i++) {
+        if (i != away && (shape != 2 || i == leader)) {
+            sim_network_block(world, i, away, true);
+            sim_network_block(world, away, i, shape == 0);
+        }
+    }
+    (void)sim_world_until(world, world->now_us + 4000u * world->election_ms, NULL);
+    if (!world->failed && (serving(world, &now) != leader || now != term)) {
+        sim_fail(world, "one member lost touch, and term %llu became %llu",
+                 (unsigned long long)term, (unsigned long long)now);
+    }
+    sim_heal_paths(world);
+    (void)sim_world_until(world, world->now_us + 4000u * world->election_ms, NULL);
+    if (!world->failed && (serving(world, &now) != leader || now != term)) {
+        sim_fail(world, "one member came back, and term %llu became %llu", (unsigned long long)term,
+                 (unsigned long long)now);
+    }
+}
+
+void sim_calm(struct world *world)
+{
+    wait_for_links(world);
+    lone_reads(world);
+    hand_over(world);
+    cut_off(world);
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The end of a run: the faults are over, first for a majority, then for all, and the group must
+ * converge, serve, and hold all that it acknowledged.
+ */
+#include "world.h"
+
+/* virtual time in which a healed group must serve again: elections, reconnects, catch-up */
+#define CONVERGE_US      60000000u
+#define PROBE_ROUNDS_MAX 5u
+
+static bool rests(const struct world *world, uint32_t at)
+{
+    return (world->resting >> at & 1u) != 0;
+}
+
+/* All members but those that rest run, hold the same log, applied it, and one of them serves. */
+static bool converged(struct world *world)
+{
+    uint32_t serving = 0, seen = 0;
+    ls_index last = 0;
+    for (uint32_t i = 0; i < world->count; i++) {
+        if (rests(world, i)) {
+            continue;
+        }
+        if (world->members[i].group == NULL) {
+            return false;
+        }
+        struct ls_group_status status;
+        ls_group_status(world->members[i].group, &status);
+        last = seen++ == 0 ? status.core.last : last;
+        serving += status.serving ? 1u : 0u;
+        if (status.core.last != last || status.core.applied != last) {
+            return false;
+        }
+    }
+    return serving == 1;
+}
+
+static bool all_answered(struct world *world)
+{
+    for (uint64_t id = 1; id <= world->ops_made; id++) {
+        if (!world->ops[id]->fired) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool settled(struct world *world)
+{
+    return converged(world) && all_answered(world);
+}
+
+/* How many members do a write that is asked of them. A link that broke before the faults ended may
+ * be noticed only now, and costs the call on its way. */
+static uint32_t probe_all(struct world *world)
+{
+    uint64_t before = world->ops_made;
+    for (uint32_t i = 0; i < world->count; i++) {
+        if (!rests(world, i)) {
+            (void)sim_probe(world, i);
+        }
+    }
+    if (!sim_world_until(world, world->now_us + CONVERGE_US, settled)) {
+        sim_fail(world, "calls after the last fault do not end");
+    }
+    uint32_t served = 0;
+    for (uint64_t id = before + 1; id <= world->ops_made; id++) {
+        served += world->ops[id]->status == LS_OK ? 1u : 0u;
+    }
+    return served;
+}
+
+/* Those that do not rest converge and serve. */
+static void demand_service(struct world *world)
+{
+    uint32_t needed = 0, served = 0;
+    for (uint32_t i = 0; i < world->count; i++) {
+        needed += rests(world, i) ? 0u : 1u;
+    }
+    if (!sim_world_until(world, world->now_us + CONVERGE_US, settled)) {
+        sim_fail(world, "no convergence of %u of %u members in %u virtual seconds", needed,
+                 world->count, CONVERGE_US / 1000000u);
+        return;
+    }
+    for (uint32_t i = 0; i < PROBE_ROUNDS_MAX && served != needed && !world->failed; i++) {
+        served = probe_all(world);
+    }
+    if (served != needed) {
+        sim_fail(world, "only %u of %u members serve after the last fault", served, needed);
+    }
+}
+
+void sim_world_finish(struct world *world)
+{
+    sim_faults_end(world);
+    world->resting = sim_calm_rest(world);
+    if (world->resting != 0) {
+        demand_service(world);
+    }
+    world->resting = 0;
+    for (uint32_t i = 0; i < world->count && !world->failed; i++) {
+        sim_member_start(&world->members[i]);
+    }
+    if (!world->failed) {
+        demand_service(world);
+    }
+    if (!world->failed) {
+        sim_calm(world);
+    }
+    if (!world->failed) {
+        demand_service(world);
+    }
+    for (uint32_t i = 0; i < world->count && !world->failed; i++) {
+        if (world->members[i].machine.applied != world->checks.last) {
+            sim_fail(world, "member %s applied up to %llu of %llu", world->members[i].name,
+                     (unsigned long long)world->members[i].machine.applied,
+                     (unsigned long long)world->checks.last);
+        }
+    }
+}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The medium of the memory store: bytes that outlive it, and the faults tests ask for.
+ * The medium of the memory store: bytes that outlive it. The faults tests ask for: medium_faults.c.
  */
 #include "medium.h"
 
@@ -134,7 +134,7 @@ static void log_compact(struct ls__medium_group *group)
     group->records_head = 0;
 }
 
-static void log_remove(struct ls__medium_group *group, ls_index first, ls_index last)
+void ls__medium_remove(struct ls__medium_group *group, ls_index first, ls_index last)
 {
     size_t held = group->records_count - group->records_head;
     if (held == 0) {
@@ -170,7 +170,7 @@ static void log_append(struct ls__medium_group *group, ls_index index, const uin
 }
 
 /* Makes room for everything first: growing changes no content, so a refusal changes nothing. */
-static bool reserve_all(struct ls_storage_medium *medium, const struct ls__commit *commit)
+bool ls__medium_reserve(struct ls_storage_medium *medium, const struct ls__commit *commit)
 {
     const struct ls_env *env = medium->env;
     for (size_t i = 0; i < commit->touched_count; i++) {
@@ -223,25 +223,39 @@ enum ls_status ls__medium_guard_write(struct ls_storage_medium *medium,
     return LS_OK;
 }
 
-enum ls_status ls__medium_apply(struct ls_storage_medium *medium, struct ls__commit *commit,
-                                uint64_t *guard_syncs)
+static void put(const struct ls__op *op, const uint8_t *bytes)
 {
-    if (!reserve_all(medium, commit)) {
-        return LS_ERR_NO_MEMORY;
+    struct ls__blob *cell = &op->group->cells[op->cell];
+    if (op->cell == LS__CELL_HARD) {
+        op->group->hard_before_bytes = cell->count;
+        (void)memcpy(op->group->hard_before, cell->bytes, cell->count);
     }
+    (void)memcpy(cell->bytes, bytes, op->bytes);
+    cell->count = op->bytes;
+}
+
+void ls__medium_write(const struct ls__commit *commit)
+{
     for (size_t i = 0; i < commit->ops_count; i++) {
         const struct ls__op *op = &commit->ops[i];
         const uint8_t *bytes = commit->arena.bytes + op->offset;
         if (op->kind == LS__OP_REMOVE) {
-            log_remove(op->group, op->first, op->last);
+            ls__medium_remove(op->group, op->first, op->last);
         } else if (op->kind == LS__OP_APPEND) {
             log_append(op->group, op->first, bytes, op->bytes);
         } else {
-            struct ls__blob *cell = &op->group->cells[op->cell];
-            (void)memcpy(cell->bytes, bytes, op->bytes);
-            cell->count = op->bytes;
+            put(op, bytes);
         }
     }
+}
+
+enum ls_status ls__medium_apply(struct ls_storage_medium *medium, struct ls__commit *commit,
+                                uint64_t *guard_syncs)
+{
+    if (!ls__medium_reserve(medium, commit)) {
+        return LS_ERR_NO_MEMORY;
+    }
+    ls__medium_write(commit);
     uint64_t now = medium->env->now_us(medium->env->self);
     for (size_t i = 0; i < commit->touched_count; i++) {
         struct ls__medium_group *group = commit->touched[i].group;
@@ -257,109 +271,6 @@ enum ls_status ls__medium_apply(struct ls_storage_medium *medium, struct ls__com
         }
     }
     return LS_OK;
-}
-
-void ls_storage_medium_hold(struct ls_storage_medium *medium, bool on)
-{
-    medium->hold = on;
-    if (!on) {
-        ls_storage_medium_release(medium, SIZE_MAX);
-    }
-}
-
-void ls_storage_medium_release(struct ls_storage_medium *medium, size_t commits)
-{
-    if (medium->store != NULL) {
-        ls__memory_release(medium->store, commits);
-    }
-}
-
-size_t ls_storage_medium_held(const struct ls_storage_medium *medium)
-{
-    return medium->store == NULL ? 0 : ls__memory_held(medium->store);
-}
-
-void ls_storage_medium_power_cut(struct ls_storage_medium *medium)
-{
-    if (medium->store != NULL) {
-        medium->dead = true;
-        medium->faults += ls__memory_lose(medium->store);
-    }
-}
-
-void ls_storage_medium_fail(struct ls_storage_medium *medium, enum ls_storage_fault fault,
-                            size_t after)
-{
-    medium->fault = fault;
-    medium->fault_after = after;
-}
-
-static struct ls_span part_of(struct ls__medium_group *group, enum ls_storage_part part,
-                              ls_index index)
-{
-    const struct ls__blob *blob = NULL;
-    switch (part) {
-    case LS_STORAGE_LOG:
-        return ls__medium_record(group, index);
-    case LS_STORAGE_HARD:
-        blob = &group->cells[LS__CELL_HARD];
-        break;
-    case LS_STORAGE_ANCHOR:
-        blob = &group->cells[LS__CELL_ANCHOR];
-        break;
-    case LS_STORAGE_COMMIT:
-        blob = &group->cells[LS__CELL_COMMIT];
-        break;
-    case LS_STORAGE_GUARD:
-        blob = &group->guard_image;
-        break;
-    }
-    return blob == NULL ? (struct ls_span){NULL, 0} : (struct ls_span){blob->bytes, blob->count};
-}
-
-bool ls_storage_medium_flip(struct ls_storage_medium *medium, const struct ls_group_id *id,
-                            enum ls_storage_part part, ls_index index, size_t bit)
-{
-    struct ls__medium_group *group = ls__medium_group(medium, id, false);
-    struct ls_span found = {NULL, 0};
-    if (group != NULL) {
-        found = part_of(group, part, index);
-    }
-    if (found.bytes == 0) {
-        return false;
-    }
-    bit %= found.bytes * 8;
-    uint8_t *bytes = (uint8_t *)(uintptr_t)found.data;
-    bytes[bit / 8] ^= (uint8_t)(1u << (bit % 8));
-    medium->faults++;
-    return true;
-}
-
-bool ls_storage_medium_drop(struct ls_storage_medium *medium, const struct ls_group_id *id,
-                            enum ls_storage_part part, ls_index index)
-{
-    struct ls__medium_group *group = ls__medium_group(medium, id, false);
-    if (group == NULL || part_of(group, part, index).bytes == 0) {
-        return false;
-    }
-    if (part == LS_STORAGE_LOG) {
-        log_remove(group, index, UINT64_MAX);
-    } else if (part == LS_STORAGE_GUARD) {
-        group->guard_image.count = 0;
-    } else {
-        group
-            ->cells[part == LS_STORAGE_HARD     ? LS__CELL_HARD
-                    : part == LS_STORAGE_ANCHOR ? LS__CELL_ANCHOR
-                                                : LS__CELL_COMMIT]
-            .count = 0;
-    }
-    medium->faults++;
-    return true;
-}
-
-uint64_t ls_storage_medium_faults(const struct ls_storage_medium *medium)
-{
-    return medium->faults;
 }
 
 static const struct ls__medium_group *group_find(const struct ls_storage_medium *medium,

@@ -27,6 +27,8 @@ struct ls__medium_group {
     size_t records_count, records_capacity, records_head; /* before head: pruned */
     ls_index first;                                       /* index of records[head] */
     struct ls__blob cells[LS__CELL_COMMIT + 1];
+    uint8_t hard_before[LS__HARD_BYTES]; /* the cell that the last one replaced */
+    size_t hard_before_bytes;
     struct ls__blob guard_image; /* empty: no guard file */
 
     struct ls__guard guard; /* of the open store: not durable until in the image */
@@ -72,6 +74,9 @@ struct ls_storage_medium {
     bool dead; /* power cut: the open store is of no use */
     enum ls_storage_fault fault;
     size_t fault_after;
+    bool open_cut; /* the next open of a group loses the power */
+    size_t open_cut_bytes;
+    size_t refusals; /* stages that find no room */
     uint64_t faults;
 };
 
@@ -89,9 +94,20 @@ struct ls_span ls__medium_record(const struct ls__medium_group *group, ls_index 
 LS_NODISCARD enum ls_status ls__medium_apply(struct ls_storage_medium *medium,
                                              struct ls__commit *commit, uint64_t *guard_syncs);
 
+/** Makes room for all of a commit, so that writing it cannot fail. */
+bool ls__medium_reserve(struct ls_storage_medium *medium, const struct ls__commit *commit);
+/** Writes its operations; the room was reserved. */
+void ls__medium_write(const struct ls__commit *commit);
+void ls__medium_remove(struct ls__medium_group *group, ls_index first, ls_index last);
+
 /** Writes group->guard into the image. errors LS_ERR_NO_MEMORY */
 LS_NODISCARD enum ls_status ls__medium_guard_write(struct ls_storage_medium *medium,
                                                    struct ls__medium_group *group);
+
+/** The write of the guard with which opening a group ends. errors LS_ERR_IO, LS_ERR_NO_MEMORY */
+LS_NODISCARD enum ls_status ls__medium_guard_open(struct ls_storage_medium *medium,
+                                                  struct ls__medium_group *group,
+                                                  struct ls_error *error);
 
 bool ls__blob_append(const struct ls_env *env, struct ls__blob *blob, const void *bytes,
                      size_t count);
@@ -99,6 +115,8 @@ bool ls__blob_append(const struct ls_env *env, struct ls__blob *blob, const void
 /* memory.c, for the faults that concern the open store */
 void ls__memory_release(struct ls__memory *memory, size_t commits);
 size_t ls__memory_held(const struct ls__memory *memory);
+/** The commit that would be durable next, or NULL. */
+struct ls__commit *ls__memory_oldest(struct ls__memory *memory);
 /** Drops what is staged and waiting; returns how many commits were lost. */
 size_t ls__memory_lose(struct ls__memory *memory);
 

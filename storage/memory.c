@@ -138,6 +138,10 @@ static void make_durable(struct ls__memory *memory)
         fail(memory, LS_ERR_IO, "write failed: No space left on device");
         return;
     }
+    if (fault == LS_STORAGE_FAULT_SYNC_LOST) {
+        fail(memory, LS_ERR_IO, "sync failed: Input/output error");
+        return;
+    }
     if (ls__medium_apply(memory->medium, commit, &memory->counters.guard_syncs) != LS_OK) {
         fail(memory, LS_ERR_IO, "write failed: out of memory");
         return;
@@ -173,6 +177,11 @@ size_t ls__memory_held(const struct ls__memory *memory)
         count++;
     }
     return count;
+}
+
+struct ls__commit *ls__memory_oldest(struct ls__memory *memory)
+{
+    return memory->waiting;
 }
 
 size_t ls__memory_lose(struct ls__memory *memory)
@@ -257,10 +266,7 @@ static enum ls_status memory_open_group(void *self, const struct ls_group_id *id
     enum ls_status status = load(memory, &made->ledger, place, state, error);
     if (status == LS_OK) {
         place->guard = made->ledger.guard;
-        status = ls__medium_guard_write(memory->medium, place);
-        if (status != LS_OK) {
-            (void)ls_error_set(error, status, "out of memory");
-        }
+        status = ls__medium_guard_open(memory->medium, place, error);
     }
     if (status != LS_OK) {
         ls__ledger_release(&made->ledger);
@@ -387,6 +393,11 @@ static enum ls_status memory_stage(void *self, struct ls_storage_group *group,
         return LS_ERR_IO;
     }
     enum ls_status status = ls__ledger_admits(&group->ledger, batch->seq);
+    if (status == LS_OK && memory->medium->refusals > 0) {
+        memory->medium->refusals--;
+        memory->medium->faults++;
+        status = LS_ERR_BUSY;
+    }
     struct ls__touched *touched = status == LS_OK ? touch(memory, group) : NULL;
     if (touched != NULL) {
         struct ls__emit emit = emit_template;

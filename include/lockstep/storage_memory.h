@@ -49,11 +49,32 @@ LS_API size_t ls_storage_medium_held(const struct ls_storage_medium *medium);
 /** What is not durable is gone, and the open store reports nothing more: close it. */
 LS_API void ls_storage_medium_power_cut(struct ls_storage_medium *medium);
 
+/** Where in a commit the power goes (guard.h, "Order"). */
+enum ls_storage_cut {
+    LS_STORAGE_CUT_LOWERING = 1, /* inside of the guard's slot that is lowered before the log */
+    LS_STORAGE_CUT_LOWERED = 2,  /* after it */
+    LS_STORAGE_CUT_LOG = 3,      /* the log has the commit, the guard does not know of it */
+    LS_STORAGE_CUT_RAISING = 4   /* inside of the guard's slot that is written after the log */
+};
+/**
+ * Power cut within the oldest waiting commit.
+ * bytes   of the slot that get there, modulo its length
+ * False: none waits; the power is cut all the same.
+ */
+LS_API bool ls_storage_medium_power_cut_at(struct ls_storage_medium *medium,
+                                           enum ls_storage_cut cut, size_t bytes);
+/** The next open of a group fails with LS_ERR_IO after `bytes` of the guard's slot. */
+LS_API void ls_storage_medium_power_cut_open(struct ls_storage_medium *medium, size_t bytes);
+
+/** The next `stages` calls of stage find no room: LS_ERR_BUSY. */
+LS_API void ls_storage_medium_refuse(struct ls_storage_medium *medium, size_t stages);
+
 enum ls_storage_fault {
     LS_STORAGE_FAULT_NONE = 0,
-    LS_STORAGE_FAULT_WRITE = 1, /* nothing of the commit is there afterwards */
-    LS_STORAGE_FAULT_SYNC = 2,  /* it is there after reopening, but was reported as failed */
-    LS_STORAGE_FAULT_FULL = 3   /* as WRITE, and stays until set to NONE */
+    LS_STORAGE_FAULT_WRITE = 1,    /* nothing of the commit is there afterwards */
+    LS_STORAGE_FAULT_SYNC = 2,     /* it is there after reopening, but was reported as failed */
+    LS_STORAGE_FAULT_FULL = 3,     /* as WRITE, and stays until set to NONE */
+    LS_STORAGE_FAULT_SYNC_LOST = 4 /* as SYNC, but it is not there */
 };
 /** Lets one commit fail, after `after` more that succeed. */
 LS_API void ls_storage_medium_fail(struct ls_storage_medium *medium, enum ls_storage_fault fault,
@@ -72,6 +93,12 @@ LS_API bool ls_storage_medium_flip(struct ls_storage_medium *medium, const struc
 /** Removes a part; of the log, the records from `index` on. False: there is no such thing. */
 LS_API bool ls_storage_medium_drop(struct ls_storage_medium *medium, const struct ls_group_id *id,
                                    enum ls_storage_part part, ls_index index);
+/** The hard state that was stored before the last one is back: its write was reported durable and
+ * is lost. False: there is none. */
+LS_API bool ls_storage_medium_stale(struct ls_storage_medium *medium, const struct ls_group_id *id);
+/** The last index that the stored guard promises; what is lost above it is not noticed. */
+LS_API ls_index ls_storage_medium_guarded(struct ls_storage_medium *medium,
+                                          const struct ls_group_id *id);
 /** A new incarnation, everything gone. No store may be open on it. */
 LS_API void ls_storage_medium_wipe(struct ls_storage_medium *medium);
 

@@ -11,26 +11,42 @@
 #define STREAM_MIX     (UINT64_MAX - 1)
 #define STREAM_MEMBERS (UINT64_MAX - 64)
 
+/* after so many faults there is a calm of up to so long, or some groups would never be founded */
+#define CALM_EVERY  16u
+#define CALM_MS_MAX 6000u
+
 static const struct {
     const char *name;
-    bool whole_run; /* a condition of the run, not a point in time */
-    bool peers;     /* needs two members */
+    bool peers; /* needs two members */
+    bool later; /* counted when it strikes, which is later */
 } kinds[SIM_FAULTS] = {
     [SIM_FAULT_CRASH] = {"crash", false, false},
     [SIM_FAULT_CLOSE] = {"close", false, false},
     [SIM_FAULT_STORM] = {"restart_storm", false, false},
+    [SIM_FAULT_START_CRASH] = {"start_crash", false, true},
     [SIM_FAULT_PAUSE] = {"pause", false, false},
+    [SIM_FAULT_TRANSFER] = {"transfer", true, false},
+    [SIM_FAULT_TORN_COMMIT] = {"torn_commit", false, true},
     [SIM_FAULT_SLOW_SYNC] = {"slow_sync", false, false},
     [SIM_FAULT_HUNG_SYNC] = {"hung_sync", false, false},
-    [SIM_FAULT_BAD_DISK] = {"failed_sync", false, false},
-    [SIM_FAULT_TRANSFER] = {"transfer", false, true},
-    [SIM_FAULT_CLOCK_RATE] = {"clock_rate", true, false},
-    [SIM_FAULT_RESET] = {"session_reset", false, true},
-    [SIM_FAULT_HALVES] = {"partition_halves", false, true},
-    [SIM_FAULT_ISOLATE] = {"partition_isolate", false, true},
-    [SIM_FAULT_ONE_WAY] = {"partition_one_way", false, true},
-    [SIM_FAULT_LONG_DELAY] = {"long_delay", true, true},
+    [SIM_FAULT_WRITE_ERROR] = {"write_error", false, true},
+    [SIM_FAULT_SYNC_ERROR] = {"sync_error", false, true},
+    [SIM_FAULT_DISK_FULL] = {"disk_full", false, true},
+    [SIM_FAULT_STORE_BUSY] = {"store_busy", false, true},
+    [SIM_FAULT_CLOCK_RATE] = {"clock_rate", false, false},
+    [SIM_FAULT_RESET] = {"session_reset", true, false},
+    [SIM_FAULT_HALVES] = {"partition_halves", true, false},
+    [SIM_FAULT_ISOLATE] = {"partition_isolate", true, false},
+    [SIM_FAULT_ONE_WAY] = {"partition_one_way", true, false},
+    [SIM_FAULT_LONG_DELAY] = {"long_delay", true, false},
 };
+
+/* a condition of the run, not a point in time */
+static bool whole_run(uint32_t fault)
+{
+    return fault == SIM_FAULT_LONG_DELAY ||
+           (fault >= SIM_FAULT_CONDITION && fault < SIM_FAULT_NETWORK);
+}
 
 const char *sim_fault_name(enum sim_fault fault)
 {
@@ -45,6 +61,11 @@ static bool without(const struct world *world, enum sim_fault fault)
 bool sim_fault_enabled(const struct world *world, enum sim_fault fault)
 {
     return (world->fault_mask >> (uint32_t)fault & 1u) != 0 && !without(world, fault);
+}
+
+void sim_fault_count(struct world *world, enum sim_fault fault)
+{
+    world->injected[fault]++;
 }
 
 bool sim_fault_owed(const struct world *world, enum sim_fault fault)
@@ -99,7 +120,9 @@ static void on_heal(struct world *world, const struct sim_event *event)
     }
     world->in_force[fault][event->b] = 0;
     sim_note(world, "fault %" PRIu64 " ends: %s", event->token - 1, kinds[fault].name);
-    if (fault < SIM_FAULT_NETWORK) {
+    if (fault >= SIM_FAULT_DISK && fault < SIM_FAULT_CONDITION) {
+        sim_heal_disk(world, fault, event->b);
+    } else if (fault < SIM_FAULT_NETWORK) {
         sim_heal_member(world, fault, event->b);
     } else {
         sim_heal_network(world, event->token);
@@ -123,7 +146,7 @@ void sim_faults_open(struct world *world)
     }
     uint32_t at = 0;
     for (uint32_t i = 0; i < SIM_FAULTS; i++) {
-        if ((world->fault_mask >> i & 1u) != 0 && !kinds[i].whole_run) {
+        if ((world->fault_mask >> i & 1u) != 0 && !whole_run(i)) {
             world->fault_order[at++] = (enum sim_fault)i;
         }
     }
@@ -184,6 +207,7 @@ static void strike(struct world *world)
     uint32_t number = (uint32_t)world->records_count;
     struct sim_strike strike = {.world = world, .random = stream(world, number), .number = number};
     uint64_t gap = sim_random_in(&strike.random, 1, 2u * world->fault_gap_ms);
+    gap += (number + 1u) % CALM_EVERY == 0 ? sim_random_in(&strike.random, 1000, CALM_MS_MAX) : 0;
     sim_push(world, world->now_us + gap * 1000u, SIM_FAULT, 0, 0, 0);
     strike.record = record_add(world);
     strike.fault = choose(world, number, &strike.random);
@@ -192,11 +216,13 @@ static void strike(struct world *world)
         return;
     }
     sim_mix(world, (uint64_t)number << 8 | (uint64_t)strike.fault);
-    strike.record->struck =
-        strike.fault < SIM_FAULT_NETWORK ? sim_strike_member(&strike) : sim_strike_network(&strike);
-    world->injected[strike.fault] += strike.record->struck ? 1u : 0u;
+    bool struck = strike.fault >= SIM_FAULT_NETWORK ? sim_strike_network(&strike)
+                  : strike.fault >= SIM_FAULT_DISK  ? sim_strike_disk(&strike)
+                                                    : sim_strike_member(&strike);
+    strike.record->struck = struck;
+    world->injected[strike.fault] += struck && !kinds[strike.fault].later ? 1u : 0u;
     sim_note(world, "fault %u: %s%s%s", number, kinds[strike.fault].name, strike.record->text,
-             strike.record->struck ? "" : " (nothing to strike)");
+             struck ? "" : " (nothing to strike)");
 }
 
 void sim_fault_event(struct world *world, const struct sim_event *event)
@@ -230,7 +256,7 @@ void sim_faults_print(const struct world *world)
         }
     }
     for (uint32_t i = 0; i < SIM_FAULTS; i++) {
-        if (kinds[i].whole_run && world->injected[i] > 0) {
+        if (whole_run(i) && world->injected[i] > 0) {
             (void)printf("all the time: %s\n", kinds[i].name);
         }
     }

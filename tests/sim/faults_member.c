@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Faults of members: process, disk and clock. */
+/* Faults of members: what happens to the process. */
 #include "faults.h"
 
 static bool crash(struct sim_strike *strike, uint32_t at, uint64_t down_ms)
@@ -14,6 +14,33 @@ static bool crash(struct sim_strike *strike, uint32_t at, uint64_t down_ms)
     sim_strike_tell(strike, " %s keeps %zu of %zu", member->name, keep, held);
     sim_member_crash(member, keep);
     sim_push(strike->world, start_us, SIM_START, at, 0, 0);
+    return true;
+}
+
+/* Down, and down again while it starts: at the write that ends opening the store, or a bit later.
+ */
+static bool start_crash(struct sim_strike *strike)
+{
+    uint32_t at = sim_strike_pick(strike);
+    struct sim_member *member = &strike->world->members[at];
+    if (member->node == NULL) {
+        return false;
+    }
+    size_t keep = (size_t)sim_random_in(&strike->random, 0, 2);
+    uint64_t start_us = sim_strike_until(strike, 1, 1000);
+    bool open = sim_random_percent(&strike->random, 50);
+    sim_member_crash(member, keep);
+    if (open) {
+        ls_storage_medium_power_cut_open(member->medium,
+                                         (size_t)sim_random_in(&strike->random, 0, 151));
+        member->start_excused |= 1u << LS_ERR_IO;
+        sim_fault_count(strike->world, SIM_FAULT_START_CRASH);
+    }
+    sim_push(strike->world, start_us, SIM_START, at, 0, 0);
+    sim_strike_tell(strike, " %s %s", member->name, open ? "while opening" : "after opening");
+    if (!open) {
+        sim_strike_heal(strike, start_us + sim_random_in(&strike->random, 0, 20000), at);
+    }
     return true;
 }
 
@@ -54,39 +81,6 @@ static bool pause_member(struct sim_strike *strike)
     return true;
 }
 
-static bool sync_fault(struct sim_strike *strike)
-{
-    uint32_t at = sim_strike_pick(strike);
-    struct sim_member *member = &strike->world->members[at];
-    if (strike->fault == SIM_FAULT_HUNG_SYNC) {
-        member->sync_hangs = true;
-    } else {
-        member->sync_min_us = 20000;
-        member->sync_max_us = (uint32_t)sim_random_in(&strike->random, 100, 1500) * 1000u;
-    }
-    sim_strike_tell(strike, " %s", member->name);
-    sim_strike_heal(strike, sim_strike_until(strike, 200, 6000), at);
-    return true;
-}
-
-/* The store latches the failure and stops; someone restarts the member. */
-static bool bad_disk(struct sim_strike *strike)
-{
-    uint32_t at = sim_strike_pick(strike);
-    struct sim_member *member = &strike->world->members[at];
-    if (member->node == NULL || member->faulty_disk) {
-        return false;
-    }
-    bool sync = sim_random_percent(&strike->random, 50);
-    size_t after = (size_t)sim_random_in(&strike->random, 0, 3);
-    ls_storage_medium_fail(member->medium, sync ? LS_STORAGE_FAULT_SYNC : LS_STORAGE_FAULT_WRITE,
-                           after);
-    member->faulty_disk = member->life;
-    sim_strike_tell(strike, " %s %s after %zu", member->name, sync ? "sync" : "write", after);
-    sim_strike_heal(strike, sim_strike_until(strike, 500, 5000), at);
-    return true;
-}
-
 static void transferred(void *arg, const struct ls_outcome *outcome)
 {
     sim_mix(arg, (uint64_t)outcome->status);
@@ -118,11 +112,8 @@ bool sim_strike_member(struct sim_strike *strike)
         return storm(strike);
     case SIM_FAULT_PAUSE:
         return pause_member(strike);
-    case SIM_FAULT_SLOW_SYNC:
-    case SIM_FAULT_HUNG_SYNC:
-        return sync_fault(strike);
-    case SIM_FAULT_BAD_DISK:
-        return bad_disk(strike);
+    case SIM_FAULT_START_CRASH:
+        return start_crash(strike);
     case SIM_FAULT_TRANSFER:
         at = sim_strike_pick(strike);
         return sim_strike_transfer(strike, at, sim_strike_pick(strike));
@@ -133,22 +124,13 @@ bool sim_strike_member(struct sim_strike *strike)
 
 /* ---- the end of a fault ---- */
 
-static void sync_heal(struct sim_member *member)
-{
-    member->sync_hangs = false;
-    member->sync_min_us = 50;
-    member->sync_max_us = 2000;
-    sim_member_after(member);
-}
-
 void sim_heal_member(struct world *world, enum sim_fault fault, uint32_t at)
 {
     struct sim_member *member = &world->members[at];
-    if (fault == SIM_FAULT_SLOW_SYNC || fault == SIM_FAULT_HUNG_SYNC) {
-        sync_heal(member);
-    } else if (fault == SIM_FAULT_BAD_DISK && member->faulty_disk == member->life) {
+    if (fault == SIM_FAULT_START_CRASH && member->node != NULL) {
         sim_member_crash(member, 0);
-        sim_push(world, world->now_us + 200000, SIM_START, at, 0, 0);
+        sim_push(world, world->now_us + 1000, SIM_START, at, 0, 0);
+        sim_fault_count(world, SIM_FAULT_START_CRASH);
     }
 }
 
@@ -157,10 +139,7 @@ void sim_heal_members(struct world *world)
     for (uint32_t i = 0; i < world->count; i++) {
         struct sim_member *member = &world->members[i];
         sim_member_pause(member, false);
-        if (member->faulty_disk != 0) {
-            sim_member_crash(member, SIZE_MAX);
-        }
-        sync_heal(member);
+        sim_heal_disks(member);
         sim_member_start(member);
     }
 }

@@ -14,6 +14,8 @@
 #define NOT_ARMED (UINT64_MAX - 1)
 /* more than closing may take */
 #define DYING_US 3600000000u
+/* a member that could not start is started again */
+#define START_AGAIN_US 100000u
 
 static const uint8_t network_key[LS_KEY_BYTES] = {7, 1, 8, 2, 8, 1, 8, 2, 8, 4};
 
@@ -193,6 +195,7 @@ static enum ls_status node_open(struct sim_member *member, struct ls_error *erro
         return status;
     }
     sim_check_store(member, &options.storage);
+    sim_disk_arm(member, 0);
     sim_network_endpoint(member->world, member->at, &options.transport);
     return ls_node_open(&options, &member->node, error);
 }
@@ -224,34 +227,12 @@ static enum ls_status group_join(struct sim_member *member, struct ls_error *err
     return status;
 }
 
-void sim_member_start(struct sim_member *member)
-{
-    struct world *world = member->world;
-    if (member->node != NULL) {
-        return;
-    }
-    member->life++;
-    member->armed_local_us = NOT_ARMED;
-    member->turn_due = member->timer_due = member->paused = member->releasing = false;
-    member->commit = 0;
-    sim_network_wake(world, member->at);
-    sim_mix(world, (uint64_t)SIM_START << 32 | member->at);
-    sim_note(world, "%s: starts", member->name);
-    struct ls_error error = {LS_OK, ""};
-    enum ls_status status = node_open(member, &error);
-    status = status == LS_OK ? group_join(member, &error) : status;
-    if (status != LS_OK) {
-        sim_fail(world, "member %s cannot start: %s", member->name, error.text);
-    }
-}
-
 static void on_closed(void *arg)
 {
     struct sim_member *member = arg;
     member->node = NULL;
     member->closing = member->paused = false;
     member->life++;
-    member->faulty_disk = 0;
     sim_client_resume(member->world, member->at);
     if (!member->dying) {
         sim_push(member->world, member->world->now_us + member->down_us, SIM_START, member->at, 0,
@@ -271,6 +252,47 @@ void sim_member_close(struct sim_member *member, uint64_t down_us)
     }
 }
 
+/* Someone tries again a bit later. */
+static void start_failed(struct sim_member *member, enum ls_status status, const char *text)
+{
+    struct world *world = member->world;
+    sim_note(world, "%s: does not start: %s", member->name, text);
+    sim_mix(world, (uint64_t)status << 16 | member->at);
+    if ((member->start_excused >> (uint32_t)status & 1u) == 0) {
+        sim_fail(world, "member %s cannot start: %s", member->name, text);
+        return;
+    }
+    if (member->node != NULL) {
+        sim_member_close(member, START_AGAIN_US);
+    } else {
+        sim_push(world, world->now_us + START_AGAIN_US, SIM_START, member->at, 0, 0);
+    }
+}
+
+void sim_member_start(struct sim_member *member)
+{
+    struct world *world = member->world;
+    if (member->node != NULL) {
+        return;
+    }
+    member->life++;
+    member->armed_local_us = NOT_ARMED;
+    member->turn_due = member->timer_due = member->paused = member->releasing = false;
+    member->commit = 0;
+    member->excused = 0;
+    member->release++;
+    sim_network_wake(world, member->at);
+    sim_mix(world, (uint64_t)SIM_START << 32 | member->at);
+    sim_note(world, "%s: starts", member->name);
+    struct ls_error error = {LS_OK, ""};
+    enum ls_status status = node_open(member, &error);
+    status = status == LS_OK ? group_join(member, &error) : status;
+    if (status != LS_OK) {
+        start_failed(member, status, error.text);
+    }
+    member->start_excused = 0;
+}
+
 void sim_member_crash(struct sim_member *member, size_t keep)
 {
     if (member->node == NULL) {
@@ -279,6 +301,11 @@ void sim_member_crash(struct sim_member *member, size_t keep)
     sim_mix(member->world, (uint64_t)SIM_FAULTS << 32 | member->at);
     sim_note(member->world, "%s: power cut", member->name);
     ls_storage_medium_release(member->medium, keep);
+    if (member->tear != 0 &&
+        ls_storage_medium_power_cut_at(member->medium, member->tear, member->tear_bytes)) {
+        sim_fault_count(member->world, SIM_FAULT_TORN_COMMIT);
+        member->tear = (enum ls_storage_cut)0;
+    }
     ls_storage_medium_power_cut(member->medium);
     sim_network_vanish(member->world, member->at);
     member->dying = true;
@@ -301,7 +328,30 @@ void sim_member_after(struct sim_member *member)
     member->releasing = true;
     struct world *world = member->world;
     uint64_t takes = sim_random_in(&world->random, member->sync_min_us, member->sync_max_us);
-    sim_push(world, world->now_us + takes, SIM_RELEASE, member->at, 0, member->life);
+    sim_push(world, world->now_us + takes, SIM_RELEASE, member->at, 0, member->release);
+}
+
+void sim_member_disk(struct sim_member *member)
+{
+    member->release++;
+    member->releasing = false;
+    sim_member_after(member);
+}
+
+bool sim_member_excused(const struct sim_member *member, enum ls_status halted)
+{
+    return (member->excused >> (uint32_t)halted & 1u) != 0;
+}
+
+void sim_member_repair(struct sim_member *member, uint64_t down_us)
+{
+    if (member->group != NULL) {
+        struct ls_group_status status;
+        ls_group_status(member->group, &status);
+        if (status.halted != LS_OK) {
+            sim_member_close(member, down_us);
+        }
+    }
 }
 
 static void run_turn(struct sim_member *member)
@@ -316,7 +366,11 @@ static void run_turn(struct sim_member *member)
     }
     member->turn_due = false; /* asked for by the timer: this one */
     member->turns++;
+    uint64_t faults = ls_storage_medium_faults(member->medium);
     member->loop.turn(member->loop.self);
+    if (ls_storage_medium_faults(member->medium) != faults) {
+        sim_fault_count(member->world, SIM_FAULT_STORE_BUSY);
+    }
     sim_member_after(member);
 }
 
@@ -326,7 +380,17 @@ static void on_release(struct sim_member *member)
     if (member->paused || member->sync_hangs) {
         return; /* resumed: asked for again */
     }
+    if (member->tear != 0) {
+        sim_member_crash(member, 0);
+        sim_push(member->world, member->world->now_us + member->tear_down_us, SIM_START, member->at,
+                 0, 0);
+        return;
+    }
+    uint64_t faults = ls_storage_medium_faults(member->medium);
     ls_storage_medium_release(member->medium, 1);
+    if (ls_storage_medium_faults(member->medium) != faults) {
+        sim_disk_failed(member);
+    }
     member->loop.readable(member->loop.self);
     sim_member_after(member);
 }
@@ -369,7 +433,7 @@ void sim_member_event(struct world *world, const struct sim_event *event)
         }
         break;
     case SIM_RELEASE:
-        if (member->node != NULL && event->token == member->life) {
+        if (member->node != NULL && event->token == member->release) {
             on_release(member);
         }
         break;

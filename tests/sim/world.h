@@ -129,6 +129,34 @@ void sim_network_wake(struct world *world, uint32_t at);
 void sim_network_event(struct world *world, const struct sim_event *event);
 void sim_network_free(struct world *world);
 
+/* ---- kinds of fault ---- */
+
+enum sim_fault {
+    SIM_FAULT_CRASH = 0,
+    SIM_FAULT_CLOSE, /* with hand-over and farewell */
+    SIM_FAULT_STORM,
+    SIM_FAULT_START_CRASH,
+    SIM_FAULT_PAUSE,
+    SIM_FAULT_TRANSFER,
+    SIM_FAULT_TORN_COMMIT,
+    SIM_FAULT_SLOW_SYNC,
+    SIM_FAULT_HUNG_SYNC,
+    SIM_FAULT_WRITE_ERROR,
+    SIM_FAULT_SYNC_ERROR,
+    SIM_FAULT_DISK_FULL,
+    SIM_FAULT_STORE_BUSY,
+    SIM_FAULT_CLOCK_RATE,
+    SIM_FAULT_RESET,
+    SIM_FAULT_HALVES,
+    SIM_FAULT_ISOLATE,
+    SIM_FAULT_ONE_WAY,
+    SIM_FAULT_LONG_DELAY,
+    SIM_FAULTS,
+    SIM_FAULT_DISK = SIM_FAULT_TORN_COMMIT, /* from here on: of disks */
+    SIM_FAULT_CONDITION = SIM_FAULT_CLOCK_RATE,
+    SIM_FAULT_NETWORK = SIM_FAULT_RESET /* from here on: of paths */
+};
+
 /* ---- members ---- */
 
 /* machine.c: the workload's machine, between the node and what judges it */
@@ -139,6 +167,16 @@ struct sim_machine {
     ls_index applied;
     struct ls_command *commands; /* of a batch, without what the simulator put in front */
     size_t capacity;
+};
+
+/** An error that one of the next commits meets; then it lasts for a while, FULL also over restarts.
+ */
+struct sim_disk_error {
+    enum ls_storage_fault kind; /* NONE: nothing is armed or in force */
+    enum sim_fault fault;
+    uint32_t number; /* of the script */
+    uint64_t lasts_us;
+    bool struck;
 };
 
 struct sim_member {
@@ -159,8 +197,14 @@ struct sim_member {
     uint64_t armed_local_us;
     bool turn_due, timer_due, paused, dying;
     bool releasing, sync_hangs;
-    uint64_t faulty_disk; /* 0, or the life in which a write or sync fails */
+    uint64_t release; /* names the release that counts */
     uint32_t sync_min_us, sync_max_us;
+    uint32_t excused;       /* statuses, as bits, with which this life may halt */
+    uint32_t start_excused; /* with which the next start may fail */
+    struct sim_disk_error disk_error;
+    enum ls_storage_cut tear;
+    size_t tear_bytes;
+    uint64_t tear_down_us;
     int32_t rate_permille; /* its clock runs that much faster */
     uint64_t clock_us;     /* what its clock showed at 0 */
     uint64_t down_us;      /* after closing */
@@ -174,9 +218,21 @@ struct sim_member {
 uint64_t sim_member_now(const struct sim_member *member);
 void sim_member_prepare(struct world *world, uint32_t at);
 void sim_member_start(struct sim_member *member);
-/** Power cut: `keep` of the commits under way get to the medium, the rest and the process do not.
+/**
+ * Power cut: `keep` of the commits under way get to the medium, the rest and the process do not;
+ * of the first of the rest, as much as member->tear says.
  */
 void sim_member_crash(struct sim_member *member, size_t keep);
+/** Is it known why the group of this member halted? */
+bool sim_member_excused(const struct sim_member *member, enum ls_status halted);
+/** What an operator does about a group that halted: it starts again. */
+void sim_member_repair(struct sim_member *member, uint64_t down_us);
+/** Arms its disk error, if there is one that has not struck yet. */
+void sim_disk_arm(struct sim_member *member, size_t after);
+/** A commit of this member failed. */
+void sim_disk_failed(struct sim_member *member);
+/** What was under way to the medium is there as soon as the disk allows it now. */
+void sim_member_disk(struct sim_member *member);
 /** Closes the node as an operator does; it starts again after `down_us`. */
 void sim_member_close(struct sim_member *member, uint64_t down_us);
 void sim_member_pause(struct sim_member *member, bool paused);
@@ -222,25 +278,6 @@ uint64_t sim_hash(struct ls_span bytes);
 
 /* ---- faults ---- */
 
-enum sim_fault {
-    SIM_FAULT_CRASH = 0,
-    SIM_FAULT_CLOSE, /* with hand-over and farewell */
-    SIM_FAULT_STORM,
-    SIM_FAULT_PAUSE,
-    SIM_FAULT_SLOW_SYNC,
-    SIM_FAULT_HUNG_SYNC,
-    SIM_FAULT_BAD_DISK,
-    SIM_FAULT_TRANSFER,
-    SIM_FAULT_CLOCK_RATE,
-    SIM_FAULT_RESET,
-    SIM_FAULT_HALVES,
-    SIM_FAULT_ISOLATE,
-    SIM_FAULT_ONE_WAY,
-    SIM_FAULT_LONG_DELAY,
-    SIM_FAULTS,
-    SIM_FAULT_NETWORK = SIM_FAULT_RESET /* from here on: of paths, before: of members */
-};
-
 /** What became of fault k of the script: records[k]. */
 struct sim_fault_record {
     uint64_t at_us;
@@ -251,6 +288,8 @@ struct sim_fault_record {
 
 const char *sim_fault_name(enum sim_fault fault);
 bool sim_fault_enabled(const struct world *world, enum sim_fault fault);
+/** One more of a kind that strikes later than it is armed. */
+void sim_fault_count(struct world *world, enum sim_fault fault);
 /** The run is meant to inject it and has not yet. */
 bool sim_fault_owed(const struct world *world, enum sim_fault fault);
 /** Decides the mix of the run and asks for the first fault. */

@@ -47,6 +47,7 @@ struct sim_shadow {
     struct ls_hard_state hard; /* as given to the store */
     struct sim_promise promise;
     ls_index commit; /* seen in this life */
+    bool refused;    /* the last batch waits for room: the core is ahead by it */
 };
 
 /** A committed entry, and the earliest term in which it is known to be committed. */

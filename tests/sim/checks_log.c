@@ -224,7 +224,8 @@ static enum ls_status tap_stage(void *self, struct ls_storage_group *group,
     const struct ls_storage *store = &member->shadow.store;
     enum ls_status status = store->stage(store->self, group, batch);
     /* a batch refused for good is in the core's log all the same; the others come again */
-    if (status != LS_ERR_BUSY && status != LS_ERR_NO_MEMORY && !member->dying) {
+    member->shadow.refused = status == LS_ERR_BUSY || status == LS_ERR_NO_MEMORY;
+    if (!member->shadow.refused && !member->dying) {
         note_batch(member, batch);
     }
     return status;
@@ -312,6 +313,7 @@ void sim_check_log_restart(struct sim_member *member)
     struct sim_shadow *shadow = &member->shadow;
     struct ls_storage_medium_left left;
     shadow->commit = 0;
+    shadow->refused = false;
     if (!ls_storage_medium_left(member->medium, &shadow->group, &left)) {
         left = (struct ls_storage_medium_left){.last = 0};
     }
@@ -363,8 +365,8 @@ void sim_check_commit(struct sim_member *member, ls_term term, ls_index commit)
     struct world *world = member->world;
     struct sim_logs *logs = &world->checks.logs;
     struct sim_shadow *shadow = &member->shadow;
-    if (commit <= shadow->commit) {
-        return;
+    if (commit <= shadow->commit || (commit > shadow->last && shadow->refused)) {
+        return; /* the core is one batch ahead of the store */
     }
     shadow->commit = commit;
     if (commit > shadow->last) {

@@ -39,7 +39,7 @@ says 'no simulator'
 replays() { sed -n 's/^replay: [^ ]* //p' "$work/out" | tail -1; }
 
 # a leader that answers reads without asking anyone: found, made smaller, and what is printed replays it
-LS_SOAK_SEED=200 ends 1 "$bin/soak_mutant_R3" --seeds 40 --seconds 20
+LS_SOAK_SEED=200 ends 1 "$bin/soak_mutant_R3" --seeds 400 --seconds 20
 says '^soak: seed [0-9]* fails: .*not linearizable'
 says '^soak: replay: '
 replay=$(replays)
@@ -53,7 +53,7 @@ says 'not linearizable'
 
 # one that dies of an assertion
 if [ -n "$dies" ]; then
-    ends 1 "$bin/$dies" --seeds 40 --seconds 5
+    ends 1 "$bin/$dies" --seeds 400 --seconds 5
     says '^soak: seed [0-9]* fails: .*assertion failed'
     says '^shrink: after [0-9]* attempts it fails .*assertion failed'
     says '^ *[0-9.]* ms  '

@@ -24,7 +24,7 @@ void ls__election_timer_reset(struct ls_core *core)
 static void leader_forget(struct ls_core *core)
 {
     memset(&core->leader, 0, sizeof core->leader);
-    core->leader_heard_us = 0;
+    core->leader_heard_us = LS_MUTANT(E9) ? core->leader_heard_us : 0;
 }
 
 /* A term begins: nothing of its leader's log is verified yet. */

@@ -85,7 +85,10 @@ static void loss_check(struct ls_core *core, struct ls__peer *peer,
         return;
     }
     peer->check_round = 0;
-    if (reply->last < peer->check_sent && !LS_MUTANT(L15)) {
+    if (LS_MUTANT(L15)) {
+        return;
+    }
+    if (reply->last < peer->check_sent) {
         ls__trace(core, LS_TRACE_INFO, "{p} ends at {}, {} was sent: sends again", &peer->id,
                   LS__ARGS(reply->last, peer->check_sent));
         ls__progress_probe(peer);

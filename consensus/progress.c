@@ -199,7 +199,9 @@ static void back_off(struct ls_core *core, struct ls__peer *peer,
         /* it lost what it had acknowledged: it counts for what it has now (L16) */
         ls__trace(core, LS_TRACE_WARN, "{p} refuses {}, which it had acknowledged: falls to {}",
                   &peer->id, LS__ARGS(reply->prev.index, try - 1));
-        peer->match = reply->match < try - 1 ? reply->match : try - 1;
+        peer->match = LS_MUTANT(L16)           ? peer->match
+                      : reply->match < try - 1 ? reply->match
+                                               : try - 1;
     }
     peer->state = LS_PROGRESS_PROBE;
     peer->next = try > peer->match ?
@@ -239,7 +241,7 @@ static void on_accepted(struct ls_core *core, struct ls__peer *peer,
     ls__progress_match(core, peer, reply->match);
     if (probed) {
         peer->state = LS_PROGRESS_PIPELINE;
-        peer->next = peer->match + 1;
+        peer->next = LS_MUTANT(L9) ? core->trail.last + 1 : peer->match + 1;
         peer->probing = false;
     }
 }

@@ -10,6 +10,8 @@
 #define READ_MS 10000u
 /* between two calls during a hand-over: closer than a round trip */
 #define LOAD_US 2000u
+/* with such an election timeout half of it is many round trips */
+#define SLOW_MS 400u
 /* a link that broke before the faults ended is noticed by then */
 #define NOTICE_US 3000000u
 
@@ -187,7 +189,13 @@ static void hand_over(struct world *world)
                  world->members[leader].name, world->members[to].name, (unsigned long long)term,
                  (unsigned long long)now);
     }
-    (void)sim_world_until(world, world->now_us + 2000u * READ_MS, reads_done);
+    /* the leader before it ends its reads at once, and does not leave them to a timeout */
+    uint64_t patience_us =
+        world->election_ms >= SLOW_MS ? 500u * world->election_ms : 2000u * READ_MS;
+    if (!sim_world_until(world, world->now_us + patience_us, reads_done) && !world->failed &&
+        world->calm_reads > 0) {
+        sim_fail(world, "%u reads hang after a hand-over", world->calm_reads);
+    }
 }
 
 /* ---- one that loses touch ---- */

@@ -85,6 +85,22 @@ static void check_progress(struct sim_member *member, const struct ls_core_statu
     *belief = (struct sim_belief){progress->match, peer->rules.wipes};
 }
 
+/* P3, figure 8 of the Raft paper: a leader counts copies of entries of its own term only. */
+static void check_commit(struct sim_member *member, const struct ls_core_status *core)
+{
+    const struct sim_rules *rules = &member->rules;
+    bool led = rules->role == LS_ROLE_LEADER && rules->term == core->term;
+    if (!led || core->role != LS_ROLE_LEADER || core->commit <= rules->commit ||
+        core->commit > member->shadow.last) {
+        return;
+    }
+    ls_term term = member->shadow.log[core->commit].term;
+    if (term < core->term) {
+        sim_fail(member->world, "%s leads term %llu and commits up to %llu, of term %llu",
+                 member->name, U(core->term), U(core->commit), U(term));
+    }
+}
+
 void sim_rules_turn(struct sim_member *member, const struct ls_core_status *core)
 {
     struct world *world = member->world;
@@ -96,11 +112,13 @@ void sim_rules_turn(struct sim_member *member, const struct ls_core_status *core
         check_founders(member);
     }
     check_candidate(member, core);
+    check_commit(member, core);
     for (uint32_t i = 0; i < core->progress_count; i++) {
         check_progress(member, core, &core->progress[i]);
     }
     rules->role = core->role;
     rules->term = core->term;
     rules->durable = core->durable;
+    rules->commit = core->commit;
     world->rules_commit = core->commit > world->rules_commit ? core->commit : world->rules_commit;
 }

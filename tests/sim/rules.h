@@ -19,7 +19,7 @@ struct sim_rules {
     uint32_t wipes;
     enum ls_role role;
     ls_term term;
-    ls_index durable;
+    ls_index durable, commit;
     ls_index floor; /* committed anywhere when its round of pre-votes began */
     struct sim_belief beliefs[LS_SIM_MEMBERS_MAX];
 };

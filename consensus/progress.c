@@ -2,12 +2,13 @@
 /*
  * The leader's view of each member, and what it sends next.
  *
- *              accepted                       next below the cache
- *     PROBE ------------> PIPELINE      PROBE, PIPELINE -----------> SYNCING
- *       ^                    |             ^                            |
- *       +--------------------+             +----------------------------+
- *        rejected, lost, link                match + 1 is in the cache
+ *              accepted                next below the cache
+ *     PROBE ------------> PIPELINE --------------------------> SYNCING
+ *       ^                    |                                    |
+ *       +--------------------+------------------------------------+
+ *        rejected, lost, link          link, or match + 1 is in the cache
  *
+ * (From PROBE, too, when it would have to be asked about what was pruned here.)
  * Invariant: 0 <= match < next. match never falls but for a member that lost its log (L7, L8, L16).
  */
 #include "core_state.h"
@@ -57,7 +58,7 @@ void ls__progress_meet(struct ls_core *core, struct ls__peer *peer,
 
 void ls__progress_probe(struct ls__peer *peer)
 {
-    if (peer->state == LS_PROGRESS_PIPELINE) {
+    if (peer->state != LS_PROGRESS_PROBE) {
         peer->next = peer->match + 1;
         peer->state = LS_PROGRESS_PROBE;
     }
@@ -113,12 +114,14 @@ void ls__progress_ask(struct ls_core *core, struct ls__peer *peer)
 static bool send_one(struct ls_core *core, struct ls__peer *peer)
 {
     ls_index last = core->trail.last;
-    if (peer->next < core->ring.first && peer->state != LS_PROGRESS_SYNCING) {
-        if (peer->probing) {
+    if (peer->next < core->ring.first && peer->state != LS_PROGRESS_SYNCING && !peer->probing) {
+        /* where its log parts from this one is asked first, which takes no entry: state sync goes
+         * on from its commit, and all may have pruned up to what it had acknowledged */
+        if (peer->state == LS_PROGRESS_PIPELINE || peer->next <= core->trail.anchor.index) {
+            syncing_begin(core, peer);
             return false;
         }
-        syncing_begin(core, peer);
-        return false;
+        peer->probe_empty = true;
     }
     if (peer->state == LS_PROGRESS_PROBE) {
         if (peer->probing) {

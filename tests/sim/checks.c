@@ -130,6 +130,7 @@ void sim_check_turn(struct sim_member *member)
     }
     struct ls_group_status status;
     ls_group_status(member->group, &status);
+    sim_sync_turn(member, &status);
     if (status.core.role == LS_ROLE_LEADER) {
         check_leader(member, status.core.term);
     }

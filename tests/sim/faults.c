@@ -26,6 +26,7 @@ static const struct {
     [SIM_FAULT_START_CRASH] = {"start_crash", false, true},
     [SIM_FAULT_PAUSE] = {"pause", false, false},
     [SIM_FAULT_TRANSFER] = {"transfer", true, false},
+    [SIM_FAULT_PRUNE] = {"prune", true, true},
     [SIM_FAULT_TORN_COMMIT] = {"torn_commit", false, true},
     [SIM_FAULT_SLOW_SYNC] = {"slow_sync", false, false},
     [SIM_FAULT_HUNG_SYNC] = {"hung_sync", false, false},
@@ -70,7 +71,8 @@ void sim_fault_count(struct world *world, enum sim_fault fault)
 
 bool sim_fault_owed(const struct world *world, enum sim_fault fault)
 {
-    return sim_fault_enabled(world, fault) && world->injected[fault] == 0;
+    return sim_fault_enabled(world, fault) && world->injected[fault] == 0 &&
+           (fault != SIM_FAULT_PRUNE || sim_sync_prunable(world));
 }
 
 /* The stream of `number`; streams of neighbours have nothing in common. */
@@ -140,6 +142,7 @@ void sim_faults_open(struct world *world)
         /* swarm: each run has a mix of its own, and crashes are never absent */
         bool enabled = sim_random_percent(&mix, share) || i == SIM_FAULT_CRASH;
         world->fault_weights[i] = (uint32_t)1u << sim_random_in(&mix, 0, 4);
+        enabled = enabled && (i != SIM_FAULT_PRUNE || sim_sync_prunes(world));
         if (enabled && (world->count > 1 || !kinds[i].peers)) {
             world->fault_mask |= (uint64_t)1u << i;
         }

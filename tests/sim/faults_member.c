@@ -117,6 +117,9 @@ bool sim_strike_member(struct sim_strike *strike)
     case SIM_FAULT_TRANSFER:
         at = sim_strike_pick(strike);
         return sim_strike_transfer(strike, at, sim_strike_pick(strike));
+    case SIM_FAULT_PRUNE:
+        at = sim_strike_pick(strike);
+        return sim_sync_prune_soon(strike->world, at, sim_random_percent(&strike->random, 50));
     default:
         return false; /* conditions of the whole run */
     }

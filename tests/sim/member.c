@@ -219,6 +219,8 @@ static enum ls_status group_join(struct sim_member *member, struct ls_error *err
     if (status != LS_OK) {
         return ls_error_set(error, status, "its machine: %s", ls_status_text(status));
     }
+    struct ls_statesync list[2];
+    sim_sync_group(member, &options, list);
     status = ls_group_join(member->node, &options, &member->group, error);
     member->shadow.of = member->group;
     if (status != LS_OK) {

@@ -89,6 +89,7 @@ void sim_world_open(struct world *world, const struct sim_options *options)
     network->delay_max_us = network->delay_min_us + (uint32_t)sim_random_in(random, 100, 10000);
     network->tail_percent = (uint32_t)sim_random_in(random, 1, 3);
     network->tail_us = (uint32_t)sim_random_in(random, 10000, 400000);
+    sim_sync_open(world);
     sim_faults_open(world);
     if (!sim_fault_enabled(world, SIM_FAULT_LONG_DELAY)) {
         network->tail_percent = 0;
@@ -117,6 +118,7 @@ void sim_world_free(struct world *world)
         sim_member_free(&world->members[i]);
     }
     sim_network_free(world);
+    sim_sync_close(world);
     sim_clients_free(world);
     sim_checks_free(world);
     sim_faults_free(world);
@@ -148,6 +150,9 @@ static void world_event(struct world *world, const struct sim_event *event)
     case SIM_FAULT:
     case SIM_HEAL:
         sim_fault_event(world, event);
+        break;
+    case SIM_PRUNE:
+        (void)sim_sync_prune(world, event->a);
         break;
     }
 }

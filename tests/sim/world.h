@@ -55,7 +55,8 @@ enum sim_event_kind {
     SIM_IDLE = 9,    /* a -> b was blocked all the time: the session ends */
     SIM_CLIENT = 10, /* a: client */
     SIM_FAULT = 11,
-    SIM_HEAL = 12 /* a: kind of fault, b: member */
+    SIM_HEAL = 12, /* a: kind of fault, b: member */
+    SIM_PRUNE = 13 /* a: member, which serves from its log just now */
 };
 
 struct sim_event {
@@ -138,6 +139,7 @@ enum sim_fault {
     SIM_FAULT_START_CRASH,
     SIM_FAULT_PAUSE,
     SIM_FAULT_TRANSFER,
+    SIM_FAULT_PRUNE, /* logs, also in the middle of what is served from them */
     SIM_FAULT_TORN_COMMIT,
     SIM_FAULT_SLOW_SYNC,
     SIM_FAULT_HUNG_SYNC,
@@ -333,6 +335,23 @@ void sim_check_state(struct sim_machine *machine);
 void sim_check_answer(struct sim_op *op, const struct ls_outcome *outcome);
 void sim_checks_free(struct world *world);
 
+/* ---- state sync (sync.h) ---- */
+
+struct sim_sync;
+void sim_sync_open(struct world *world);
+void sim_sync_close(struct world *world);
+/** The state syncs of the member's group, and its machine, on disk if the world says so. */
+void sim_sync_group(struct sim_member *member, struct ls_group_options *options,
+                    struct ls_statesync list[2]);
+void sim_sync_turn(struct sim_member *member, const struct ls_group_status *status);
+/** Prunes what may go; false: nothing. */
+bool sim_sync_prune(struct world *world, uint32_t at);
+bool sim_sync_prune_soon(struct world *world, uint32_t at, bool at_once);
+/** May logs be pruned in this world? */
+bool sim_sync_prunes(const struct world *world);
+/** Are they long enough for it? */
+bool sim_sync_prunable(const struct world *world);
+
 /* ---- world ---- */
 
 /** The handle of the functions of a workload. */
@@ -385,6 +404,7 @@ struct world {
     ls_index rules_commit; /* the highest that any member has known */
     uint32_t resting;      /* mask of those that are away at the end */
     uint32_t calm_reads;   /* that have no answer yet */
+    struct sim_sync *sync;
     bool failed;
     char text[SIM_TEXT_BYTES];
 };

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A machine on disk around any machine in memory. Its state is the journal of the commands that it
+ * applied; a crash takes the tail that was not synced, or leaves a part of it. After a start the
+ * journal is read when the machine is first needed, so the group has to go on exactly behind it.
+ */
+#include "sync.h"
+
+#include <stdlib.h>
+
+static struct ls_span disk_signature(void *self)
+{
+    const struct sim_disk *disk = self;
+    return disk->inner.signature(disk->inner.self);
+}
+
+static ls_index disk_durable(void *self)
+{
+    const struct sim_disk *disk = self;
+    return disk->synced == 0 ? 0 : disk->items[disk->synced - 1].at.index;
+}
+
+static enum ls_status disk_open(void *self, const struct ls_group_id *group,
+                                const struct ls_incarnation *incarnation, ls_index *applied,
+                                struct ls_error *error)
+{
+    struct sim_disk *disk = self;
+    enum ls_status status = disk->inner.open != NULL ? disk->inner.open(disk->inner.self, group,
+                                                                        incarnation, applied, error)
+                                                     : LS_OK;
+    if (status != LS_OK) {
+        return status;
+    }
+    disk->count = (size_t)sim_random_in(&disk->random, disk->synced, disk->count);
+    disk->synced = disk->count;
+    disk->bytes_count =
+        disk->count == 0 ? 0
+                         : disk->items[disk->count - 1].offset + disk->items[disk->count - 1].bytes;
+    disk->read = false;
+    disk->kept = *applied;
+    *applied = disk_durable(disk) > disk->kept ? disk_durable(disk) : disk->kept;
+    return LS_OK;
+}
+
+static enum ls_status inner_apply(struct sim_disk *disk, const struct ls_command *command,
+                                  struct ls_replies *replies)
+{
+    const struct ls_machine *inner = &disk->inner;
+    if (inner->apply != NULL) {
+        return inner->apply(inner->self, command, replies);
+    }
+    size_t applied = 0;
+    enum ls_status status = inner->apply_batch(inner->self, command, 1, replies, &applied);
+    return status == LS_OK && applied == 0 ? LS_ERR_BUSY : status;
+}
+
+/* Whoever asks first gives the replies, which nobody reads. */
+static enum ls_status disk_read(struct sim_disk *disk, struct ls_replies *replies)
+{
+    if (disk->read) {
+        return LS_OK;
+    }
+    disk->read = true;
+    enum ls_status status = LS_OK;
+    for (size_t i = 0; i < disk->count && status == LS_OK; i++) {
+        const struct ls_command command = {
+            .cursor = disk->items[i].at,
+            .data = {disk->bytes + disk->items[i].offset, disk->items[i].bytes}};
+        if (command.cursor.index > disk->kept) {
+            status = inner_apply(disk, &command, replies);
+        }
+    }
+    (void)ls_reply_set(replies, 0, NULL, 0);
+    return status;
+}
+
+static void *grow(void *block, size_t *capacity, size_t need, size_t size)
+{
+    if (need <= *capacity) {
+        return block;
+    }
+    *capacity = need < 512 ? 1024 : need * 2;
+    void *grown = realloc(block, *capacity * size);
+    LS_ASSERT(grown != NULL);
+    return grown;
+}
+
+static enum ls_status disk_apply(void *self, const struct ls_command *command,
+                                 struct ls_replies *replies)
+{
+    struct sim_disk *disk = self;
+    enum ls_status status = disk_read(disk, replies);
+    if (status == LS_OK) {
+        status = inner_apply(disk, command, replies);
+    }
+    if (status != LS_OK) {
+        return status;
+    }
+    disk->items = grow(disk->items, &disk->capacity, disk->count + 1, sizeof *disk->items);
+    disk->bytes =
+        grow(disk->bytes, &disk->bytes_capacity, disk->bytes_count + command->data.bytes, 1);
+    (void)memcpy(disk->bytes + disk->bytes_count, command->data.data, command->data.bytes);
+    disk->items[disk->count].at = command->cursor;
+    disk->items[disk->count].offset = disk->bytes_count;
+    disk->items[disk->count].bytes = command->data.bytes;
+    disk->bytes_count += command->data.bytes;
+    disk->count++;
+    if (disk->count - disk->synced >= disk->every) {
+        disk->synced = disk->count;
+    }
+    return LS_OK;
+}
+
+static enum ls_status disk_query(void *self, struct ls_span query, struct ls_replies *reply)
+{
+    struct sim_disk *disk = self;
+    enum ls_status status = disk_read(disk, reply);
+    return status == LS_OK ? disk->inner.query(disk->inner.self, query, reply) : status;
+}
+
+static void disk_close(void *self)
+{
+    struct sim_disk *disk = self;
+    if (disk->inner.close != NULL) {
+        disk->inner.close(disk->inner.self);
+    }
+}
+
+void sim_disk_wrap(struct sim_side *side, struct ls_machine *machine)
+{
+    struct sim_disk *disk = &side->disk;
+    disk->inner = *machine;
+    disk->every = side->world->sync->every;
+    disk->random.state = sim_random_next(&side->world->sync->random);
+    *machine = (struct ls_machine){.size = sizeof *machine,
+                                   .self = disk,
+                                   .signature = disk_signature,
+                                   .open = disk_open,
+                                   .apply = disk_apply,
+                                   .query = disk_query,
+                                   .durable_applied = disk_durable,
+                                   .close = disk_close};
+}
+
+void sim_disk_free(struct sim_disk *disk)
+{
+    free(disk->items);
+    free(disk->bytes);
+}

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How the worlds differ in state sync, the state sync that always fails, and pruning, which must
+ * never take what a member still needs.
+ */
+#include "sync.h"
+
+#include <stdlib.h>
+
+/* entries more than are kept in any case: somebody must be able to prune */
+#define PRUNABLE 1000u
+
+static const struct ls_span dud_signature = {"sim-dud/1", 9};
+
+bool sim_sync_peek(const struct ls_env *env, struct sim_sync *sync, struct ls_span message,
+                   size_t *count)
+{
+    const struct ls_codec *codec = &env->codec;
+    return codec->decode(codec->self, message, sync->values, LS_VALUES_MAX, count) == LS_OK &&
+           *count >= 4 && sync->values[0].kind == LS_VALUE_ARRAY;
+}
+
+uint32_t sim_sync_member(const struct world *world, const struct ls_peer_id *id)
+{
+    uint32_t at = 0;
+    while (at < world->count && !ls_peer_id_equal(&world->members[at].id, id)) {
+        at++;
+    }
+    return at;
+}
+
+/* ---- the world's choice ---- */
+
+void sim_sync_open(struct world *world)
+{
+    struct sim_sync *sync = sim_allocate(sizeof *sync);
+    world->sync = sync;
+    struct sim_random *random = &sync->random;
+    random->state = world->options.seed ^ 0x5851f42d4c957f2du;
+    for (uint32_t i = 0; i < SIM_MEMBERS_MAX; i++) {
+        sync->sides[i].world = world;
+        sync->sides[i].at = i;
+    }
+    sync->options =
+        (struct ls_log_replay_options){.size = sizeof sync->options,
+                                       .entries_max = (uint32_t)sim_random_in(random, 1, 60),
+                                       .window = (uint32_t)sim_random_in(random, 1, 3),
+                                       .timeout_ms = (uint32_t)sim_random_in(random, 100, 2000),
+                                       .lease_ms = (uint32_t)sim_random_in(random, 1000, 20000),
+                                       .keep_entries = sim_random_in(random, 1, 30)};
+    bool small = sim_random_percent(random, 75);
+    uint64_t cache_bytes = sim_random_in(random, 256, 512) << sim_random_in(random, 0, 4);
+    bool on_disk = sim_random_percent(random, 60), dud = sim_random_percent(random, 25);
+    bool liar = sim_random_percent(random, 40);
+    uint32_t which = (uint32_t)sim_random_in(random, 1, world->count);
+    sync->lies_percent = (uint32_t)sim_random_in(random, 5, 60);
+    sync->every = (uint32_t)sim_random_in(random, 1, 50);
+    sync->on_disk = on_disk;
+    if (world->count > 1 && small) {
+        sync->cache_bytes = cache_bytes;
+        sync->dud = dud;
+        sync->liar = liar && world->count > 2 ? which : 0;
+    }
+}
+
+void sim_sync_close(struct world *world)
+{
+    for (uint32_t i = 0; i < SIM_MEMBERS_MAX; i++) {
+        sim_disk_free(&world->sync->sides[i].disk);
+    }
+    free(world->sync);
+}
+
+/* ---- a state sync that always fails ---- */
+
+static enum ls_session_state dud_poll(void *self, struct ls_cursor *at, const char **reason)
+{
+    (void)at;
+    *reason = "it never works";
+    sim_sync_failed(self);
+    return LS_SESSION_FAILED;
+}
+
+static enum ls_sync_verdict dud_receive(void *self, const struct ls_peer_id *from,
+                                        struct ls_span message)
+{
+    (void)self;
+    (void)from;
+    (void)message;
+    return LS_SYNC_INVALID;
+}
+
+static enum ls_buffer_verdict dud_buffer(void *self, ls_term term, struct ls_cursor prev,
+                                         const struct ls_entry *entries, uint32_t count)
+{
+    (void)self;
+    (void)term;
+    (void)prev;
+    (void)entries;
+    (void)count;
+    return LS_BUFFER_DROPPED;
+}
+
+static void dud_number(void *self, uint64_t number)
+{
+    (void)self;
+    (void)number;
+}
+
+static void dud_peer(void *self, const struct ls_peer_id *peer, bool bonded)
+{
+    (void)self;
+    (void)peer;
+    (void)bonded;
+}
+
+static void dud_effect(void *self, uint64_t token, enum ls_status status)
+{
+    (void)self;
+    (void)token;
+    (void)status;
+}
+
+static void dud_progress(void *self, struct ls_sync_progress *out)
+{
+    (void)self;
+    out->phase = LS_SYNC_FETCHING;
+}
+
+static void dud_destroy(void *self)
+{
+    (void)self;
+}
+
+static enum ls_status dud_session(void *self, const struct ls_session_context *context,
+                                  const struct ls_sync_gap *gap, struct ls_sync_session *out)
+{
+    struct sim_side *side = self;
+    (void)gap;
+    sim_sync_begins(side);
+    context->base.wake_at(context->base.self, context->base.now_us(context->base.self));
+    *out = (struct ls_sync_session){.size = sizeof *out,
+                                    .self = side,
+                                    .poll = dud_poll,
+                                    .receive = dud_receive,
+                                    .buffer = dud_buffer,
+                                    .target = dud_number,
+                                    .term = dud_number,
+                                    .peer = dud_peer,
+                                    .effect = dud_effect,
+                                    .progress = dud_progress,
+                                    .destroy = dud_destroy};
+    return LS_OK;
+}
+
+static ls_index dud_safe(void *self)
+{
+    (void)self;
+    return UINT64_MAX;
+}
+
+static enum ls_status dud_provider(void *self, const struct ls_provider_context *context,
+                                   struct ls_sync_provider *out)
+{
+    (void)context;
+    *out = (struct ls_sync_provider){.size = sizeof *out,
+                                     .self = self,
+                                     .receive = dud_receive,
+                                     .safe_to_prune_prefix = dud_safe,
+                                     .destroy = dud_destroy};
+    return LS_OK;
+}
+
+/* ---- a member's group ---- */
+
+void sim_sync_group(struct sim_member *member, struct ls_group_options *options,
+                    struct ls_statesync list[2])
+{
+    struct sim_sync *sync = member->world->sync;
+    struct sim_side *side = &sync->sides[member->at];
+    if (sync->on_disk) {
+        sim_disk_wrap(side, &options->machine);
+    }
+    if (options->statesyncs_count != 0) {
+        return; /* the workload's own */
+    }
+    side->failures = 0;
+    side->prune_next = side->prune_able = false;
+    (void)memset(side->leases, 0, sizeof side->leases);
+    enum ls_status status = ls_log_replay(&sync->options, &side->replay);
+    LS_ASSERT(status == LS_OK);
+    size_t count = 0;
+    if (sync->dud) {
+        list[count++] = (struct ls_statesync){.size = sizeof list[0],
+                                              .self = side,
+                                              .name = "dud",
+                                              .signature = dud_signature,
+                                              .create_provider = dud_provider,
+                                              .create_session = dud_session};
+    }
+    list[count] = side->replay;
+    list[count].self = side;
+    list[count].usable = NULL;
+    list[count].create_provider = sim_sync_provider;
+    list[count].create_session = sim_sync_session;
+    options->statesyncs = list;
+    options->statesyncs_count = count + 1;
+    if (sync->cache_bytes != 0) {
+        options->cache_bytes = sync->cache_bytes;
+    }
+}
+
+void sim_sync_turn(struct sim_member *member, const struct ls_group_status *status)
+{
+    struct sim_sync *sync = member->world->sync;
+    sync->sides[member->at].durable = status->core.durable;
+    sync->committed = status->core.commit > sync->committed ? status->core.commit : sync->committed;
+    struct sim_side *side = &sync->sides[member->at];
+    if (side->prune_able && !member->world->quiet && status->prune_safe >= status->log_first) {
+        side->prune_able = false;
+        sim_push(member->world, member->world->now_us, SIM_PRUNE, member->at, 0, 0);
+    }
+}
+
+/* ---- pruning ---- */
+
+bool sim_sync_prune(struct world *world, uint32_t at)
+{
+    struct sim_member *member = &world->members[at];
+    struct sim_side *side = &world->sync->sides[at];
+    if (member->group == NULL || member->paused) {
+        return false;
+    }
+    struct ls_group_status status;
+    ls_group_status(member->group, &status);
+    ls_index before = status.log_first - 1, pruned = 0;
+    if (ls_group_prune(member->group, UINT64_MAX, &pruned) != LS_OK || pruned <= before) {
+        return false;
+    }
+    sim_note(world, "%s: pruned up to %llu", member->name, (unsigned long long)pruned);
+    sim_mix(world, pruned << 8 | at);
+    world->sync->pruned += pruned - before;
+    sim_fault_count(world, SIM_FAULT_PRUNE);
+    uint64_t now = sim_member_now(member);
+    for (uint32_t i = 0; i < world->count; i++) {
+        const struct sim_lease *lease = &side->leases[i];
+        if (lease->until_us > now && lease->need > before && pruned >= lease->need) {
+            sim_fail(world, "%s pruned up to %llu and serves a session of %s that needs %llu",
+                     member->name, (unsigned long long)pruned, world->members[i].name,
+                     (unsigned long long)lease->need);
+        }
+        ls_index held = world->sync->sides[i].durable;
+        if (i != at && held < pruned) {
+            sim_fail(world, "%s pruned up to %llu, the log of %s ends at %llu", member->name,
+                     (unsigned long long)pruned, world->members[i].name, (unsigned long long)held);
+        }
+    }
+    sim_member_after(member);
+    return true;
+}
+
+/* At once, or in the middle of what the member serves next. */
+bool sim_sync_prune_soon(struct world *world, uint32_t at, bool at_once)
+{
+    if (at_once && sim_sync_prune(world, at)) {
+        return true;
+    }
+    world->sync->sides[at].prune_able = at_once;
+    world->sync->sides[at].prune_next = !at_once;
+    return true; /* counted when it strikes */
+}
+
+bool sim_sync_prunes(const struct world *world)
+{
+    return world->sync->on_disk;
+}
+
+bool sim_sync_prunable(const struct world *world)
+{
+    return world->sync->committed > world->sync->options.keep_entries + PRUNABLE;
+}

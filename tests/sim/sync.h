@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * State sync in the simulator. Log replay itself is the production one; around it stands a relay
+ * that sees what its two sides say and do, checks it, and lets the provider of one member lie. In
+ * some worlds a state sync that always fails comes first in the list, and in some the machines keep
+ * their state on disk, so that logs can be pruned while members catch up.
+ */
+#ifndef LOCKSTEP_SIM_SYNC_H
+#define LOCKSTEP_SIM_SYNC_H
+
+#include "world.h"
+
+/** What a provider promised to keep for a member that asked it. */
+struct sim_lease {
+    ls_index need;
+    uint64_t until_us; /* by the provider's clock */
+};
+
+/** A machine on disk: what it applied, as commands in a journal whose tail a crash may take. */
+struct sim_disk {
+    struct ls_machine inner; /* empty after each start, until the journal is read */
+    struct sim_random random;
+    struct {
+        struct ls_cursor at;
+        size_t offset, bytes;
+    } * items;
+    size_t count, capacity, synced;
+    uint8_t *bytes;
+    size_t bytes_count, bytes_capacity;
+    size_t every;  /* commands between two syncs */
+    ls_index kept; /* the machine itself had as much when it was opened */
+    bool read;
+};
+
+/** One member's. */
+struct sim_side {
+    struct world *world;
+    uint32_t at;
+    struct ls_statesync replay;
+    struct sim_disk disk;
+    struct sim_lease leases[SIM_MEMBERS_MAX];
+    ls_index durable; /* its log is known to reach so far */
+    bool prune_next;  /* as soon as somebody fetches from it */
+    bool prune_able;  /* as soon as something may go */
+    uint32_t failures;
+    uint64_t failed_us;
+};
+
+struct sim_sync {
+    struct sim_random random;
+    struct ls_log_replay_options options;
+    uint64_t cache_bytes; /* 0: the default */
+    bool on_disk, dud;
+    uint32_t liar; /* member + 1; 0: nobody lies */
+    uint32_t lies_percent;
+    uint32_t every;     /* commands between two syncs of a machine on disk */
+    ls_index committed; /* by any member */
+    uint64_t sessions, entries, lies, pruned;
+    struct ls_value values[LS_VALUES_MAX];
+    struct sim_side sides[SIM_MEMBERS_MAX];
+};
+
+/* sync.c */
+bool sim_sync_peek(const struct ls_env *env, struct sim_sync *sync, struct ls_span message,
+                   size_t *count);
+/** The member with that id; world->count: none. */
+uint32_t sim_sync_member(const struct world *world, const struct ls_peer_id *id);
+
+/* sync_session.c: the lagging side */
+enum ls_status sim_sync_session(void *self, const struct ls_session_context *context,
+                                const struct ls_sync_gap *gap, struct ls_sync_session *out);
+/** An attempt begins, and one failed: they keep their distance. */
+void sim_sync_begins(struct sim_side *side);
+void sim_sync_failed(struct sim_side *side);
+
+/* sync_provider.c: the serving side */
+enum ls_status sim_sync_provider(void *self, const struct ls_provider_context *context,
+                                 struct ls_sync_provider *out);
+
+/* sync_relay.c */
+struct sim_relay {
+    struct ls_sync_context outer;
+    struct sim_side *side;
+};
+/** `inner` asks the relay, which asks what it was made for. */
+void sim_relay_make(struct sim_relay *relay, struct sim_side *side,
+                    const struct ls_sync_context *outer, struct ls_sync_context *inner);
+
+/* disk.c */
+void sim_disk_wrap(struct sim_side *side, struct ls_machine *machine);
+void sim_disk_free(struct sim_disk *disk);
+
+#endif

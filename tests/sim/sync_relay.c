@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* What stands between log replay and its supervisor and only passes on. */
+#include "sync.h"
+
+static uint64_t relay_now(void *self)
+{
+    struct sim_relay *relay = self;
+    return relay->outer.now_us(relay->outer.self);
+}
+
+static void relay_wake(void *self, uint64_t at_us)
+{
+    struct sim_relay *relay = self;
+    relay->outer.wake_at(relay->outer.self, at_us);
+}
+
+static struct ls_cursor relay_committed(void *self)
+{
+    struct sim_relay *relay = self;
+    return relay->outer.committed(relay->outer.self);
+}
+
+static void relay_bounds(void *self, ls_index *first, ls_index *last)
+{
+    struct sim_relay *relay = self;
+    relay->outer.log_bounds(relay->outer.self, first, last);
+}
+
+static enum ls_status relay_read(void *self, ls_index first, ls_index last, size_t bytes_max,
+                                 ls_storage_visit visit, void *arg)
+{
+    struct sim_relay *relay = self;
+    return relay->outer.log_read(relay->outer.self, first, last, bytes_max, visit, arg);
+}
+
+static enum ls_status relay_send(void *self, const struct ls_peer_id *peer, struct ls_span message)
+{
+    struct sim_relay *relay = self;
+    return relay->outer.send_to(relay->outer.self, peer, message);
+}
+
+static enum ls_status relay_broadcast(void *self, struct ls_span message, struct ls_peer_id *sent,
+                                      size_t *sent_count)
+{
+    struct sim_relay *relay = self;
+    return relay->outer.broadcast(relay->outer.self, message, sent, sent_count);
+}
+
+static size_t relay_bonds(void *self, struct ls_sync_bond *out, size_t capacity)
+{
+    struct sim_relay *relay = self;
+    return relay->outer.bonds(relay->outer.self, out, capacity);
+}
+
+void sim_relay_make(struct sim_relay *relay, struct sim_side *side,
+                    const struct ls_sync_context *outer, struct ls_sync_context *inner)
+{
+    relay->outer = *outer;
+    relay->side = side;
+    *inner = *outer;
+    inner->self = relay;
+    inner->now_us = relay_now;
+    inner->wake_at = relay_wake;
+    inner->committed = relay_committed;
+    inner->log_bounds = relay_bounds;
+    inner->log_read = relay_read;
+    inner->send_to = relay_send;
+    inner->broadcast = relay_broadcast;
+    inner->bonds = relay_bonds;
+}

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The lagging side, watched: it asks the leader last, does not ask in a hot loop, reports as
+ * durable and as done only what is, begins attempts at growing distances, and blames no honest
+ * peer.
+ */
+#include "sync.h"
+
+#include <stdlib.h>
+
+#define SECOND_US 1000000u
+/* questions for one position, and for what one peer holds, in a virtual second */
+#define FETCHES_MAX 40u
+#define ASKS_MAX    150u
+#define PLACES      128u
+/* log replay lets the leader wait this part of a timeout for what others say */
+#define PATIENCE_DIVISOR 10u
+#define BACKOFF_EXPONENT 8u
+
+enum { ASK = 1, TELL = 2, FETCH = 3, ENTRIES = 4 };
+
+struct rate {
+    uint64_t what, since_us;
+    uint32_t count;
+};
+
+struct source {
+    bool asked, known, avoided;
+    uint64_t asked_us;
+    ls_index first, last;
+    struct rate asks;
+};
+
+struct session {
+    struct sim_relay relay;
+    struct ls_session_context outer;
+    struct ls_sync_session inner;
+    struct source sources[SIM_MEMBERS_MAX];
+    struct rate fetches[PLACES];
+    struct {
+        uint64_t token;
+        ls_index last;
+    } installs[LS_SYNC_EFFECTS_MAX];
+};
+
+static bool too_often(struct rate *rate, uint64_t what, uint64_t now, uint32_t max)
+{
+    if (rate->what != what || now - rate->since_us > SECOND_US) {
+        *rate = (struct rate){what, now, 0};
+    }
+    return ++rate->count > max;
+}
+
+/* ---- attempts ---- */
+
+void sim_sync_failed(struct sim_side *side)
+{
+    side->failures++;
+    side->failed_us = sim_member_now(&side->world->members[side->at]);
+}
+
+void sim_sync_begins(struct sim_side *side)
+{
+    struct sim_member *member = &side->world->members[side->at];
+    side->world->sync->sessions++;
+    uint32_t exponent = side->failures < BACKOFF_EXPONENT ? side->failures : BACKOFF_EXPONENT;
+    uint64_t wait = side->failures == 0 ? 0 : (uint64_t)SECOND_US << exponent;
+    if (sim_member_now(member) - side->failed_us < wait) {
+        sim_fail(
+            side->world, "%s: state sync is tried again %llu ms after failure %u", member->name,
+            (unsigned long long)(sim_member_now(member) - side->failed_us) / 1000u, side->failures);
+    }
+}
+
+/* ---- what it asks ---- */
+
+static void check_leader_last(struct session *session, uint32_t peer, ls_index first)
+{
+    struct sim_side *side = session->relay.side;
+    struct world *world = side->world;
+    struct ls_peer_id leader;
+    if (!session->outer.leader(session->outer.base.self, &leader) ||
+        !ls_peer_id_equal(&leader, &world->members[peer].id)) {
+        return;
+    }
+    uint64_t now = sim_member_now(&world->members[side->at]);
+    uint64_t patience = 1000u * (uint64_t)world->sync->options.timeout_ms / PATIENCE_DIVISOR;
+    for (uint32_t i = 0; i < world->count; i++) {
+        const struct source *source = &session->sources[i];
+        bool undecided = source->asked && now < source->asked_us + patience;
+        bool holds = source->known && source->first <= first && first <= source->last;
+        if (i != peer && !source->avoided && (undecided || holds)) {
+            sim_fail(world, "%s asks the leader for %llu, but %s %s", world->members[side->at].name,
+                     (unsigned long long)first, world->members[i].name,
+                     holds ? "holds it" : "has not said yet what it holds");
+        }
+    }
+}
+
+static enum ls_status session_send(void *self, const struct ls_peer_id *to, struct ls_span message)
+{
+    struct session *session = self;
+    struct sim_side *side = session->relay.side;
+    struct world *world = side->world;
+    const struct ls_value *values = world->sync->values;
+    const struct sim_member *member = &world->members[side->at];
+    uint64_t now = sim_member_now(member);
+    uint32_t peer = sim_sync_member(world, to);
+    size_t count = 0;
+    bool read = sim_sync_peek(session->outer.base.env, world->sync, message, &count);
+    LS_ASSERT(read && peer < world->count);
+    struct source *source = &session->sources[peer];
+    uint64_t kind = values[1].as.number;
+    ls_index first = kind == FETCH ? values[5].as.number : 0;
+    enum ls_status status = session->relay.outer.send_to(session->relay.outer.self, to, message);
+    if (status != LS_OK) {
+        source->avoided = true;
+        return status;
+    }
+    if (kind == ASK) {
+        source->asked = true;
+        source->asked_us = now;
+    } else if (kind == FETCH) {
+        check_leader_last(session, peer, first);
+    }
+    bool often = kind == ASK
+                     ? too_often(&source->asks, 0, now, ASKS_MAX)
+                     : too_often(&session->fetches[first % PLACES], first, now, FETCHES_MAX);
+    if (often) {
+        sim_fail(world, "%s: state sync asks %s in a hot loop", member->name,
+                 world->members[peer].name);
+    }
+    return LS_OK;
+}
+
+static enum ls_sync_verdict session_receive(void *self, const struct ls_peer_id *from,
+                                            struct ls_span message)
+{
+    struct session *session = self;
+    struct world *world = session->relay.side->world;
+    const struct ls_value *values = world->sync->values;
+    uint32_t peer = sim_sync_member(world, from);
+    size_t count = 0;
+    bool read = sim_sync_peek(session->outer.base.env, world->sync, message, &count);
+    struct source told = {.known = false};
+    if (read && values[1].as.number == TELL && count == 5) {
+        told = (struct source){
+            .known = true, .first = values[3].as.number, .last = values[4].as.number};
+    } else if (read && values[1].as.number == ENTRIES && count >= 8) {
+        told = (struct source){
+            .known = true, .first = values[4].as.number, .last = values[5].as.number};
+    }
+    enum ls_sync_verdict verdict = session->inner.receive(session->inner.self, from, message);
+    LS_ASSERT(peer < world->count);
+    struct source *source = &session->sources[peer];
+    if (verdict == LS_SYNC_INVALID) {
+        source->avoided = true;
+        if (world->sync->liar != peer + 1) {
+            sim_fail(world, "%s blames %s, which did not lie",
+                     world->members[session->relay.side->at].name, world->members[peer].name);
+        }
+    } else {
+        source->asked = false;
+    }
+    if (verdict == LS_SYNC_OK && told.known) {
+        source->known = true;
+        source->first = told.first;
+        source->last = told.last;
+    }
+    return verdict;
+}
+
+/* ---- what it does ---- */
+
+static bool session_leader(void *self, struct ls_peer_id *out)
+{
+    struct session *session = self;
+    return session->outer.leader(session->outer.base.self, out);
+}
+
+static ls_index durable_last(struct session *session)
+{
+    ls_index first = 0, last = 0;
+    session->relay.outer.log_bounds(session->relay.outer.self, &first, &last);
+    return last;
+}
+
+static uint64_t session_install(void *self, ls_term term, struct ls_cursor prev,
+                                const struct ls_entry *entries, uint32_t count, ls_index commit)
+{
+    struct session *session = self;
+    uint64_t token =
+        session->outer.install(session->outer.base.self, term, prev, entries, count, commit);
+    session->relay.side->world->sync->entries += token != 0 ? count : 0;
+    for (size_t i = 0; token != 0 && term == 0 && i < LS_SYNC_EFFECTS_MAX; i++) {
+        if (session->installs[i].token == 0) {
+            session->installs[i].token = token;
+            session->installs[i].last = prev.index + count;
+            break;
+        }
+    }
+    return token;
+}
+
+static void session_effect(void *self, uint64_t token, enum ls_status status)
+{
+    struct session *session = self;
+    struct world *world = session->relay.side->world;
+    for (size_t i = 0; i < LS_SYNC_EFFECTS_MAX; i++) {
+        if (session->installs[i].token != token) {
+            continue;
+        }
+        session->installs[i].token = 0;
+        if (status == LS_OK && session->installs[i].last > durable_last(session)) {
+            sim_fail(world, "%s: fetched entries up to %llu count as durable, but %llu is",
+                     world->members[session->relay.side->at].name,
+                     (unsigned long long)session->installs[i].last,
+                     (unsigned long long)durable_last(session));
+        }
+    }
+    session->inner.effect(session->inner.self, token, status);
+}
+
+static enum ls_session_state session_poll(void *self, struct ls_cursor *at, const char **reason)
+{
+    struct session *session = self;
+    struct sim_side *side = session->relay.side;
+    enum ls_session_state state = session->inner.poll(session->inner.self, at, reason);
+    if (state == LS_SESSION_FAILED) {
+        sim_sync_failed(side);
+    } else if (state == LS_SESSION_DONE) {
+        side->failures = 0;
+        for (size_t i = 0; i < LS_SYNC_EFFECTS_MAX; i++) {
+            if (session->installs[i].token != 0) {
+                sim_fail(side->world, "%s: state sync ends at %llu, but %llu is not durable yet",
+                         side->world->members[side->at].name, (unsigned long long)at->index,
+                         (unsigned long long)session->installs[i].last);
+            }
+        }
+    }
+    return state;
+}
+
+static void session_peer(void *self, const struct ls_peer_id *id, bool bonded)
+{
+    struct session *session = self;
+    uint32_t peer = sim_sync_member(session->relay.side->world, id);
+    if (peer < SIM_MEMBERS_MAX) {
+        session->sources[peer].asked = session->sources[peer].known = false;
+    }
+    session->inner.peer(session->inner.self, id, bonded);
+}
+
+static enum ls_buffer_verdict session_buffer(void *self, ls_term term, struct ls_cursor prev,
+                                             const struct ls_entry *entries, uint32_t count)
+{
+    struct session *session = self;
+    return session->inner.buffer(session->inner.self, term, prev, entries, count);
+}
+
+static void session_target(void *self, ls_index target)
+{
+    struct session *session = self;
+    session->inner.target(session->inner.self, target);
+}
+
+static void session_term(void *self, ls_term term)
+{
+    struct session *session = self;
+    session->inner.term(session->inner.self, term);
+}
+
+static void session_progress(void *self, struct ls_sync_progress *out)
+{
+    struct session *session = self;
+    session->inner.progress(session->inner.self, out);
+}
+
+static void session_destroy(void *self)
+{
+    struct session *session = self;
+    session->inner.destroy(session->inner.self);
+    free(session);
+}
+
+enum ls_status sim_sync_session(void *self, const struct ls_session_context *context,
+                                const struct ls_sync_gap *gap, struct ls_sync_session *out)
+{
+    struct sim_side *side = self;
+    struct session *session = sim_allocate(sizeof *session);
+    session->outer = *context;
+    struct ls_session_context inner = *context;
+    sim_relay_make(&session->relay, side, &context->base, &inner.base);
+    inner.base.send_to = session_send;
+    inner.leader = session_leader;
+    inner.install = session_install;
+    sim_sync_begins(side);
+    session->inner.size = sizeof session->inner;
+    enum ls_status status =
+        side->replay.create_session(side->replay.self, &inner, gap, &session->inner);
+    if (status != LS_OK) {
+        sim_sync_failed(side);
+        free(session);
+        return status;
+    }
+    *out = (struct ls_sync_session){.size = sizeof *out,
+                                    .self = session,
+                                    .poll = session_poll,
+                                    .receive = session_receive,
+                                    .buffer = session_buffer,
+                                    .target = session_target,
+                                    .term = session_term,
+                                    .peer = session_peer,
+                                    .effect = session_effect,
+                                    .progress = session_progress,
+                                    .destroy = session_destroy};
+    return LS_OK;
+}

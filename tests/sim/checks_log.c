@@ -365,7 +365,7 @@ void sim_check_commit(struct sim_member *member, ls_term term, ls_index commit)
     struct world *world = member->world;
     struct sim_logs *logs = &world->checks.logs;
     struct sim_shadow *shadow = &member->shadow;
-    if (commit <= shadow->commit || (commit > shadow->last && shadow->refused)) {
+    if (commit <= shadow->commit || shadow->refused) {
         return; /* the core is one batch ahead of the store */
     }
     shadow->commit = commit;

@@ -206,8 +206,7 @@ static enum ls_status group_join(struct sim_member *member, struct ls_error *err
     const struct ls_sim_workload *workload = world->workload;
     struct ls_group_options options;
     ls_group_options_init(&options);
-    options.election_ms = world->election_ms;
-    options.heartbeat_ms = world->heartbeat_ms;
+    sim_topology_group(member, &options);
     if (workload->group != NULL) {
         workload->group(workload->self, member->at, &options);
     }

@@ -91,7 +91,7 @@ static void check_commit(struct sim_member *member, const struct ls_core_status 
     const struct sim_rules *rules = &member->rules;
     bool led = rules->role == LS_ROLE_LEADER && rules->term == core->term;
     if (!led || core->role != LS_ROLE_LEADER || core->commit <= rules->commit ||
-        core->commit > member->shadow.last) {
+        core->commit > member->shadow.last || member->shadow.refused) {
         return;
     }
     ls_term term = member->shadow.log[core->commit].term;

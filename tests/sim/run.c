@@ -77,7 +77,7 @@ void sim_world_open(struct world *world, const struct sim_options *options)
     struct sim_random *random = &world->random;
     random->state = world->options.seed * 0x2545f4914f6cdd1du + 1;
     world->workload_random.state = ~random->state;
-    world->count = (uint32_t)sim_random_in(random, 1, SIM_MEMBERS_MAX);
+    world->count = sim_topology_count(random);
     world->count = world->options.members != 0 ? world->options.members : world->count;
     world->election_ms = (uint32_t)sim_random_in(random, 100, 1000);
     world->heartbeat_ms = (uint32_t)sim_random_in(random, 10, world->election_ms / 3);
@@ -105,8 +105,8 @@ void sim_world_open(struct world *world, const struct sim_options *options)
             member->rate_permille += member->rate_permille == 0 ? 1 : 0;
             world->injected[SIM_FAULT_CLOCK_RATE]++;
         }
-        sim_push(world, sim_random_in(random, 0, 300000), SIM_START, i, 0, 0);
     }
+    sim_topology_open(world);
     for (uint32_t i = 0; i < world->clients_count; i++) {
         sim_push(world, sim_random_in(random, 0, 1000000), SIM_CLIENT, i, 0, 0);
     }

@@ -215,6 +215,7 @@ struct sim_member {
     uint64_t turns, allocations;
     bool closing;
     struct sim_rules rules;
+    uint32_t reluctance;
 };
 
 uint64_t sim_member_now(const struct sim_member *member);
@@ -386,6 +387,7 @@ struct world {
     struct sim_member members[SIM_MEMBERS_MAX];
     struct ls_founder founders[SIM_MEMBERS_MAX];
     uint32_t election_ms, heartbeat_ms;
+    uint64_t window_bytes; /* 0: the default */
     uint32_t clients_count, think_us;
     struct sim_client clients[SIM_CLIENTS_MAX + 1]; /* the last: probes */
     struct sim_op **ops;                            /* by id; 0 is none */
@@ -419,6 +421,13 @@ void sim_mix_bytes(struct world *world, const void *bytes, size_t count);
 void sim_push(struct world *world, uint64_t at_us, enum sim_event_kind kind, uint32_t a, uint32_t b,
               uint64_t token);
 void *sim_allocate(size_t bytes); /* zeroed; never NULL */
+
+/* ---- topology ---- */
+
+uint32_t sim_topology_count(struct sim_random *random);
+/** Seats and settings of all members; asks for their starts. */
+void sim_topology_open(struct world *world);
+void sim_topology_group(const struct sim_member *member, struct ls_group_options *options);
 
 /* ---- a run ---- */
 

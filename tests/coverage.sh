@@ -3,7 +3,7 @@
 #
 # tests/coverage.sh [ctest arguments...]: line and branch coverage of the two pure rooms, consensus
 # and statesync, by what tests them: units, papers, scenarios, models, corpora, the conformance of
-# state sync. Prints both figures for each file and room, and every line that nothing reaches.
+# state sync, and the simulator. Prints both figures for each file and room, and every line that nothing reaches.
 # LS_ASSERT is left out of the branches: only a bug of ours takes its other side. The last lines are
 # the figures; the exit code is 1 below the goals (lines 95 %, branches 90 %).
 set -euo pipefail
@@ -19,7 +19,7 @@ case ${1:-} in
 esac
 
 build=build/coverage
-suites='^(unit_(consensus|statesync)_|paper_|scenario_|model_|fuzz_(core|core_messages|log_replay|supervisor)$|conformance_statesync_)'
+suites='^(unit_(consensus|statesync)_|paper_|scenario_|model_|fuzz_(core|core_messages|log_replay|supervisor)$|conformance_statesync_|sim_(seeds|members)_[0-9]$)'
 
 tools/packages.sh build test
 mkdir -p "$build"
@@ -30,10 +30,10 @@ quiet() {
         exit 1
     fi
 }
-quiet cmake --preset coverage -DLS_TESTS=ON
+quiet cmake --preset coverage -DLS_TESTS=ON -DLS_SIM_SEEDS=20
 # the programs of the chosen tests, which are to be built
 programs=$(find "$build" -name CTestTestfile.cmake -exec cat {} + |
-    sed -nE 's/^add_test\(\[?=?\[?([a-z0-9_]+)\]?=?\]? "[^"]*\/bin\/([a-z0-9_]+)".*/\1 \2/p' |
+    sed -nE 's/^add_test\(\[?=?\[?([a-z0-9_]+)\]?=?\]? "[^"]*\/bin\/([a-z0-9_-]+)".*/\1 \2/p' |
     awk -v suites="$suites" '$1 ~ suites { print $2 }' | sort -u)
 # shellcheck disable=SC2086
 quiet cmake --build "$build" --target $programs

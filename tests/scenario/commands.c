@@ -72,103 +72,6 @@ static void do_autosync(struct script *script)
     script->realm->auto_sync = !script_is(script, 1, "off");
 }
 
-/* The configuration that every preset log begins with: all members, first incarnation. */
-static struct ls_configuration_at *preset_configuration(struct realm *realm)
-{
-    struct ls_configuration_at *at = arena_allocate(realm, sizeof *at);
-    at->index = 1;
-    realm_founders(realm, &at->configuration);
-    for (uint32_t i = 0; i < at->configuration.count; i++) {
-        struct ls_member *member = &at->configuration.members[i];
-        member->incarnation = realm_incarnation(realm_by_id(realm, &member->id), 1);
-    }
-    return at;
-}
-
-static struct ls_entry preset_entry(struct realm *realm, struct ls_cursor at)
-{
-    struct ls_entry entry = {.term = at.term, .kind = LS_ENTRY_COMMAND};
-    if (at.index == 1) {
-        entry.kind = LS_ENTRY_CONFIGURATION;
-        void *bytes = arena_allocate(realm, LS_CONFIGURATION_BYTES_MAX);
-        if (ls_configuration_encode(&realm_codec, &preset_configuration(realm)->configuration,
-                                    bytes, LS_CONFIGURATION_BYTES_MAX,
-                                    &entry.data.bytes) != LS_OK) {
-            abort();
-        }
-        entry.data.data = bytes;
-        return entry;
-    }
-    char text[48];
-    int length = snprintf(text, sizeof text, "%" PRIu64 "^%" PRIu64, at.term, at.index);
-    entry.data = (struct ls_span){text, (size_t)length};
-    return entry_copy(realm, &entry);
-}
-
-static void preset_log(struct script *script, struct node *node, size_t at)
-{
-    for (; at < script->count; at++) {
-        struct ls_cursor cursor;
-        ls_index last = script_cursors(script, at, &cursor);
-        for (; cursor.index <= last; cursor.index++) {
-            if (cursor.index != log_last(&node->view) + 1) {
-                script_fail(script, "%" PRIu64 " does not follow %" PRIu64, cursor.index,
-                            log_last(&node->view));
-            }
-            struct ls_entry entry = preset_entry(script->realm, cursor);
-            check_append(node, cursor.index, &entry);
-            log_push(&node->view, &entry);
-        }
-    }
-}
-
-/* disk a term 3 [vote b] [anchor 1^4] [log 1^1-3 2^4 ...] */
-static void do_disk(struct script *script)
-{
-    struct node *node = script_node(script, 1);
-    struct ls_hard_state *hard = &node->disk.hard_state;
-    size_t at = 2;
-    if (node->lives > 0) {
-        script_fail(script, "disk: %s was started already", node->name);
-    }
-    if (script_is(script, at, "term")) {
-        hard->term = script_number(script, at + 1, "a term");
-        at += 2;
-    }
-    if (script_is(script, at, "vote")) {
-        hard->voted = true;
-        hard->vote = script_node(script, at + 1)->id;
-        at += 2;
-    }
-    if (script_is(script, at, "anchor")) {
-        (void)script_cursors(script, at + 1, &node->view.anchor);
-        node->view.anchor_configuration = preset_configuration(script->realm);
-        at += 2;
-    }
-    if (script_is(script, at, "log")) {
-        preset_log(script, node, at + 1);
-    } else if (at < script->count) {
-        script_fail(script, "disk: unexpected \"%s\"", script->words[at]);
-    }
-    log_copy(&node->disk.log, &node->view);
-}
-
-/* founded: every disk already holds term 1 and the configuration, as after a first start. */
-static void do_founded(struct script *script)
-{
-    for (unsigned i = 0; i < script->realm->nodes_count; i++) {
-        struct node *node = &script->realm->nodes[i];
-        struct ls_entry entry = preset_entry(script->realm, (struct ls_cursor){1, 1});
-        if (node->lives > 0 || log_last(&node->view) > 0) {
-            script_fail(script, "founded: %s has a past already", node->name);
-        }
-        check_append(node, 1, &entry);
-        log_push(&node->view, &entry);
-        log_copy(&node->disk.log, &node->view);
-        node->disk.hard_state.term = 1;
-    }
-}
-
 static void do_start(struct script *script)
 {
     for (unsigned i = 0; script->count == 1 && i < script->realm->nodes_count; i++) {
@@ -567,52 +470,22 @@ static const struct {
     const char *name;
     void (*run)(struct script *script);
 } commands[] = {
-    {"nodes", do_nodes},
-    {"observers", do_observers},
-    {"learners", do_learners},
-    {"seed", do_seed},
-    {"election", do_election},
-    {"heartbeat", do_heartbeat},
-    {"cache", do_cache},
-    {"window", do_window},
-    {"reluctant", do_reluctant},
-    {"durable", do_durable},
-    {"autosync", do_autosync},
-    {"disk", do_disk},
-    {"founded", do_founded},
-    {"persist", do_persist},
-    {"start", do_start},
-    {"restart", do_start},
-    {"crash", do_crash},
-    {"wipe", do_wipe},
-    {"tear", do_tear},
-    {"run", do_run},
-    {"deliver", do_deliver},
-    {"elect", do_elect},
-    {"elapse", do_elapse},
-    {"asleep", do_asleep},
-    {"awake", do_awake},
-    {"partition", do_partition},
-    {"cut", do_cut},
-    {"heal", do_heal},
-    {"drop", do_drop},
-    {"park", do_park},
-    {"copy", do_copy},
-    {"pass", do_pass},
-    {"hold", do_hold},
-    {"release", do_release},
-    {"fail", do_fail},
-    {"link", do_link},
-    {"unlink", do_unlink},
-    {"propose", do_propose},
-    {"fill", do_fill},
-    {"read", do_read},
-    {"transfer", do_transfer},
-    {"prune", do_prune},
-    {"sync", do_sync},
-    {"restore", do_restore},
-    {"count", do_count},
-    {"expect", do_expect},
+    {"nodes", do_nodes},     {"observers", do_observers}, {"learners", do_learners},
+    {"seed", do_seed},       {"election", do_election},   {"heartbeat", do_heartbeat},
+    {"cache", do_cache},     {"window", do_window},       {"reluctant", do_reluctant},
+    {"durable", do_durable}, {"autosync", do_autosync},   {"configuration", script_configuration},
+    {"disk", script_disk},   {"founded", script_founded}, {"persist", do_persist},
+    {"start", do_start},     {"restart", do_start},       {"crash", do_crash},
+    {"wipe", do_wipe},       {"tear", do_tear},           {"run", do_run},
+    {"deliver", do_deliver}, {"elect", do_elect},         {"elapse", do_elapse},
+    {"asleep", do_asleep},   {"awake", do_awake},         {"partition", do_partition},
+    {"cut", do_cut},         {"heal", do_heal},           {"drop", do_drop},
+    {"park", do_park},       {"copy", do_copy},           {"pass", do_pass},
+    {"hold", do_hold},       {"release", do_release},     {"fail", do_fail},
+    {"link", do_link},       {"unlink", do_unlink},       {"propose", do_propose},
+    {"fill", do_fill},       {"read", do_read},           {"transfer", do_transfer},
+    {"prune", do_prune},     {"sync", do_sync},           {"restore", do_restore},
+    {"count", do_count},     {"expect", do_expect},
 };
 
 void script_command(struct script *script)

@@ -7,10 +7,17 @@
 
 #include "realm.h"
 
-#define SCRIPT_WORDS_MAX  96u
-#define SCRIPT_LINE_BYTES 1024u
-#define SCRIPT_LIMIT_MS   30000u /* of `run until` and `elect` */
-#define SCRIPT_WHY_BYTES  512u
+#define SCRIPT_WORDS_MAX   96u
+#define SCRIPT_LINE_BYTES  1024u
+#define SCRIPT_LIMIT_MS    30000u /* of `run until` and `elect` */
+#define SCRIPT_WHY_BYTES   512u
+#define SCRIPT_PRESETS_MAX 8u
+
+/** The configuration entry at `at`: its members by number, as bits. */
+struct script_preset {
+    struct ls_cursor at;
+    uint32_t members;
+};
 
 struct script {
     const char *file;
@@ -21,6 +28,8 @@ struct script {
     size_t count;
     uint64_t sent_base[REALM_NODES_MAX][REALM_NODES_MAX][LS_MESSAGE_TIMEOUT_NOW + 1];
     size_t last_read[REALM_NODES_MAX]; /* 1 + its place in realm->reads */
+    struct script_preset presets[SCRIPT_PRESETS_MAX];
+    size_t presets_count;
 };
 
 /** Reports `file:line: ...` and ends the program. */
@@ -41,6 +50,11 @@ ls_index script_cursors(const struct script *script, size_t at, struct ls_cursor
 
 /** commands.c: carries out the words of the present line. */
 void script_command(struct script *script);
+
+/** presets.c: commands that say what disks hold before the start */
+void script_configuration(struct script *script);
+void script_disk(struct script *script);
+void script_founded(struct script *script);
 
 /** expect.c: does what the words from `at` on claim hold now? Else `why` says what does. */
 bool script_holds(const struct script *script, size_t at, char why[SCRIPT_WHY_BYTES]);

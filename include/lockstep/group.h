@@ -34,12 +34,13 @@ struct ls_group_options {
     size_t founders_count;
     const struct ls_statesync *statesyncs; /* ordered; copied. NULL: log replay */
     size_t statesyncs_count;
-    uint32_t election_ms;     /* minimum T; timeouts are drawn from [T, 2T) */
-    uint32_t heartbeat_ms;    /* < election_ms / 2 */
-    uint32_t reluctance;      /* leadership preference: 1 normal, f > 1 reluctant by that factor */
-    uint64_t window_bytes;    /* per follower */
-    uint64_t cache_bytes;     /* what the leader can send again itself */
-    uint64_t in_flight_bytes; /* accepted and not yet applied; over it: LS_ERR_BUSY */
+    uint32_t election_ms;      /* minimum T; timeouts are drawn from [T, 2T) */
+    uint32_t heartbeat_ms;     /* < election_ms / 2 */
+    uint32_t reluctance;       /* leadership preference: 1 normal, f > 1 reluctant by that factor */
+    uint64_t window_bytes;     /* per follower */
+    uint64_t cache_bytes;      /* what the leader can send again itself */
+    uint64_t in_flight_bytes;  /* accepted and not yet applied; over it: LS_ERR_BUSY */
+    uint64_t snapshot_entries; /* applied between two snapshot files of a machine in memory */
 };
 
 LS_API void ls_group_options_init(struct ls_group_options *options);

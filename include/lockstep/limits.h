@@ -86,6 +86,44 @@
 /* requests a provider keeps for a peer whose queue is full; more are dropped and asked again */
 #define LS_REPLAY_PENDING_MAX 4u
 
+/* one item of a machine's state, key and value, bytes: with the head of a message it fits one */
+#define LS_ITEM_BYTES_MAX (8u << 20)
+/* its key: keys of first items are kept in memory, one for each chunk */
+#define LS_ITEM_KEY_BYTES_MAX (64u << 10)
+/* chunks of a snapshot, bytes: small enough to lose little with each, large enough to be few */
+#define LS_SNAPSHOT_CHUNK_BYTES_MIN (256u << 10)
+#define LS_SNAPSHOT_CHUNK_BYTES_MAX (8u << 20)
+/* about so many chunks has a state that is larger than these smallest ones */
+#define LS_SNAPSHOT_CHUNKS_USUAL 16384u
+#define LS_SNAPSHOT_CHUNKS_MAX   65536u
+/* memory of one table of chunks: hash, counts and first key of each */
+#define LS_SNAPSHOT_TABLE_BYTES_MAX (8u << 20)
+/* bytes of chunks a session has asked for or holds, and of answers a provider holds */
+#define LS_SNAPSHOT_BUFFER_BYTES_MAX (16u << 20)
+/* chunks asked for and not answered, per peer */
+#define LS_SNAPSHOT_WINDOW     4u
+#define LS_SNAPSHOT_WINDOW_MAX 8u
+#define LS_SNAPSHOT_TIMEOUT_MS 5000u
+/* a frozen state is kept for so long after the last request for it */
+#define LS_SNAPSHOT_LEASE_MS 30000u
+/* without a marker for so long a single peer is asked to freeze where it stands */
+#define LS_SNAPSHOT_MARKER_MS 2000u
+/* a marker further behind the leader's commit is history and freezes nothing */
+#define LS_SNAPSHOT_MARKER_ENTRIES_MAX 10000u
+/* bytes of snapshots a member serves in a second */
+#define LS_SNAPSHOT_RATE_BYTES_DEFAULT (128u << 20)
+/* sources whose tables of chunks are compared */
+#define LS_SNAPSHOT_SOURCES 2u
+/* frozen states of one member */
+#define LS_SNAPSHOT_ANCHORS_MAX 2u
+/* wrong answers of a peer before it is left alone, and for how long */
+#define LS_SNAPSHOT_STRIKES_MAX 3u
+#define LS_SNAPSHOT_BLOCK_MS    30000u
+/* entries applied between two snapshot files of a machine in memory */
+#define LS_SNAPSHOT_ENTRIES_DEFAULT 100000u
+/* payload of a marker entry, with the place of its state sync in the list */
+#define LS_SYNC_MARKER_BYTES_MAX 64u
+
 /* state syncs in the list of a group: a strategy, its fallback, and room for a user's own */
 #define LS_STATESYNCS_MAX 8u
 /* before a failed catch-up, or one that reached nothing new, is tried again; doubled up to 2^8 s */
@@ -124,6 +162,10 @@ LS_STATIC_ASSERT(LS_REPLAY_BYTES_MAX + LS_ENTRY_BYTES_MAX < LS_MESSAGE_BYTES_MAX
 LS_STATIC_ASSERT(LS_IN_FLIGHT_BYTES_DEFAULT + LS_REPLAY_BUFFER_BYTES_MAX <
                      LS_STORAGE_STAGED_BYTES_MAX,
                  "what is accepted can be staged");
+LS_STATIC_ASSERT(LS_ITEM_BYTES_MAX + 4096u < LS_MESSAGE_BYTES_MAX, "an item fits a message");
+LS_STATIC_ASSERT(LS_SNAPSHOT_CHUNK_BYTES_MAX <= LS_ITEM_BYTES_MAX,
+                 "a chunk is no larger than the largest item");
+LS_STATIC_ASSERT(LS_SNAPSHOT_CHUNKS_USUAL * 2u < LS_SNAPSHOT_CHUNKS_MAX, "what is usual fits");
 LS_STATIC_ASSERT(2u * LS_HEARTBEAT_MS_DEFAULT < LS_ELECTION_MS_DEFAULT,
                  "one lost heartbeat is no election");
 

@@ -9,7 +9,7 @@
 #ifndef LOCKSTEP_MACHINE_H
 #define LOCKSTEP_MACHINE_H
 
-#include <lockstep/types.h>
+#include <lockstep/snapshot.h>
 
 LS_EXTERN_C_BEGIN
 
@@ -39,6 +39,13 @@ LS_API LS_NODISCARD enum ls_status ls_reply_get(const struct ls_replies *replies
 struct ls_command {
     struct ls_cursor cursor;
     struct ls_span data; /* borrowed until the call returns */
+};
+
+/** A state that stands still while the machine goes on. */
+struct ls_frozen {
+    void *handle; /* the machine's */
+    uint64_t items;
+    uint64_t bytes; /* of all keys and values: counted as commands are applied, not by walking */
 };
 
 struct ls_machine {
@@ -86,6 +93,35 @@ struct ls_machine {
 
     /** The group closed and calls no more; not called when the join failed. Optional. */
     void (*close)(void *self);
+
+    /*
+     * Snapshots: all of the following, or none. A state is a set of items with unique keys; which
+     * items there are, and their order, must follow from the applied commands alone. A machine
+     * that has `durable_applied` is one on disk and makes publish durable itself; for one in
+     * memory the library writes snapshot files, if the node has a vault.
+     */
+
+    /** Takes a picture of the state as it is now, in less than a millisecond: apply goes on and
+     * must not change it. Several may be held. errors LS_ERR_BUSY (not now), LS_ERR_NO_MEMORY, ...
+     */
+    enum ls_status (*freeze)(void *self, struct ls_frozen *out);
+    /** Visits items in order, from the one with key `from` on (which is one that was visited
+     * before, on this member or on another), or from the first if it is empty. Cost: what is
+     * visited. */
+    enum ls_status (*iterate)(void *self, const struct ls_frozen *frozen, struct ls_span from,
+                              ls_item_visit visit, void *arg);
+    void (*thaw)(void *self, struct ls_frozen *frozen);
+
+    /** Begins a new state beside the present one, which goes on being served; what an earlier call
+     * began is dropped. */
+    enum ls_status (*restore)(void *self, struct ls_cursor anchor);
+    /** Adds an item, in order. */
+    enum ls_status (*restore_item)(void *self, const struct ls_item *item);
+    /** The new state takes the place of the present one; a machine on disk makes this durable, with
+     * anchor.index as its applied index, in one step: afterwards there is the one or the other. */
+    enum ls_status (*publish)(void *self, struct ls_cursor anchor);
+    /** Drops the new state; nothing happens when there is none. */
+    void (*restore_end)(void *self);
 };
 
 LS_EXTERN_C_END

@@ -14,6 +14,7 @@
 #include <lockstep/loop.h>
 #include <lockstep/storage.h>
 #include <lockstep/transport.h>
+#include <lockstep/vault.h>
 
 LS_EXTERN_C_BEGIN
 
@@ -30,6 +31,8 @@ struct ls_node_options {
     const char *listen;                 /* "host:port", where the address that others have
                                            of this member leads; NULL: accept no connections */
     uint32_t close_ms;                  /* bound of closing, even if a sync hangs */
+    struct ls_vault vault;              /* moved, also when open fails; size 0: none, then no
+                                           snapshot is taken in or kept */
 };
 
 /** Sets size and defaults. */

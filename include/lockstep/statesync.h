@@ -18,6 +18,7 @@
 #define LOCKSTEP_STATESYNC_H
 
 #include <lockstep/env.h>
+#include <lockstep/snapshot.h>
 #include <lockstep/storage.h>
 
 LS_EXTERN_C_BEGIN
@@ -80,12 +81,47 @@ struct ls_session_context {
     uint64_t (*install)(void *self, ls_term term, struct ls_cursor prev,
                         const struct ls_entry *entries, uint32_t count, ls_index commit);
     uint64_t generation; /* of the attempt: increasing as long as the group is open */
+
+    /**
+     * Effect: a snapshot is to be staged: its description and the hashes of its chunks, both pinned
+     * until the effect. What is staged already of an earlier one, also before a restart, is kept
+     * where the hash is the same. The previous state stays in service.
+     * LS_ERR_NOT_FOUND: no vault, or the machine takes no snapshots
+     */
+    uint64_t (*begin)(void *self, const struct ls_snapshot *snapshot, const struct ls_hash *hashes);
+    /** Is that chunk of the snapshot that was begun staged? */
+    bool (*staged)(void *self, uint32_t chunk);
+    /** Effect: stages a chunk, which the session has checked against its hash. Pinned. */
+    uint64_t (*put)(void *self, uint32_t chunk, struct ls_span bytes);
+    /** Effect: all chunks are staged: mark, publish, reset the log to the anchor, each durable
+     * before the next. LS_ERR_CORRUPT: some are not what was staged: `staged` tells which are left
+     */
+    uint64_t (*publish)(void *self);
 };
 #define LS_SYNC_EFFECTS_MAX 16u
+
+/** A state of this member's machine that stands still. */
+struct ls_sync_frozen {
+    uint64_t id;
+    struct ls_cursor anchor; /* applied when it was frozen */
+    ls_index configuration_index;
+    struct ls_span configuration; /* borrowed until thawed */
+    uint64_t items, bytes;
+};
 
 struct ls_provider_context {
     struct ls_sync_context base;
     bool (*is_leader)(void *self);
+    /** Effect without report: the leader appends a marker. payload: copied, less than
+     * LS_SYNC_MARKER_BYTES_MAX. Lost if this member does not lead. */
+    void (*feed_marker)(void *self, struct ls_span payload);
+    /** Freezes the machine where it stands. errors LS_ERR_NOT_FOUND (it takes no snapshots),
+     * LS_ERR_BUSY, LS_ERR_LIMIT (too many are frozen), the machine's */
+    enum ls_status (*freeze)(void *self, struct ls_sync_frozen *out);
+    /** As ls_machine.iterate. */
+    enum ls_status (*iterate)(void *self, uint64_t id, struct ls_span from, ls_item_visit visit,
+                              void *arg);
+    void (*thaw)(void *self, uint64_t id);
 };
 
 enum ls_sync_verdict {
@@ -128,11 +164,14 @@ struct ls_sync_progress {
     uint64_t bytes;            /* payload bytes of them */
     uint32_t percent;
     uint64_t items_per_s;
-    uint64_t left_ms;    /* estimated; UINT64_MAX: unknown */
-    uint64_t wait_us;    /* BACKING_OFF: until the next attempt */
-    uint64_t generation; /* of the attempt */
-    uint32_t failures;   /* consecutive */
-    uint32_t penalties;  /* wrong answers met, ever */
+    uint64_t left_ms;     /* estimated; UINT64_MAX: unknown */
+    uint64_t wait_us;     /* BACKING_OFF: until the next attempt */
+    uint64_t generation;  /* of the attempt */
+    uint32_t failures;    /* consecutive */
+    uint32_t penalties;   /* wrong answers met, ever */
+    uint64_t bytes_total; /* 0: unknown; else percent and left_ms follow from bytes */
+    bool unservable; /* every bonded peer answered, and none can: another state sync may have its
+                        turn at once */
 };
 
 struct ls_sync_session {
@@ -174,6 +213,9 @@ struct ls_sync_provider {
     /** Optional. */
     void (*peer)(void *self, const struct ls_peer_id *peer, bool bonded);
     void (*destroy)(void *self);
+    /** Optional. A marker that this state sync fed: the machine stands exactly at it, and a freeze
+     * here precedes the next apply. */
+    void (*marker)(void *self, struct ls_cursor at, struct ls_span payload);
 };
 
 /** The position to reach. */
@@ -213,6 +255,25 @@ struct ls_log_replay_options {
  */
 LS_API LS_NODISCARD enum ls_status ls_log_replay(struct ls_log_replay_options *options,
                                                  struct ls_statesync *out);
+
+/** Local settings of the snapshot strategy; 0 means the default of limits.h. Not part of the
+ * signature. */
+struct ls_snapshot_options {
+    size_t size;
+    uint32_t window, timeout_ms, lease_ms, marker_ms;
+    uint64_t rate_bytes;       /* served in a second */
+    uint64_t buffer_bytes_max; /* of a session */
+};
+
+/**
+ * The built-in snapshot strategy, for members whose next entries were pruned everywhere.
+ *
+ * options  borrowed until the groups that use it are closed; NULL: defaults
+ * errors   LS_ERR_INVALID  window above its limit, buffer_bytes_max below the largest chunk, or an
+ * unknown tail
+ */
+LS_API LS_NODISCARD enum ls_status ls_snapshot_sync(struct ls_snapshot_options *options,
+                                                    struct ls_statesync *out);
 
 LS_EXTERN_C_END
 

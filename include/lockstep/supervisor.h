@@ -38,6 +38,20 @@ struct ls_supervisor_driver {
                               const struct ls_entry *entries, uint32_t count, ls_index commit);
     /** A session began or ended: step SYNCING. */
     void (*syncing)(void *self, bool on);
+
+    /* Snapshots: all of them, or none. The first four as in ls_session_context: an effect follows
+     * unless refused at once; nothing is kept of the spans after they return. */
+    enum ls_status (*begin)(void *self, uint64_t token, const struct ls_snapshot *snapshot,
+                            const struct ls_hash *hashes);
+    bool (*staged)(void *self, uint32_t chunk);
+    enum ls_status (*put)(void *self, uint64_t token, uint32_t chunk, struct ls_span bytes);
+    enum ls_status (*publish)(void *self, uint64_t token);
+    /* of providers */
+    enum ls_status (*feed_marker)(void *self, struct ls_span payload);
+    enum ls_status (*freeze)(void *self, struct ls_sync_frozen *out);
+    enum ls_status (*iterate)(void *self, uint64_t id, struct ls_span from, ls_item_visit visit,
+                              void *arg);
+    void (*thaw)(void *self, uint64_t id);
 };
 
 struct ls_supervisor_config {
@@ -82,6 +96,10 @@ LS_API void ls_supervisor_committed(struct ls_supervisor *supervisor, ls_index c
 LS_API void ls_supervisor_term(struct ls_supervisor *supervisor, ls_term term);
 LS_API void ls_supervisor_effect(struct ls_supervisor *supervisor, uint64_t token,
                                  enum ls_status status);
+
+/** The machine stands exactly at a marker entry. */
+LS_API void ls_supervisor_marker(struct ls_supervisor *supervisor, struct ls_cursor at,
+                                 struct ls_span payload);
 
 /** min over providers of safe_to_prune_prefix. */
 LS_API ls_index ls_supervisor_safe_to_prune(struct ls_supervisor *supervisor);

@@ -398,6 +398,20 @@ static enum ls_session_state session_poll(void *self, struct ls_cursor *at, cons
     return LS_SESSION_PENDING;
 }
 
+/* Was the next entry pruned by everybody? Then waiting is of no use. */
+static bool pruned_everywhere(const struct ls__replay_session *session)
+{
+    bool bonded = false;
+    for (uint32_t i = 0; i < session->peers_count; i++) {
+        const struct ls__replay_peer *peer = &session->peers[i];
+        if (peer->bonded && (!peer->known || peer->first <= session->handed.index + 1)) {
+            return false;
+        }
+        bonded = bonded || peer->bonded;
+    }
+    return bonded;
+}
+
 static void set_phase(const struct ls__replay_session *session, struct ls_sync_progress *out)
 {
     bool asking = false;
@@ -424,6 +438,7 @@ static void set_phase(const struct ls__replay_session *session, struct ls_sync_p
     } else {
         out->phase = LS_SYNC_WAITING;
         out->reason = "no peer holds the next entry";
+        out->unservable = pruned_everywhere(session);
     }
 }
 

@@ -136,7 +136,8 @@ enum ls_status ls_supervisor_open(const struct ls_supervisor_config *config,
     for (uint32_t i = 0; i < supervisor->hosted_count; i++) {
         struct ls__hosted *hosted = &supervisor->hosted[i];
         hosted->strategy = config->strategies[i];
-        hosted->side = (struct ls__side){supervisor, i, true, NEVER};
+        hosted->side = (struct ls__side){
+            .supervisor = supervisor, .tag = i, .to_session = true, .wake_us = NEVER};
         enum ls_status status = open_provider(supervisor, hosted);
         if (status != LS_OK) {
             ls_supervisor_close(supervisor);
@@ -183,6 +184,10 @@ static uint32_t percent_of(const struct ls_sync_progress *progress)
 {
     uint64_t whole = progress->target > progress->from ? progress->target - progress->from : 0;
     uint64_t part = progress->at > progress->from ? progress->at - progress->from : 0;
+    if (progress->bytes_total > 0) {
+        whole = progress->bytes_total;
+        part = progress->bytes;
+    }
     if (part >= whole) {
         return 99; /* 100 only at the end */
     }
@@ -199,7 +204,11 @@ static void show_pace(struct ls_sync_progress *shown, uint64_t elapsed_us)
     }
     shown->items_per_s = shown->items * 1000000u / elapsed_us;
     uint64_t left = shown->target > shown->at ? shown->target - shown->at : 0;
-    if (shown->items_per_s > 0) {
+    if (shown->bytes_total > 0) {
+        uint64_t bytes = shown->bytes_total > shown->bytes ? shown->bytes_total - shown->bytes : 0;
+        shown->left_ms =
+            shown->bytes == 0 ? UINT64_MAX : bytes / (shown->bytes / (elapsed_us / 1000u + 1) + 1);
+    } else if (shown->items_per_s > 0) {
         shown->left_ms = left * 1000u / shown->items_per_s;
     }
 }
@@ -248,6 +257,7 @@ static void refresh(struct ls_supervisor *supervisor)
     shown->target = larger(shown->target, fresh.target);
     shown->items = larger(shown->items, fresh.items);
     shown->bytes = larger(shown->bytes, fresh.bytes);
+    shown->bytes_total = fresh.bytes_total;
     uint32_t percent = shown->items == 0 ? 0 : percent_of(shown);
     shown->percent = percent > shown->percent ? percent : shown->percent;
     show_pace(shown, now - attempt->started_us);
@@ -399,7 +409,7 @@ static void begin_attempt(struct ls_supervisor *supervisor, struct ls__hosted *h
     supervisor->generation++;
     *attempt = (struct ls__attempt){
         .hosted = hosted,
-        .side = {supervisor, hosted->side.tag, false, now},
+        .side = {.supervisor = supervisor, .tag = hosted->side.tag, .wake_us = now},
         .started_us = now,
         .moved_us = now,
         .waiting_us = NEVER,
@@ -451,8 +461,11 @@ static void begin_if_due(struct ls_supervisor *supervisor)
 static bool pass_on(struct ls_supervisor *supervisor)
 {
     struct ls__attempt *attempt = &supervisor->attempt;
-    if (supervisor->hosted_count == 1 || attempt->waiting_us == NEVER ||
-        now_us(supervisor) < attempt->waiting_us + 1000ull * LS_SYNC_WAITING_MS_MAX) {
+    if (supervisor->hosted_count == 1 || attempt->waiting_us == NEVER) {
+        return false;
+    }
+    uint64_t until = attempt->waiting_us + 1000ull * LS_SYNC_WAITING_MS_MAX;
+    if (!attempt->seen.unservable && now_us(supervisor) < until) {
         return false;
     }
     const char *reason = NULL;
@@ -535,16 +548,53 @@ static struct ls__effect *oldest_queued(struct ls_supervisor *supervisor)
     return oldest;
 }
 
-static void carry_out_effects(struct ls_supervisor *supervisor)
+static enum ls_status carry_out(const struct ls_supervisor_driver *driver,
+                                const struct ls__effect *effect)
+{
+    switch (effect->kind) {
+    case LS__EFFECT_INSTALL:
+        return driver->install(driver->self, effect->token, effect->term, effect->prev,
+                               effect->entries, effect->count, effect->commit);
+    case LS__EFFECT_BEGIN:
+        return driver->begin == NULL
+                   ? LS_ERR_NOT_FOUND
+                   : driver->begin(driver->self, effect->token, effect->snapshot, effect->hashes);
+    case LS__EFFECT_PUT:
+        return driver->put == NULL
+                   ? LS_ERR_NOT_FOUND
+                   : driver->put(driver->self, effect->token, effect->chunk, effect->bytes);
+    case LS__EFFECT_PUBLISH:
+        return driver->publish == NULL ? LS_ERR_NOT_FOUND
+                                       : driver->publish(driver->self, effect->token);
+    }
+    return LS_ERR_INVALID;
+}
+
+static void carry_out_markers(struct ls_supervisor *supervisor)
 {
     struct ls_supervisor_driver *driver = &supervisor->driver;
+    for (uint32_t i = 0; i < supervisor->hosted_count; i++) {
+        struct ls__side *side = &supervisor->hosted[i].side;
+        if (side->marker_bytes == 0) {
+            continue;
+        }
+        struct ls_span payload = {side->marker, side->marker_bytes};
+        side->marker_bytes = 0; /* one that is lost is asked for again */
+        if (driver->feed_marker != NULL) {
+            supervisor->carrying = true;
+            (void)driver->feed_marker(driver->self, payload);
+            supervisor->carrying = false;
+        }
+    }
+}
+
+static void carry_out_effects(struct ls_supervisor *supervisor)
+{
     struct ls__effect *effect = NULL;
     while ((effect = oldest_queued(supervisor)) != NULL) {
         effect->state = LS__EFFECT_CALLING;
         supervisor->carrying = true;
-        enum ls_status status =
-            driver->install(driver->self, effect->token, effect->term, effect->prev,
-                            effect->entries, effect->count, effect->commit);
+        enum ls_status status = carry_out(&supervisor->driver, effect);
         supervisor->carrying = false;
         if (status != LS_OK) {
             report_effect(supervisor, effect, status);
@@ -642,6 +692,7 @@ uint64_t ls_supervisor_poll(struct ls_supervisor *supervisor)
         poll_session(supervisor);
     }
     carry_out_effects(supervisor);
+    carry_out_markers(supervisor);
     begin_if_due(supervisor);
     tell_syncing(supervisor);
     return next_due(supervisor);
@@ -765,6 +816,23 @@ void ls_supervisor_committed(struct ls_supervisor *supervisor, ls_index commit)
     }
     supervisor->inside--;
     session_due(supervisor);
+}
+
+void ls_supervisor_marker(struct ls_supervisor *supervisor, struct ls_cursor at,
+                          struct ls_span payload)
+{
+    LS_ASSERT(supervisor->inside == 0);
+    uint32_t tag = payload.bytes > 0 ? *(const uint8_t *)payload.data : UINT32_MAX;
+    if (tag >= supervisor->hosted_count) {
+        return; /* of another build */
+    }
+    const struct ls_sync_provider *provider = &supervisor->hosted[tag].provider;
+    if (provider->marker != NULL) {
+        const uint8_t *rest = (const uint8_t *)payload.data + 1;
+        supervisor->inside++;
+        provider->marker(provider->self, at, (struct ls_span){rest, payload.bytes - 1});
+        supervisor->inside--;
+    }
 }
 
 ls_index ls_supervisor_safe_to_prune(struct ls_supervisor *supervisor)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What sessions and providers may ask and do. Reads and sends go to the driver at once; an install
- * is only recorded, and carried out by ls_supervisor_poll after the vtable call returned.
+ * What sessions and providers may ask and do. Reads and sends go to the driver at once; what
+ * changes something is only recorded, and carried out by ls_supervisor_poll after the vtable call
+ * returned.
  */
 #include "supervisor_state.h"
 
@@ -87,25 +88,91 @@ static bool context_is_leader(void *self)
     return driver->is_leader(driver->self);
 }
 
-static uint64_t context_install(void *self, ls_term term, struct ls_cursor prev,
-                                const struct ls_entry *entries, uint32_t count, ls_index commit)
+/* Records an effect; 0: too many are under way. */
+static uint64_t record(void *self, const struct ls__effect *wanted)
 {
     struct ls_supervisor *supervisor = ((struct ls__side *)self)->supervisor;
     LS_ASSERT(supervisor->inside > 0);
     for (size_t i = 0; i < LS_SYNC_EFFECTS_MAX; i++) {
         struct ls__effect *effect = &supervisor->effects[i];
         if (effect->state == LS__EFFECT_FREE) {
-            *effect = (struct ls__effect){.state = LS__EFFECT_QUEUED,
-                                          .token = ++supervisor->next_token,
-                                          .term = term,
-                                          .prev = prev,
-                                          .entries = entries,
-                                          .count = count,
-                                          .commit = commit};
+            *effect = *wanted;
+            effect->state = LS__EFFECT_QUEUED;
+            effect->token = ++supervisor->next_token;
             return effect->token;
         }
     }
     return 0;
+}
+
+static uint64_t context_install(void *self, ls_term term, struct ls_cursor prev,
+                                const struct ls_entry *entries, uint32_t count, ls_index commit)
+{
+    return record(self, &(struct ls__effect){.kind = LS__EFFECT_INSTALL,
+                                             .term = term,
+                                             .prev = prev,
+                                             .entries = entries,
+                                             .count = count,
+                                             .commit = commit});
+}
+
+static uint64_t context_begin(void *self, const struct ls_snapshot *snapshot,
+                              const struct ls_hash *hashes)
+{
+    return record(self, &(struct ls__effect){
+                            .kind = LS__EFFECT_BEGIN, .snapshot = snapshot, .hashes = hashes});
+}
+
+static bool context_staged(void *self, uint32_t chunk)
+{
+    struct ls_supervisor_driver *driver = &((struct ls__side *)self)->supervisor->driver;
+    return driver->staged != NULL && driver->staged(driver->self, chunk);
+}
+
+static uint64_t context_put(void *self, uint32_t chunk, struct ls_span bytes)
+{
+    return record(self,
+                  &(struct ls__effect){.kind = LS__EFFECT_PUT, .chunk = chunk, .bytes = bytes});
+}
+
+static uint64_t context_publish(void *self)
+{
+    return record(self, &(struct ls__effect){.kind = LS__EFFECT_PUBLISH});
+}
+
+/* ---- of providers ---------------------------------------------------------------------------- */
+
+static void context_feed_marker(void *self, struct ls_span payload)
+{
+    struct ls__side *side = self;
+    LS_ASSERT(payload.bytes < LS_SYNC_MARKER_BYTES_MAX);
+    side->marker[0] = (uint8_t)side->tag;
+    if (payload.bytes > 0) {
+        memcpy(side->marker + 1, payload.data, payload.bytes);
+    }
+    side->marker_bytes = payload.bytes + 1;
+}
+
+static enum ls_status context_freeze(void *self, struct ls_sync_frozen *out)
+{
+    struct ls_supervisor_driver *driver = &((struct ls__side *)self)->supervisor->driver;
+    return driver->freeze == NULL ? LS_ERR_NOT_FOUND : driver->freeze(driver->self, out);
+}
+
+static enum ls_status context_iterate(void *self, uint64_t id, struct ls_span from,
+                                      ls_item_visit visit, void *arg)
+{
+    struct ls_supervisor_driver *driver = &((struct ls__side *)self)->supervisor->driver;
+    return driver->iterate == NULL ? LS_ERR_NOT_FOUND
+                                   : driver->iterate(driver->self, id, from, visit, arg);
+}
+
+static void context_thaw(void *self, uint64_t id)
+{
+    struct ls_supervisor_driver *driver = &((struct ls__side *)self)->supervisor->driver;
+    if (driver->thaw != NULL) {
+        driver->thaw(driver->self, id);
+    }
 }
 
 static struct ls_sync_context base_context(struct ls__side *side)
@@ -130,7 +197,12 @@ static struct ls_sync_context base_context(struct ls__side *side)
 
 struct ls_provider_context ls__provider_context(struct ls__side *side)
 {
-    return (struct ls_provider_context){.base = base_context(side), .is_leader = context_is_leader};
+    return (struct ls_provider_context){.base = base_context(side),
+                                        .is_leader = context_is_leader,
+                                        .feed_marker = context_feed_marker,
+                                        .freeze = context_freeze,
+                                        .iterate = context_iterate,
+                                        .thaw = context_thaw};
 }
 
 struct ls_session_context ls__session_context(struct ls__side *side)
@@ -140,5 +212,9 @@ struct ls_session_context ls__session_context(struct ls__side *side)
         .leader = context_leader,
         .install = context_install,
         .generation = side->supervisor->generation,
+        .begin = context_begin,
+        .staged = context_staged,
+        .put = context_put,
+        .publish = context_publish,
     };
 }

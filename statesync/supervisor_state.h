@@ -11,6 +11,8 @@ struct ls__side {
     uint32_t tag;
     bool to_session; /* where its messages go on the other side */
     uint64_t wake_us;
+    uint8_t marker[LS_SYNC_MARKER_BYTES_MAX]; /* to be fed; its first byte is the tag */
+    size_t marker_bytes;
 };
 
 struct ls__hosted {
@@ -28,10 +30,22 @@ enum ls__effect_state {
     LS__EFFECT_OVER
 };
 
-/* An install that a session asked for. Entries are pinned by the session. */
+enum ls__effect_kind {
+    LS__EFFECT_INSTALL = 0,
+    LS__EFFECT_BEGIN,
+    LS__EFFECT_PUT,
+    LS__EFFECT_PUBLISH
+};
+
+/* What a session asked for. Entries, hashes and chunks are pinned by the session. */
 struct ls__effect {
     enum ls__effect_state state;
+    enum ls__effect_kind kind;
     uint64_t token;
+    const struct ls_snapshot *snapshot; /* BEGIN */
+    const struct ls_hash *hashes;
+    uint32_t chunk; /* PUT */
+    struct ls_span bytes;
     ls_term term;
     struct ls_cursor prev;
     const struct ls_entry *entries;

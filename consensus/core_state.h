@@ -176,6 +176,7 @@ struct ls_core {
     struct ls_peer_id self;
     struct ls_incarnation incarnation;
     uint64_t now_us, election_us, heartbeat_us, window_bytes, cache_bytes, random;
+    ls_index lag_entries; /* 0: no member is ever given up */
     uint32_t reluctance;
 
     /* durable promises and what is under way to the disk */

@@ -173,6 +173,7 @@ enum ls_status ls_core_open(const struct ls_core_config *config, struct ls_core 
     core->heartbeat_us = (uint64_t)config->heartbeat_ms * 1000;
     core->window_bytes = config->window_bytes;
     core->cache_bytes = config->cache_bytes;
+    core->lag_entries = config->lag_entries;
     core->random = config->seed;
     core->reluctance = config->reluctance;
     core->hard = config->hard_state;

@@ -316,7 +316,9 @@ ls_index ls__prune_safe(const struct ls_core *core)
     ls_index safe = core->durable < core->commit ? core->durable : core->commit;
     for (uint32_t i = 0; i < core->peers_count; i++) {
         const struct ls__peer *peer = &core->peers[i];
-        if (!ls_peer_id_equal(&peer->id, &core->self) && peer->match < safe && !LS_MUTANT(S7)) {
+        bool given_up = core->lag_entries > 0 && peer->match + core->lag_entries < core->commit;
+        if (!ls_peer_id_equal(&peer->id, &core->self) && peer->match < safe && !given_up &&
+            !LS_MUTANT(S7)) {
             safe = peer->match;
         }
     }

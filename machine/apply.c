@@ -85,6 +85,9 @@ struct batch {
     ls_index last; /* last entry looked at */
     size_t count;  /* commands */
     size_t bytes;  /* copied, when read from storage */
+    bool marked;   /* the last entry is a marker: the machine must stand exactly there */
+    uint8_t marker[LS_SYNC_MARKER_BYTES_MAX];
+    size_t marker_bytes;
 };
 
 static void batch_add(struct batch *batch, ls_index index, const struct ls_entry *entry,
@@ -94,6 +97,13 @@ static void batch_add(struct batch *batch, ls_index index, const struct ls_entry
     if (entry->kind == LS_ENTRY_COMMAND) {
         batch->group->node->commands[batch->count++] =
             (struct ls_command){.cursor = {entry->term, index}, .data = {data, entry->data.bytes}};
+    }
+    if (entry->kind == LS_ENTRY_MARKER && entry->data.bytes <= sizeof batch->marker) {
+        batch->marked = true;
+        batch->marker_bytes = entry->data.bytes;
+        if (entry->data.bytes > 0) {
+            (void)memcpy(batch->marker, data, entry->data.bytes);
+        }
     }
 }
 
@@ -115,7 +125,7 @@ static bool batch_visit(void *arg, ls_index index, const struct ls_entry *entry)
     }
     batch_add(batch, index, entry, node->read_block + batch->bytes);
     batch->bytes = need;
-    return batch->last - batch->group->applied < LS_APPLY_ENTRIES_PER_TURN;
+    return !batch->marked && batch->last - batch->group->applied < LS_APPLY_ENTRIES_PER_TURN;
 }
 
 static enum ls_status batch_collect(struct batch *batch, ls_index until)
@@ -127,7 +137,7 @@ static enum ls_status batch_collect(struct batch *batch, ls_index until)
         return node->storage.read(node->storage.self, group->store, index, until,
                                   LS__APPLY_READ_BYTES, batch_visit, batch);
     }
-    for (; index <= until; index++) {
+    for (; index <= until && !batch->marked; index++) {
         const struct ls_entry *entry = ls__cache_at(&group->cache, index);
         if (entry == NULL) {
             break;
@@ -185,6 +195,14 @@ static void apply_pause(struct ls_group *group)
     group->retry_us = ls__now(group->node) + LS__RETRY_US;
 }
 
+static void marker_pass(struct ls_group *group, const struct batch *batch)
+{
+    const struct ls_cursor at = {ls_core_term_at(group->core, batch->last), batch->last};
+    ls_supervisor_marker(group->supervisor, at,
+                         (struct ls_span){batch->marker, batch->marker_bytes});
+    group->sync_deadline_us = 0; /* to be polled */
+}
+
 void ls__apply(struct ls_group *group)
 {
     ls_index until = group->commit < group->durable ? group->commit : group->durable;
@@ -212,6 +230,9 @@ void ls__apply(struct ls_group *group)
     status = batch_apply(group, batch.count, &done);
     if (status == LS_OK) {
         group->applied = batch.last;
+        if (batch.marked) {
+            marker_pass(group, &batch);
+        }
     } else if (status == LS_ERR_BUSY) {
         apply_pause(group);
     } else {

@@ -142,6 +142,87 @@ void ls__catchup_report(struct ls_group *group)
     }
 }
 
+/* ---- snapshots ---- */
+
+static enum ls_status driver_begin(void *self, uint64_t token, const struct ls_snapshot *snapshot,
+                                   const struct ls_hash *hashes)
+{
+    return ls__staging_begin(self, token, snapshot, hashes);
+}
+
+static bool driver_staged(void *self, uint32_t chunk)
+{
+    return ls__staging_has(self, chunk);
+}
+
+static enum ls_status driver_put(void *self, uint64_t token, uint32_t chunk, struct ls_span bytes)
+{
+    return ls__staging_put(self, token, chunk, bytes);
+}
+
+static enum ls_status driver_publish(void *self, uint64_t token)
+{
+    return ls__staging_publish(self, token);
+}
+
+static enum ls_status driver_feed_marker(void *self, struct ls_span payload)
+{
+    const struct ls_entry entry = {.kind = LS_ENTRY_MARKER, .data = payload};
+    struct ls_event event = {.kind = LS_EVENT_PROPOSE,
+                             .as.propose = {.entries = &entry, .count = 1}};
+    const struct ls_ready *ready = NULL;
+    enum ls_status status = ls__group_step(self, &event, &ready);
+    return status == LS_OK ? ready->propose_status : status;
+}
+
+static enum ls_status driver_freeze(void *self, struct ls_sync_frozen *out)
+{
+    struct ls__frozen *frozen = NULL;
+    enum ls_status status = ls__freeze(self, &frozen);
+    if (status == LS_OK) {
+        *out = (struct ls_sync_frozen){
+            .id = frozen->id,
+            .anchor = frozen->anchor,
+            .configuration_index = frozen->configuration_index,
+            .configuration = {frozen->configuration, frozen->configuration_bytes},
+            .items = frozen->frozen.items,
+            .bytes = frozen->frozen.bytes};
+    }
+    return status;
+}
+
+static enum ls_status driver_iterate(void *self, uint64_t id, struct ls_span from,
+                                     ls_item_visit visit, void *arg)
+{
+    const struct ls__frozen *frozen = ls__frozen_find(self, id);
+    return frozen == NULL ? LS_ERR_NOT_FOUND : ls__frozen_iterate(self, frozen, from, visit, arg);
+}
+
+static void driver_thaw(void *self, uint64_t id)
+{
+    struct ls__frozen *frozen = ls__frozen_find(self, id);
+    if (frozen != NULL) {
+        ls__thaw(self, frozen);
+    }
+}
+
+bool ls__catchup_snapshots(const struct ls_group *group, const struct ls_statesync *strategies,
+                           size_t count)
+{
+    const struct ls_sync_facts facts = {.bonded = 1, .machine_snapshots = true};
+    const struct ls_sync_facts without = {.bonded = 1};
+    const struct ls_machine *machine = &group->machine;
+    bool brings = false;
+    for (size_t i = 0; i < count; i++) {
+        const struct ls_statesync *strategy = &strategies[i];
+        /* one that needs a machine's snapshots */
+        brings = brings ||
+                 (strategy->usable != NULL && strategy->usable(strategy->self, &facts) == NULL &&
+                  strategy->usable(strategy->self, &without) != NULL);
+    }
+    return brings && machine->freeze != NULL && machine->publish != NULL;
+}
+
 enum ls_status ls__catchup_open(struct ls_group *group, const struct ls_statesync *strategies,
                                 size_t count, struct ls_error *error)
 {
@@ -162,8 +243,18 @@ enum ls_status ls__catchup_open(struct ls_group *group, const struct ls_statesyn
                                                            .leader = driver_leader,
                                                            .is_leader = driver_is_leader,
                                                            .install = driver_install,
-                                                           .syncing = driver_syncing},
+                                                           .syncing = driver_syncing,
+                                                           .begin = driver_begin,
+                                                           .staged = driver_staged,
+                                                           .put = driver_put,
+                                                           .publish = driver_publish,
+                                                           .feed_marker = driver_feed_marker,
+                                                           .freeze = driver_freeze,
+                                                           .iterate = driver_iterate,
+                                                           .thaw = driver_thaw},
                                                 .strategies = strategies,
-                                                .strategies_count = count};
+                                                .strategies_count = count,
+                                                .machine_snapshots =
+                                                    group->snap.able && group->snap.vault != NULL};
     return ls_supervisor_open(&config, &group->supervisor, error);
 }

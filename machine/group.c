@@ -462,6 +462,7 @@ void ls__group_turn_apply(struct ls_group *group)
             group->applied_reported = applied;
         }
     }
+    ls__snapshots_turn(group);
     ls__reads_applied(group);
     if (group->halted != LS_OK && !group->closed) {
         ls__calls_end(group, LS_ERR_HALTED);
@@ -477,7 +478,7 @@ void ls__group_turn_end(struct ls_group *group)
     bool sync = group->sync_deadline_us == 0; /* an install ended: the session goes on at once */
     /* the core steps down, in the next turn or when there is memory */
     bool fault = group->failed != LS_OK && !group->failed_reported && group->retry_us == UINT64_MAX;
-    if (more || sync || fault || group->calls.finished.first != NULL) {
+    if (more || sync || fault || ls__snapshots_more(group) || group->calls.finished.first != NULL) {
         ls__group_touch(group);
     }
 }

@@ -74,7 +74,7 @@ static ls_index prune_bound(struct ls_group *group, const char **why)
 {
     ls_index durable_applied = group->machine.durable_applied != NULL
                                    ? group->machine.durable_applied(group->machine.self)
-                                   : 0;
+                                   : group->snap.kept_at.index;
     const struct {
         ls_index index;
         const char *why;
@@ -83,7 +83,8 @@ static ls_index prune_bound(struct ls_group *group, const char **why)
         {group->applied < durable_applied ? group->applied : durable_applied,
          group->machine.durable_applied != NULL
              ? "log kept: the machine's state is not durable beyond"
-             : "log kept: the machine lives in memory"},
+         : group->snap.kept ? "log kept: the newest snapshot file is there"
+                            : "log kept: the machine lives in memory"},
         {ls_supervisor_safe_to_prune(group->supervisor), "log kept: for members that catch up"},
         {group->prune_safe, "log kept: a member has not acknowledged more"},
     };

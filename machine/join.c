@@ -16,7 +16,9 @@ void ls_group_options_init(struct ls_group_options *options)
                                          .reluctance = 1,
                                          .window_bytes = LS_WINDOW_BYTES_DEFAULT,
                                          .cache_bytes = LS_CACHE_BYTES_DEFAULT,
-                                         .in_flight_bytes = LS_IN_FLIGHT_BYTES_DEFAULT};
+                                         .in_flight_bytes = LS_IN_FLIGHT_BYTES_DEFAULT,
+                                         .snapshot_entries = LS_SNAPSHOT_ENTRIES_DEFAULT,
+                                         .lag_entries = LS_LAG_ENTRIES_DEFAULT};
 }
 
 static bool text_copy(char *out, size_t capacity, const char *text)
@@ -231,8 +233,8 @@ static enum ls_status configurations_decode(struct ls_group *group,
     return LS_OK;
 }
 
-static enum ls_status machine_open(struct ls_group *group, const struct ls_storage_state *state,
-                                   struct ls_error *error)
+static enum ls_status machine_open(struct ls_group *group, const struct ls_group_options *options,
+                                   const struct ls_storage_state *state, struct ls_error *error)
 {
     if (group->machine.open != NULL) {
         enum ls_status status = group->machine.open(group->machine.self, &group->id,
@@ -240,6 +242,14 @@ static enum ls_status machine_open(struct ls_group *group, const struct ls_stora
         if (status != LS_OK) {
             return ls_error_wrap(error, status, "open the machine");
         }
+    }
+    enum ls_status status = ls__snapshots_open(group, state, options->snapshot_entries, error);
+    if (status != LS_OK) {
+        return status;
+    }
+    if (group->snap.restore_due) {
+        group->applied = state->anchor.index; /* the core is told afterwards */
+        return LS_OK;
     }
     if (group->applied > state->last.index) {
         return ls_error_set(
@@ -296,7 +306,8 @@ static enum ls_status core_open(struct ls_group *group, const struct ls_group_op
                                     .heartbeat_ms = options->heartbeat_ms,
                                     .reluctance = options->reluctance,
                                     .window_bytes = options->window_bytes,
-                                    .cache_bytes = options->cache_bytes};
+                                    .cache_bytes = options->cache_bytes,
+                                    .lag_entries = group->snapshots ? options->lag_entries : 0};
     env->entropy(env->self, &config.seed, sizeof config.seed);
     /* tokens of reads are never used twice, not by the next process of this member either */
     env->entropy(env->self, &group->calls.next_token, sizeof group->calls.next_token);
@@ -328,7 +339,7 @@ static enum ls_status group_load(struct ls_group *group, const struct ls_group_o
     struct ls_configuration_at *configurations = NULL;
     status = configurations_decode(group, &state, &configurations, error);
     if (status == LS_OK) {
-        status = machine_open(group, &state, error);
+        status = machine_open(group, options, &state, error);
     }
     /* what the store lent is used up before its next call, which the cache makes */
     struct ls_cursor *runs = NULL;
@@ -477,9 +488,13 @@ static enum ls_status join_checked(struct ls_group *group, const struct ls_group
     if (ls__node_find(group->node, &group->id) != NULL) {
         return ls_error_set(error, LS_ERR_INVALID, "already joined in this node");
     }
+    group->snapshots = ls__catchup_snapshots(group, syncs, syncs_count);
     status = group_load(group, options, error);
     if (status == LS_OK) {
         status = ls__catchup_open(group, syncs, syncs_count, error);
+    }
+    if (status == LS_OK) {
+        status = ls__snapshots_resume(group, error);
     }
     return status;
 }
@@ -614,6 +629,7 @@ void ls__group_free(struct ls_group *group)
 {
     struct ls_node *node = group->node;
     ls_supervisor_close(group->supervisor);
+    ls__snapshots_close(group);
     ls_core_close(group->core);
     if (group->store != NULL) {
         node->storage.close_group(node->storage.self, group->store);

@@ -327,6 +327,10 @@ static void node_dispose(struct ls_node *node)
         node->transport.close(node->transport.self);
         node->transport_open = false;
     }
+    if (node->vault.size > 0) {
+        node->vault.close(node->vault.self);
+        node->vault.size = 0;
+    }
     if (node->storage_open && node->given_loop) {
         node->storage.close(node->storage.self); /* a wait would be for the wrong clock */
     } else if (node->storage_open) {
@@ -404,6 +408,9 @@ enum ls_status ls_node_open(const struct ls_node_options *options, struct ls_nod
         if (options->storage.self != NULL) {
             options->storage.close(options->storage.self);
         }
+        if (options->vault.size > 0) {
+            options->vault.close(options->vault.self);
+        }
         if (options->loop != NULL) {
             options->loop->close(options->loop->self);
         }
@@ -415,6 +422,7 @@ enum ls_status ls_node_open(const struct ls_node_options *options, struct ls_nod
     node->id = ls_identity_id(options->identity);
     node->storage = options->storage;
     node->transport = options->transport;
+    node->vault = options->vault;
     node->storage_open = node->transport_open = true;
     node->close_ms = options->close_ms;
     node->own_thread = options->base == NULL && options->loop == NULL;

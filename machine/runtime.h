@@ -12,6 +12,7 @@
  *   cache.c    the payloads the leader can send again
  *   held.c     messages that wait for a sync
  *   catchup.c  the driver of the state sync supervisor
+ *   snapshots.h  snapshots.c, staging.c, keep.c over pack.c: frozen states, installs, files
  *   when.c     conditions
  *   info.c     status, members, bonds
  *   loop.c     libevent
@@ -24,7 +25,10 @@
 
 #include <lockstep/group.h>
 #include <lockstep/supervisor.h>
+#include <lockstep/vault.h>
 #include <lockstep/wire.h>
+
+#include "snapshots.h"
 
 /* a batch read from storage for applying: bounds the copy of payloads */
 #define LS__APPLY_READ_BYTES (1u << 20)
@@ -292,6 +296,7 @@ struct ls_group {
     ls_index sync_commit;
     struct ls__install installs[LS__INSTALLS_MAX];
     size_t installs_count;
+    struct ls__snapshots snap;
 
     struct ls__waiter *waiters;
     uint64_t reversions; /* truncations */
@@ -306,7 +311,7 @@ struct ls_group {
     char tail_text[LS_ERROR_TEXT_BYTES];
 
     uint64_t proposed, applied_commands, forwarded, reads, unknown, elections, leader_changes;
-    uint64_t apply_us_max;
+    uint64_t apply_us_max, freeze_us_max;
 };
 
 /** Steps the core and absorbs what is ready. errors LS_ERR_NO_MEMORY: nothing happened. `ready` may
@@ -353,6 +358,9 @@ void ls__apply(struct ls_group *group);
 
 enum ls_status ls__catchup_open(struct ls_group *group, const struct ls_statesync *strategies,
                                 size_t count, struct ls_error *error);
+/** Is there a state sync that brings back a member beyond the log, and a machine for it? */
+bool ls__catchup_snapshots(const struct ls_group *group, const struct ls_statesync *strategies,
+                           size_t count);
 /** Tells the core whether a session runs, if it does not know yet. */
 void ls__catchup_report(struct ls_group *group);
 /** Reports installs that became durable. */
@@ -375,6 +383,7 @@ struct ls_node {
     const struct ls_identity *identity;
     struct ls_storage storage;
     struct ls_transport transport;
+    struct ls_vault vault; /* size 0: none */
     bool storage_open, transport_open, loop_open;
     struct ls_incarnation incarnation;
     struct ls_peer_id id;

@@ -66,6 +66,9 @@ struct ls_core_config {
     uint32_t reluctance;   /* 1: normal. f > 1: own election timeouts are f times as long */
     uint64_t window_bytes; /* AppendEntries in flight per follower */
     uint64_t cache_bytes;  /* payload bytes the driver keeps for sending again */
+    /* A member further behind the leader's commit does not hold the log of others any more: a
+     * snapshot brings it back. 0: every member holds it, for ever */
+    uint64_t lag_entries;
 };
 
 enum ls_event_kind {

@@ -41,6 +41,8 @@ struct ls_group_options {
     uint64_t cache_bytes;      /* what the leader can send again itself */
     uint64_t in_flight_bytes;  /* accepted and not yet applied; over it: LS_ERR_BUSY */
     uint64_t snapshot_entries; /* applied between two snapshot files of a machine in memory */
+    uint64_t lag_entries;      /* with the snapshot strategy: a member further behind holds nobody's
+                                  log any more */
 };
 
 LS_API void ls_group_options_init(struct ls_group_options *options);

@@ -121,6 +121,8 @@
 #define LS_SNAPSHOT_BLOCK_MS    30000u
 /* entries applied between two snapshot files of a machine in memory */
 #define LS_SNAPSHOT_ENTRIES_DEFAULT 100000u
+/* entries by which a member may lag before it is left to a snapshot */
+#define LS_LAG_ENTRIES_DEFAULT 200000u
 /* payload of a marker entry, with the place of its state sync in the list */
 #define LS_SYNC_MARKER_BYTES_MAX 64u
 

@@ -18,6 +18,16 @@ static struct ls_span tally_signature(void *self)
     return (struct ls_span){"tally/1", 7};
 }
 
+/* One item for each command, of bytes that follow from the digest. */
+static void tally_write(struct tally *tally)
+{
+    uint8_t *item = tally->items + (size_t)(tally->count % TALLY_ITEMS) * TALLY_ITEM_BYTES;
+    for (size_t i = 0; i < TALLY_ITEM_BYTES; i += 8) {
+        uint64_t value = (tally->digest + i) * 0x9e3779b97f4a7c15u;
+        (void)memcpy(item + i, &value, sizeof value);
+    }
+}
+
 static enum ls_status tally_apply(void *self, const struct ls_command *command,
                                   struct ls_replies *replies)
 {
@@ -39,7 +49,137 @@ static enum ls_status tally_apply(void *self, const struct ls_command *command,
     tally->digest = digest;
     tally->last = command->cursor.index;
     tally->count++;
+    if (tally->items != NULL) {
+        tally_write(tally);
+    }
     return ls_reply_set(replies, 0, &tally->count, sizeof tally->count);
+}
+
+/* ---- its snapshots: the numbers first, then the items by number, those that were written ---- */
+
+struct tally_numbers {
+    uint64_t count, digest, last;
+};
+
+static uint64_t items_of(const struct tally *tally)
+{
+    return 1 + (tally->count < TALLY_ITEMS ? tally->count : TALLY_ITEMS);
+}
+
+static struct tally *tally_copy(const struct tally *from)
+{
+    struct tally *copy = malloc(sizeof *copy);
+    assert_non_null(copy);
+    *copy = *from;
+    copy->items = malloc((size_t)TALLY_ITEMS * TALLY_ITEM_BYTES);
+    assert_non_null(copy->items);
+    (void)memcpy(copy->items, from->items, (size_t)TALLY_ITEMS * TALLY_ITEM_BYTES);
+    return copy;
+}
+
+static void tally_free(struct tally *tally)
+{
+    if (tally != NULL) {
+        free(tally->items);
+        free(tally);
+    }
+}
+
+static enum ls_status tally_freeze(void *self, struct ls_frozen *out)
+{
+    struct tally *tally = self;
+    tally->freezes++;
+    uint64_t items = items_of(tally);
+    *out = (struct ls_frozen){.handle = tally_copy(tally),
+                              .items = items,
+                              .bytes = 4 * items + sizeof(struct tally_numbers) +
+                                       (items - 1) * TALLY_ITEM_BYTES};
+    return LS_OK;
+}
+
+static void tally_thaw(void *self, struct ls_frozen *frozen)
+{
+    ((struct tally *)self)->thaws++;
+    tally_free(frozen->handle);
+}
+
+static enum ls_status tally_iterate(void *self, const struct ls_frozen *frozen, struct ls_span from,
+                                    ls_item_visit visit, void *arg)
+{
+    (void)self;
+    const struct tally *tally = frozen->handle;
+    const struct tally_numbers numbers = {tally->count, tally->digest, tally->last};
+    char key[5] = "0000";
+    uint64_t at = from.bytes == 4 ? strtoull(memcpy(key, from.data, 4), NULL, 16) : 0;
+    for (; at < items_of(tally); at++) {
+        (void)snprintf(key, sizeof key, "%04x", (unsigned)at & 0xffffu);
+        struct ls_item item = {.key = {key, 4}, .value = {&numbers, sizeof numbers}};
+        if (at > 0) {
+            /* the first command wrote item 1 */
+            uint64_t number = at % TALLY_ITEMS;
+            item.value = (struct ls_span){tally->items + (size_t)number * TALLY_ITEM_BYTES,
+                                          TALLY_ITEM_BYTES};
+        }
+        if (!visit(arg, &item)) {
+            break;
+        }
+    }
+    return LS_OK;
+}
+
+static void tally_restore_end(void *self)
+{
+    struct tally *tally = self;
+    tally_free(tally->restoring);
+    tally->restoring = NULL;
+}
+
+static enum ls_status tally_restore(void *self, struct ls_cursor anchor)
+{
+    (void)anchor;
+    struct tally *tally = self;
+    tally_restore_end(tally);
+    tally->restoring = tally_copy(tally);
+    tally->restoring->count = 0;
+    return LS_OK;
+}
+
+static enum ls_status tally_restore_item(void *self, const struct ls_item *item)
+{
+    struct tally *fresh = ((struct tally *)self)->restoring;
+    char key[5] = "0000";
+    assert_int_equal(item->key.bytes, 4);
+    uint64_t at = strtoull(memcpy(key, item->key.data, 4), NULL, 16);
+    if (at == 0) {
+        struct tally_numbers numbers;
+        assert_int_equal(item->value.bytes, sizeof numbers);
+        (void)memcpy(&numbers, item->value.data, sizeof numbers);
+        fresh->count = numbers.count;
+        fresh->digest = numbers.digest;
+        fresh->last = numbers.last;
+        return LS_OK;
+    }
+    assert_int_equal(item->value.bytes, TALLY_ITEM_BYTES);
+    (void)memcpy(fresh->items + (size_t)(at % TALLY_ITEMS) * TALLY_ITEM_BYTES, item->value.data,
+                 TALLY_ITEM_BYTES);
+    return LS_OK;
+}
+
+static enum ls_status tally_publish(void *self, struct ls_cursor anchor)
+{
+    struct tally *tally = self;
+    struct tally *fresh = tally->restoring;
+    assert_non_null(fresh);
+    assert_true(fresh->last <= anchor.index);
+    tally->count = fresh->count;
+    tally->digest = fresh->digest;
+    tally->last = fresh->last;
+    uint8_t *items = tally->items;
+    tally->items = fresh->items;
+    fresh->items = items;
+    tally->published++;
+    tally_restore_end(tally);
+    return LS_OK;
 }
 
 static enum ls_status tally_query(void *self, struct ls_span query, struct ls_replies *reply)
@@ -110,6 +250,25 @@ void trio_open_in(struct trio *trio, size_t count, const struct ls_env *env)
     }
 }
 
+static enum ls_status open_vault(const struct trio *trio, struct trio_member *member,
+                                 struct ls_vault *out, struct ls_error *error)
+{
+    if (!trio->snapshots) {
+        return LS_OK;
+    }
+    if (trio->disk) {
+        if (member->vault_directory == NULL) {
+            member->vault_directory = test_directory();
+        }
+        return ls_vault_files_open(member->vault_directory, trio->env, out, error);
+    }
+    if (member->vault == NULL) {
+        assert_ok(ls_vault_medium_open(trio->env, &member->vault));
+    }
+    ls_vault_memory_open_on(member->vault, out);
+    return LS_OK;
+}
+
 static enum ls_status open_node(const struct trio *trio, struct trio_member *member,
                                 struct ls_error *error)
 {
@@ -131,6 +290,8 @@ static enum ls_status open_node(const struct trio *trio, struct trio_member *mem
         options.storage.close(options.storage.self);
         return status;
     }
+    status = open_vault(trio, member, &options.vault, error);
+    assert_ok(status);
     return ls_node_open(&options, &member->node, error);
 }
 
@@ -142,7 +303,13 @@ enum ls_status trio_try_start(struct trio *trio, size_t at, struct ls_error *err
         return status;
     }
     if (!trio->durable) {
+        tally_restore_end(&member->tally);
+        free(member->tally.items);
         member->tally = (struct tally){0};
+    }
+    if (trio->snapshots && member->tally.items == NULL) {
+        member->tally.items = calloc(TALLY_ITEMS, TALLY_ITEM_BYTES);
+        assert_non_null(member->tally.items);
     }
     member->closed = false;
     struct ls_group_options options = trio->options;
@@ -155,6 +322,15 @@ enum ls_status trio_try_start(struct trio *trio, size_t at, struct ls_error *err
                                           .signature = tally_signature,
                                           .apply = tally_apply,
                                           .query = tally_query};
+    if (trio->snapshots) {
+        options.machine.freeze = tally_freeze;
+        options.machine.iterate = tally_iterate;
+        options.machine.thaw = tally_thaw;
+        options.machine.restore = tally_restore;
+        options.machine.restore_item = tally_restore_item;
+        options.machine.publish = tally_publish;
+        options.machine.restore_end = tally_restore_end;
+    }
     if (trio->durable) {
         options.machine.open = tally_open;
         options.machine.durable_applied = tally_durable;
@@ -210,6 +386,10 @@ void trio_close(struct trio *trio)
         if (trio->members[i].node != NULL) {
             trio_stop(trio, i);
         }
+        assert_int_equal(trio->members[i].tally.freezes, trio->members[i].tally.thaws);
+        assert_null(trio->members[i].tally.restoring);
+        free(trio->members[i].tally.items);
+        ls_vault_medium_close(trio->members[i].vault);
         ls_storage_medium_close(trio->members[i].medium);
         ls_identity_close(trio->members[i].identity);
     }

@@ -11,11 +11,16 @@
 
 #include <lockstep/lockstep.h>
 #include <lockstep/storage_memory.h>
+#include <lockstep/vault.h>
 
 #define TRIO_MAX 5
 
 /** The machine "tally/1": appends each command to a running hash and counts; the reply is the count
  * as 8 bytes. */
+/* What each command also writes with trio.snapshots: one of so many items of that size. */
+#define TALLY_ITEMS      512u
+#define TALLY_ITEM_BYTES 4096u
+
 struct tally {
     uint64_t count;           /* commands applied */
     uint64_t digest;          /* of all of them, in order */
@@ -23,6 +28,9 @@ struct tally {
     enum ls_status answer;    /* what apply returns; LS_OK unless a test sets it */
     struct ls_group *reenter; /* apply calls the API of it, if set */
     enum ls_status reentered;
+    uint8_t *items; /* TALLY_ITEMS; owned. NULL: none */
+    struct tally *restoring;
+    uint64_t freezes, thaws, published;
 };
 
 struct trio_member {
@@ -33,6 +41,8 @@ struct trio_member {
     struct tally tally;
     struct ls_storage_medium *medium; /* outlives the store: what a restart finds */
     const char *directory;            /* the same, of trio.disk */
+    struct ls_vault_medium *vault;    /* of trio.snapshots */
+    const char *vault_directory;      /* the same, of trio.disk */
     bool closed;
 };
 
@@ -47,6 +57,7 @@ struct trio {
     const char *group_name;
     bool disk;                /* stores are RocksDB in fresh directories instead of a medium */
     bool durable;             /* the machines keep their state while closed, and say so */
+    bool snapshots;           /* the machines take snapshots, and the nodes have a vault */
     uint32_t close_ms;        /* of nodes; 0: the default */
     const struct ls_env *env; /* of nodes and network; NULL: the default */
     void (*on_storage)(struct ls_storage *storage); /* NULL, or changes a store before its node */

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Snapshot files of a machine in memory: its durable state, so that its log may be pruned. Written
+ * in slices from a frozen state, beside the newest one, whose place it takes when it is durable.
+ */
+#include "runtime.h"
+
+#include <string.h>
+
+/* ---- loading --------------------------------------------------------------------------------- */
+
+static enum ls_status load_chunks(struct ls_group *group, struct ls__pack *pack,
+                                  struct ls_error *error)
+{
+    struct ls_hash root = ls_snapshot_root(&group->node->env, &pack->snapshot, pack->hashes);
+    enum ls_status status = ls_hash_equal(&root, &pack->snapshot.root) ? LS_OK : LS_ERR_CORRUPT;
+    for (uint32_t i = 0; status == LS_OK && i < pack->snapshot.chunks; i++) {
+        struct ls_span chunk;
+        status = ls__pack_read(pack, i, &chunk);
+        if (status == LS_OK) {
+            status = ls__restore_chunk(group, chunk);
+        }
+        if (status != LS_OK) {
+            return ls_error_set(error, status, "snapshot file at index %llu: chunk %lu of %lu: %s",
+                                (unsigned long long)pack->snapshot.anchor.index,
+                                (unsigned long)i + 1, (unsigned long)pack->snapshot.chunks,
+                                ls_status_text(status));
+        }
+    }
+    return status == LS_OK ? status
+                           : ls_error_set(error, status, "snapshot file: its table is damaged");
+}
+
+static enum ls_status load(struct ls_group *group, struct ls__pack *pack, struct ls_error *error)
+{
+    const struct ls_machine *machine = &group->machine;
+    const struct ls_cursor anchor = pack->snapshot.anchor;
+    enum ls_status status = machine->restore(machine->self, anchor);
+    if (status == LS_OK) {
+        status = load_chunks(group, pack, error);
+        if (status == LS_OK) {
+            status = machine->publish(machine->self, anchor);
+        }
+        if (status != LS_OK) {
+            machine->restore_end(machine->self);
+        }
+    }
+    if (status == LS_OK) {
+        group->applied = anchor.index;
+        group->snap.kept_at = anchor;
+    }
+    return status;
+}
+
+enum ls_status ls__keep_load(struct ls_group *group, struct ls_error *error)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    struct ls__pack pack;
+    enum ls_status status = ls__pack_open(&pack, &group->node->env, snapshots->vault, &group->id,
+                                          &snapshots->incarnation, LS_VAULT_SNAPSHOT);
+    if (status != LS_OK) {
+        return ls_error_set(error, status, "read the snapshot file: %s", ls_status_text(status));
+    }
+    if (pack.whole) {
+        status = load(group, &pack, error);
+    }
+    ls__pack_close(&pack);
+    return status;
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+void ls__keep_abort(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    if (snapshots->source != NULL) {
+        ls__thaw(group, snapshots->source);
+        snapshots->source = NULL;
+    }
+    ls__pack_close(&snapshots->writing);
+    if (snapshots->hashes != NULL) {
+        (void)ls__allocate(&group->node->env, snapshots->hashes, 0);
+    }
+    snapshots->hashes = NULL;
+    snapshots->hashes_count = snapshots->hashes_capacity = 0;
+    snapshots->keep = LS__KEEP_NONE;
+}
+
+static void fail(struct ls_group *group, enum ls_status status)
+{
+    ls__group_trace(group, LS_TRACE_WARN, "the snapshot file was not written", NULL,
+                    ls_status_text(status));
+    group->snap.keep_not_before_us = ls__now(group->node) + LS__KEEP_PAUSE_US;
+    ls__keep_abort(group);
+}
+
+static bool due(const struct ls_group *group)
+{
+    const struct ls__snapshots *snapshots = &group->snap;
+    return snapshots->kept && snapshots->keep == LS__KEEP_NONE &&
+           snapshots->step == LS__INSTALL_NONE && snapshots->keep_entries > 0 &&
+           group->applied >= snapshots->kept_at.index &&
+           group->applied - snapshots->kept_at.index >= snapshots->keep_entries &&
+           ls__now(group->node) >= snapshots->keep_not_before_us;
+}
+
+static void begin(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    enum ls_status status = ls__freeze(group, &snapshots->source);
+    if (status == LS_ERR_BUSY) {
+        return; /* with a later turn */
+    }
+    if (status == LS_OK) {
+        status = ls__pack_open(&snapshots->writing, &group->node->env, snapshots->vault, &group->id,
+                               &snapshots->incarnation, LS_VAULT_WRITING);
+    }
+    if (status == LS_OK) {
+        status = ls__pack_empty(&snapshots->writing); /* of an older one */
+    }
+    if (status != LS_OK) {
+        fail(group, status);
+        return;
+    }
+    snapshots->builder.bytes_max = ls_snapshot_chunk_bytes(snapshots->source->frozen.bytes);
+    snapshots->builder.next_bytes = 0;
+    snapshots->keep = LS__KEEP_CUTTING;
+}
+
+static enum ls_status add_hash(struct ls_group *group, const struct ls_hash *hash)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    if (snapshots->hashes_count == LS_SNAPSHOT_CHUNKS_MAX) {
+        return LS_ERR_LIMIT;
+    }
+    enum ls_status status =
+        ls__block_grow(&group->node->env, &snapshots->hashes, &snapshots->hashes_capacity,
+                       snapshots->hashes_count + 1, sizeof *snapshots->hashes);
+    if (status == LS_OK) {
+        snapshots->hashes[snapshots->hashes_count++] = *hash;
+    }
+    return status;
+}
+
+/* The next chunk; *done: it was the last. */
+static enum ls_status cut(struct ls_group *group, bool *done)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    struct ls_chunk_builder *builder = &snapshots->builder;
+    const struct ls_span from = {builder->next, builder->next_bytes};
+    ls_chunk_begin(builder);
+    enum ls_status status =
+        ls__frozen_iterate(group, snapshots->source, from, ls_chunk_visit, builder);
+    status = status == LS_OK ? builder->failed : status;
+    *done = !builder->full;
+    if (status != LS_OK || builder->items == 0) {
+        return status;
+    }
+    struct ls_span bytes = {builder->data, builder->bytes};
+    struct ls_hash hash = ls_chunk_hash(&group->node->env, bytes);
+    status = add_hash(group, &hash);
+    return status == LS_OK ? ls__pack_chunk(&snapshots->writing, &hash, bytes) : status;
+}
+
+static enum ls_status end(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    const struct ls__frozen *source = snapshots->source;
+    struct ls_snapshot snapshot = {
+        .anchor = source->anchor,
+        .configuration_index = source->configuration_index,
+        .configuration = {source->configuration, source->configuration_bytes},
+        .items = source->frozen.items,
+        .bytes = source->frozen.bytes,
+        .chunks = (uint32_t)snapshots->hashes_count};
+    snapshot.root = ls_snapshot_root(&group->node->env, &snapshot, snapshots->hashes);
+    return ls__pack_table(&snapshots->writing, &snapshot, snapshots->hashes);
+}
+
+static void step_cut(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    uint64_t before = snapshots->writing.end;
+    bool done = false;
+    enum ls_status status = LS_OK;
+    while (status == LS_OK && !done && snapshots->writing.end - before < LS__SNAPSHOT_SLICE_BYTES) {
+        status = cut(group, &done);
+    }
+    if (status == LS_OK && done) {
+        status = end(group);
+        snapshots->keep = LS__KEEP_SYNCING;
+    }
+    if (status != LS_OK) {
+        fail(group, status);
+    }
+}
+
+static void step_sync(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    const struct ls_vault *vault = snapshots->vault;
+    enum ls_status status = vault->sync(vault->self, &group->id, LS_VAULT_WRITING);
+    if (status == LS_ERR_BUSY) {
+        uint64_t at = ls__now(group->node) + LS__SNAPSHOT_SYNC_US;
+        group->retry_us = at < group->retry_us ? at : group->retry_us;
+        return;
+    }
+    if (status == LS_OK) {
+        status = vault->replace(vault->self, &group->id, LS_VAULT_WRITING, LS_VAULT_SNAPSHOT);
+    }
+    if (status != LS_OK) {
+        fail(group, status);
+        return;
+    }
+    snapshots->kept_at = snapshots->source->anchor;
+    snapshots->written++;
+    ls__keep_abort(group);
+}
+
+void ls__keep_turn(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    if (due(group)) {
+        begin(group);
+    }
+    if (snapshots->keep == LS__KEEP_CUTTING) {
+        step_cut(group);
+    }
+    if (snapshots->keep == LS__KEEP_SYNCING) {
+        step_sync(group);
+    }
+}

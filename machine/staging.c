@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a session fetched: staged in a file beside the present state, and installed so that an end
+ * of the process at any step leaves the one state or the other, never a mixture:
+ *
+ *      loading     every staged chunk is read back, checked, and given to the machine's new state
+ *      syncing     the staged file is durable
+ *  (a) marking     the mark says: this anchor is being installed
+ *  (b) publishing  the new state takes the place of the old one, durably
+ *  (c) restoring   the store's log follows the anchor; then the mark goes
+ *
+ * A join finds the mark (snapshots.c): before (b) it is dropped, the old state is served, and what
+ * is staged is there for the next session; after it (c) is done before any message leaves.
+ */
+#include "runtime.h"
+
+#include <string.h>
+
+static void finish(struct ls_group *group, enum ls_status status)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    uint64_t token = snapshots->token;
+    snapshots->step = LS__INSTALL_NONE;
+    snapshots->token = 0;
+    if (status != LS_OK) {
+        ls__group_trace(group, LS_TRACE_WARN, "the install of a snapshot ends", NULL,
+                        ls_status_text(status));
+    }
+    if (token != 0) {
+        ls_supervisor_effect(group->supervisor, token, status);
+        group->sync_deadline_us = 0; /* to be polled */
+    }
+}
+
+static void wait(struct ls_group *group)
+{
+    uint64_t at = ls__now(group->node) + LS__SNAPSHOT_SYNC_US;
+    group->retry_us = at < group->retry_us ? at : group->retry_us;
+}
+
+/* ---- staging --------------------------------------------------------------------------------- */
+
+static enum ls_status staged_open(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    if (snapshots->staged_open) {
+        return LS_OK;
+    }
+    enum ls_status status = ls__pack_open(&snapshots->staged, &group->node->env, snapshots->vault,
+                                          &group->id, &snapshots->incarnation, LS_VAULT_STAGED);
+    snapshots->staged_open = status == LS_OK;
+    return status;
+}
+
+static bool same_table(const struct ls__pack *pack, const struct ls_snapshot *snapshot)
+{
+    return pack->whole && ls_cursor_compare(pack->snapshot.anchor, snapshot->anchor) == 0 &&
+           ls_hash_equal(&pack->snapshot.root, &snapshot->root);
+}
+
+enum ls_status ls__staging_begin(struct ls_group *group, uint64_t token,
+                                 const struct ls_snapshot *snapshot, const struct ls_hash *hashes)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    if (snapshots->vault == NULL || !snapshots->able) {
+        return LS_ERR_NOT_FOUND;
+    }
+    if (snapshots->step != LS__INSTALL_NONE) {
+        return LS_ERR_BUSY; /* of an attempt that ended; it goes on to its end */
+    }
+    struct ls_configuration configuration;
+    if (ls_configuration_decode(&group->node->env.codec, snapshot->configuration, &configuration) !=
+            LS_OK ||
+        snapshot->anchor.index <= group->commit) {
+        return LS_ERR_PROTOCOL;
+    }
+    enum ls_status status = staged_open(group);
+    if (status == LS_OK && ls__pack_wasteful(&snapshots->staged, snapshot->bytes)) {
+        status = ls__pack_empty(&snapshots->staged);
+    }
+    if (status == LS_OK && !same_table(&snapshots->staged, snapshot)) {
+        status = ls__pack_table(&snapshots->staged, snapshot, hashes);
+    }
+    if (status == LS_OK) {
+        ls_supervisor_effect(group->supervisor, token, LS_OK);
+    }
+    return status;
+}
+
+bool ls__staging_has(const struct ls_group *group, uint32_t chunk)
+{
+    const struct ls__snapshots *snapshots = &group->snap;
+    return snapshots->staged_open && snapshots->staged.whole &&
+           chunk < snapshots->staged.snapshot.chunks && ls__pack_has(&snapshots->staged, chunk);
+}
+
+enum ls_status ls__staging_put(struct ls_group *group, uint64_t token, uint32_t chunk,
+                               struct ls_span bytes)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    if (!snapshots->staged_open || !snapshots->staged.whole ||
+        chunk >= snapshots->staged.snapshot.chunks || snapshots->step != LS__INSTALL_NONE) {
+        return LS_ERR_INVALID;
+    }
+    enum ls_status status =
+        ls__pack_chunk(&snapshots->staged, &snapshots->staged.hashes[chunk], bytes);
+    if (status == LS_OK) {
+        ls_supervisor_effect(group->supervisor, token, LS_OK);
+    }
+    return status;
+}
+
+/* ---- installing ------------------------------------------------------------------------------ */
+
+enum ls_status ls__staging_publish(struct ls_group *group, uint64_t token)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    if (!snapshots->staged_open || !snapshots->staged.whole ||
+        snapshots->step != LS__INSTALL_NONE) {
+        return LS_ERR_INVALID;
+    }
+    const struct ls_snapshot *snapshot = &snapshots->staged.snapshot;
+    struct ls_hash root = ls_snapshot_root(&group->node->env, snapshot, snapshots->staged.hashes);
+    if (!ls_hash_equal(&root, &snapshot->root) || snapshot->anchor.index <= group->commit) {
+        return LS_ERR_INVALID;
+    }
+    enum ls_status status = group->machine.restore(group->machine.self, snapshot->anchor);
+    if (status != LS_OK) {
+        return status;
+    }
+    snapshots->token = token;
+    snapshots->chunk = 0;
+    snapshots->step = LS__INSTALL_LOADING;
+    ls__group_trace(group, LS_TRACE_INFO, "a snapshot is being installed", NULL, NULL);
+    ls__group_touch(group);
+    return LS_OK;
+}
+
+static void give_up(struct ls_group *group, enum ls_status status)
+{
+    group->machine.restore_end(group->machine.self);
+    finish(group, status);
+}
+
+static void step_load(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    size_t done = 0;
+    while (snapshots->chunk < snapshots->staged.snapshot.chunks &&
+           done < LS__SNAPSHOT_SLICE_BYTES) {
+        struct ls_span chunk;
+        enum ls_status status = ls__pack_read(&snapshots->staged, snapshots->chunk, &chunk);
+        if (status == LS_OK) {
+            status = ls__restore_chunk(group, chunk);
+        }
+        if (status != LS_OK) {
+            give_up(group, status);
+            return;
+        }
+        done += chunk.bytes;
+        snapshots->chunk++;
+    }
+    if (snapshots->chunk == snapshots->staged.snapshot.chunks) {
+        snapshots->step = LS__INSTALL_SYNCING;
+    }
+}
+
+/* True: the file is durable. */
+static bool synced(struct ls_group *group, enum ls_vault_file file)
+{
+    const struct ls_vault *vault = group->snap.vault;
+    enum ls_status status = vault->sync(vault->self, &group->id, file);
+    if (status == LS_ERR_BUSY) {
+        wait(group);
+    } else if (status != LS_OK) {
+        give_up(group, status);
+    }
+    return status == LS_OK;
+}
+
+static void step_sync(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    if (!synced(group, LS_VAULT_STAGED)) {
+        return;
+    }
+    struct ls_snapshot snapshot = snapshots->staged.snapshot;
+    snapshot.chunks = 0; /* the mark needs none */
+    enum ls_status status = ls__pack_empty(&snapshots->mark);
+    if (status == LS_OK) {
+        status = ls__pack_table(&snapshots->mark, &snapshot, NULL);
+    }
+    if (status != LS_OK) {
+        (void)ls__pack_empty(&snapshots->mark);
+        give_up(group, status);
+        return;
+    }
+    snapshots->step = LS__INSTALL_MARKING;
+}
+
+static void mark_drop(struct ls_group *group)
+{
+    group->snap.marked = false;
+    (void)ls__pack_empty(&group->snap.mark); /* one that stays is judged at the next join */
+}
+
+/* The fetched file takes the name of the newest one: that is what publishes a state in memory. */
+static enum ls_status publish_file(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    ls__keep_abort(group); /* it is of an older state */
+    ls__pack_close(&snapshots->staged);
+    snapshots->staged_open = false;
+    return snapshots->vault->replace(snapshots->vault->self, &group->id, LS_VAULT_STAGED,
+                                     LS_VAULT_SNAPSHOT);
+}
+
+static void step_publish(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    const struct ls_cursor anchor = snapshots->mark.snapshot.anchor;
+    if (group->commit >= anchor.index) { /* the log came by another way */
+        mark_drop(group);
+        give_up(group, LS_ERR_INVALID);
+        return;
+    }
+    enum ls_status status = snapshots->kept ? publish_file(group) : LS_OK;
+    if (status != LS_OK) {
+        give_up(group, status); /* it may have happened: the mark stays for the next join */
+        return;
+    }
+    status = group->machine.publish(group->machine.self, anchor);
+    if (status != LS_OK && snapshots->kept) {
+        ls__group_halt(group, status, "the machine cannot take its new state");
+        return;
+    }
+    if (status != LS_OK) {
+        mark_drop(group);
+        give_up(group, status);
+        return;
+    }
+    group->applied = group->applied_reported = anchor.index;
+    snapshots->kept_at = snapshots->kept ? anchor : snapshots->kept_at;
+    snapshots->step = LS__INSTALL_RESTORING;
+}
+
+enum ls_status ls__staging_restored(struct ls_group *group)
+{
+    const struct ls_snapshot *mark = &group->snap.mark.snapshot;
+    struct ls_configuration configuration;
+    if (ls_configuration_decode(&group->node->env.codec, mark->configuration, &configuration) !=
+        LS_OK) {
+        return LS_ERR_CORRUPT;
+    }
+    struct ls_event event = {.kind = LS_EVENT_RESTORED,
+                             .as.restored = {.anchor = mark->anchor,
+                                             .configuration = &configuration,
+                                             .configuration_index = mark->configuration_index}};
+    return ls__group_step(group, &event, NULL);
+}
+
+static void step_restore(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    enum ls_status status = ls__staging_restored(group);
+    if (status == LS_ERR_NO_MEMORY) {
+        wait(group);
+        return;
+    }
+    if (status != LS_OK) {
+        ls__group_halt(group, status, "the log cannot follow the installed snapshot");
+        return;
+    }
+    snapshots->seq = group->staged_seq;
+    snapshots->step = LS__INSTALL_SETTLING;
+    ls__group_touch(group);
+}
+
+static void step_settle(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    if (group->persisted_seq < snapshots->seq) {
+        return; /* a turn follows when it is */
+    }
+    mark_drop(group);
+    if (!snapshots->kept && snapshots->staged_open) {
+        (void)ls__pack_empty(&snapshots->staged);
+    }
+    snapshots->installed++;
+    ls__group_trace(group, LS_TRACE_INFO, "a snapshot is installed", NULL, NULL);
+    finish(group, LS_OK);
+}
+
+void ls__staging_turn(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    if (snapshots->step == LS__INSTALL_LOADING) {
+        step_load(group);
+    }
+    if (snapshots->step == LS__INSTALL_SYNCING) {
+        step_sync(group);
+    }
+    if (snapshots->step == LS__INSTALL_MARKING && synced(group, LS_VAULT_MARK)) {
+        snapshots->marked = true;
+        snapshots->step = LS__INSTALL_PUBLISHING;
+    }
+    if (snapshots->step == LS__INSTALL_PUBLISHING) {
+        step_publish(group);
+    }
+    if (snapshots->step == LS__INSTALL_RESTORING && group->halted == LS_OK) {
+        step_restore(group);
+    }
+    if (snapshots->step == LS__INSTALL_SETTLING) {
+        step_settle(group);
+    }
+}

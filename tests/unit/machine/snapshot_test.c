@@ -23,6 +23,8 @@ static void open_snapshots(struct trio *trio, size_t count, struct ls_statesync 
     trio->options.snapshot_entries = 300;
     trio->options.lag_entries = 400;
     trio->snapshots = true;
+    trio->options.election_ms = 400; /* a busy machine is no reason for an election here */
+    trio->options.heartbeat_ms = 30;
 }
 
 static void load(struct trio *trio, size_t at, uint32_t batches)

@@ -373,10 +373,7 @@ static bool propose(struct ls_group *group)
     for (struct ls__call *call = group->calls.queued.first; call != NULL; call = call->next) {
         call->status = ready->propose_status;
     }
-    if (ready->propose_status == LS_ERR_BUSY) {
-        group->retry_us = ls__now(group->node) + LS__RETRY_US;
-    }
-    return false;
+    return false; /* busy or not: what changes that is an event of the core, which makes a turn */
 }
 
 /* ---- another one leads: forward, one hop ---- */

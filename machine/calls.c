@@ -90,12 +90,18 @@ static enum ls_status call_block(const struct ls_env *env, struct ls__call *call
     if (call->block_bytes >= bytes) {
         return LS_OK;
     }
-    uint8_t *block = ls__allocate(env, call->block, bytes);
+    /* what is kept for later calls grows in few steps, so that it soon fits them all */
+    size_t room = LS__CALL_BLOCK_BYTES;
+    while (room < bytes) {
+        room *= 2;
+    }
+    room = room > LS__CALL_KEEP_BYTES ? bytes : room;
+    uint8_t *block = ls__allocate(env, call->block, room);
     if (block == NULL) {
         return LS_ERR_NO_MEMORY;
     }
     call->block = block;
-    call->block_bytes = bytes;
+    call->block_bytes = room;
     return LS_OK;
 }
 
@@ -123,7 +129,7 @@ static void call_recycle(struct ls_group *group, struct ls__call *call)
 static struct ls__call *call_take(struct ls_group *group)
 {
     const struct ls_env *env = &group->node->env;
-    struct ls__call *call = group->calls.spare.first;
+    struct ls__call *call = group->calls.spare.last; /* the one that was in use last */
     if (call != NULL) {
         ls__list_remove(call);
         struct ls__call fresh = {

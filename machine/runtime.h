@@ -38,6 +38,8 @@
 #define LS__RETRY_US 1000u
 /* what a call costs of in_flight_bytes beside its commands */
 #define LS__CALL_BYTES 64u
+/* the smallest block of a call */
+#define LS__CALL_BLOCK_BYTES 128u
 /* a finished call keeps a block up to this size for the next one */
 #define LS__CALL_KEEP_BYTES (64u << 10)
 #define LS__GROUP_SLOTS     (2u * LS_GROUPS_MAX)

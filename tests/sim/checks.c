@@ -146,6 +146,7 @@ void sim_check_turn(struct sim_member *member)
                  member->name, (unsigned long long)status.core.applied,
                  (unsigned long long)status.core.commit, (unsigned long long)status.core.last);
     }
+    sim_check_buffers(member, &status);
     if (status.halted != LS_OK && !sim_member_excused(member, status.halted)) {
         sim_fail(member->world, "%s halted: %s", member->name, status.text);
     }

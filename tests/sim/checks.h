@@ -46,6 +46,7 @@ struct sim_shadow {
     ls_index last;
     struct ls_hard_state hard; /* as given to the store */
     struct sim_promise promise;
+    uint32_t wipes;  /* before the promises were made */
     ls_index commit; /* seen in this life */
     bool refused;    /* the last batch waits for room: the core is ahead by it */
 };
@@ -54,6 +55,17 @@ struct sim_shadow {
 struct sim_committed {
     ls_term term;
     uint64_t chain;
+};
+
+/** What a member costs. */
+struct sim_watch {
+    uint64_t allocations; /* of its node, ever */
+    uint64_t live_bytes, live_bytes_max;
+    uint64_t second; /* of virtual time, in which are counted: */
+    uint64_t turns, inputs;
+    uint64_t append_bytes_max; /* payloads of the largest AppendEntries it sent */
+    uint64_t log_bytes;        /* payloads ever given to its store */
+    uint64_t window_bytes, in_flight_bytes, cache_bytes; /* settings of its group */
 };
 
 struct sim_logs {
@@ -87,9 +99,26 @@ void sim_check_log_free(struct world *world);
 bool sim_check_holds(const struct sim_member *member, ls_index index, struct sim_mark mark);
 /** An entry is committed now, says `member`: a quorum's media must hold it. */
 void sim_check_quorum(struct sim_member *member, ls_index index);
-/** A message leaves. */
-void sim_check_sent(struct sim_member *member, const struct ls_peer_id *to, struct ls_span bytes);
+/** A message leaves, or is lost because there is no link. */
+void sim_check_sent(struct sim_member *member, const struct ls_peer_id *to, struct ls_span bytes,
+                    bool leaves);
 /** The member is about to start: its medium must keep what its messages promised. */
 void sim_check_promises(struct sim_member *member);
+
+/* ---- checks_limits.c: memory, turns, buffers, and what is pruned ---- */
+
+/** Allocates as env.allocate must, and counts. */
+void *sim_check_allocate(struct sim_member *member, void *block, size_t bytes);
+/** The node is gone. */
+void sim_check_closed(struct sim_member *member);
+/** Something came to the member from outside: a message, a call, a finished sync, a bond. */
+void sim_check_input(struct sim_member *member);
+/** Its loop turns. */
+void sim_check_loop(struct sim_member *member);
+void sim_check_buffers(struct sim_member *member, const struct ls_group_status *status);
+/** The member removes its log up to `upto`. */
+void sim_check_prune(struct sim_member *member, ls_index upto);
+/** All is well and the faults are over: idle, then under load. */
+void sim_check_steady(struct world *world);
 
 #endif

@@ -180,6 +180,7 @@ static void note_entry(struct sim_member *member, ls_index index, const struct l
         return;
     }
     shadow->log[index] = mark_of(before, index, entry);
+    member->watch.log_bytes += entry->data.bytes;
     shadow->last = index;
     match(member, index, shadow->log[index]);
 }
@@ -223,10 +224,11 @@ static enum ls_status tap_stage(void *self, struct ls_storage_group *group,
     struct sim_member *member = self;
     const struct ls_storage *store = &member->shadow.store;
     enum ls_status status = store->stage(store->self, group, batch);
-    /* a batch refused for good is in the core's log all the same; the others come again */
     member->shadow.refused = status == LS_ERR_BUSY || status == LS_ERR_NO_MEMORY;
-    if (!member->shadow.refused && !member->dying) {
-        note_batch(member, batch);
+    if (member->shadow.refused) {
+        sim_check_input(member); /* the batch comes again, a millisecond later */
+    } else if (!member->dying) {
+        note_batch(member, batch); /* refused for good: it is in the core's log all the same */
     }
     return status;
 }
@@ -259,7 +261,11 @@ static enum ls_status tap_read(void *self, struct ls_storage_group *group, ls_in
 static enum ls_status tap_prune(void *self, struct ls_storage_group *group, ls_index upto)
 {
     const struct ls_storage *store = &((struct sim_member *)self)->shadow.store;
-    return store->prune(store->self, group, upto);
+    enum ls_status status = store->prune(store->self, group, upto);
+    if (status == LS_OK) {
+        sim_check_prune(self, upto);
+    }
+    return status;
 }
 
 static void tap_close_group(void *self, struct ls_storage_group *group)

@@ -51,17 +51,17 @@ void sim_check_quorum(struct sim_member *member, ls_index index)
     const struct ls_configuration *configuration = &status.core.configuration->configuration;
     const struct sim_mark mark = member->shadow.log[index];
     uint32_t mask = 0;
-    char names[SIM_MEMBERS_MAX + 1] = "";
+    char names[2 * SIM_MEMBERS_MAX + 1] = "";
     for (uint32_t i = 0; i < world->count; i++) {
         const struct ls_member *found = ls_configuration_find(configuration, &world->members[i].id);
         if (found != NULL && sim_check_holds(&world->members[i], index, mark)) {
             mask |= 1u << (found - configuration->members);
-            names[strlen(names)] = world->members[i].name[0];
+            (void)strcat(strcat(names, " "), world->members[i].name);
         }
     }
     if (!majority(configuration, false, mask) ||
         (configuration->joint && !majority(configuration, true, mask))) {
-        sim_fail(world, "%s commits %llu^%llu in term %llu, but only the media of \"%s\" hold it",
+        sim_fail(world, "%s commits %llu^%llu in term %llu, but only the media of%s hold it",
                  member->name, U(mark.term), U(index), U(status.core.term), names);
     }
 }
@@ -126,6 +126,16 @@ static void check_match(struct sim_member *member, ls_term term, ls_index index)
     }
 }
 
+static void note_append(struct sim_member *member, const struct ls_append *append)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < append->count; i++) {
+        bytes += append->entries[i].data.bytes;
+    }
+    struct sim_watch *watch = &member->watch;
+    watch->append_bytes_max = bytes > watch->append_bytes_max ? bytes : watch->append_bytes_max;
+}
+
 static void check_core(struct sim_member *member, const struct ls_peer_id *to,
                        const struct ls_message *message)
 {
@@ -172,26 +182,39 @@ static void check_core(struct sim_member *member, const struct ls_peer_id *to,
     check_term(member, &left, term);
 }
 
-void sim_check_sent(struct sim_member *member, const struct ls_peer_id *to, struct ls_span bytes)
+void sim_check_sent(struct sim_member *member, const struct ls_peer_id *to, struct ls_span bytes,
+                    bool leaves)
 {
     struct world *world = member->world;
     struct ls_wire_decoder **decoder = &world->checks.logs.decoder;
     struct ls_wire_frame frame;
     const char *reason = "no memory";
+    if (member->dying) {
+        return; /* its power is gone */
+    }
     if (*decoder == NULL && ls_wire_decoder_open(ls_env_default(), decoder) != LS_OK) {
         return;
     }
     if (ls_wire_decode(*decoder, bytes, &frame, &reason) != LS_OK) {
         sim_fail(world, "%s sends a message that nobody can read: %s", member->name, reason);
     } else if (frame.kind == LS_WIRE_CORE) {
-        check_core(member, to, &frame.as.core);
+        if (frame.as.core.kind == LS_MESSAGE_APPEND) {
+            note_append(member, &frame.as.core.as.append);
+        }
+        if (leaves) {
+            check_core(member, to, &frame.as.core);
+        }
     }
 }
 
 void sim_check_promises(struct sim_member *member)
 {
     struct world *world = member->world;
-    const struct sim_promise *promise = &member->shadow.promise;
+    struct sim_promise *promise = &member->shadow.promise;
+    if (member->shadow.wipes != member->rules.wipes) { /* another incarnation: it owes nothing */
+        member->shadow.wipes = member->rules.wipes;
+        *promise = (struct sim_promise){.term = 0};
+    }
     struct ls_storage_medium_left left = {.damaged = false};
     (void)ls_storage_medium_left(member->medium, &member->shadow.group, &left);
     const struct ls_hard_state *hard = &left.hard_state;

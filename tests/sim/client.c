@@ -88,6 +88,7 @@ static bool op_send(struct sim_op *op)
         (void)memcpy(bytes + SIM_PREFIX_BYTES, data.data, data.bytes);
     }
     op->accepted = true;
+    sim_check_input(&op->world->members[op->call.member]);
     enum ls_status status = group_call(op, (struct ls_span){bytes, SIM_PREFIX_BYTES + data.bytes});
     free(bytes);
     sim_mix(op->world, op->call.id << 16 | (uint64_t)op->call.member << 8 | (uint64_t)status);
@@ -129,7 +130,7 @@ static struct sim_op *op_new(struct world *world, uint32_t client, uint32_t memb
 void sim_client_event(struct world *world, const struct sim_event *event)
 {
     struct sim_client *client = &world->clients[event->a];
-    if (world->quiet || client->op != NULL) {
+    if ((world->quiet && !world->steady) || client->op != NULL) {
         return;
     }
     uint32_t at = client->waits != 0 ? client->waits - 1

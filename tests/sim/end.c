@@ -110,6 +110,9 @@ void sim_world_finish(struct world *world)
         sim_calm(world);
     }
     if (!world->failed) {
+        sim_check_steady(world);
+    }
+    if (!world->failed) {
         demand_service(world);
     }
     for (uint32_t i = 0; i < world->count && !world->failed; i++) {

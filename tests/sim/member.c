@@ -52,12 +52,17 @@ static void env_entropy(void *self, void *out, size_t bytes)
 
 static void *env_allocate(void *self, void *block, size_t bytes)
 {
-    struct sim_member *member = self;
+    return sim_check_allocate(self, block, bytes);
+}
+
+/* The medium is a disk: what it holds is nobody's memory. */
+static void *disk_allocate(void *self, void *block, size_t bytes)
+{
+    (void)self;
     if (bytes == 0) {
         free(block);
         return NULL;
     }
-    member->allocations++;
     return realloc(block, bytes);
 }
 
@@ -163,7 +168,9 @@ void sim_member_prepare(struct world *world, uint32_t at)
         ls_identity_founder(network_key, member->name, &member->identity, &error);
     if (status == LS_OK) {
         member->id = ls_identity_id(member->identity);
-        status = ls_storage_medium_open(&member->env, &member->medium);
+        struct ls_env disk = member->env;
+        disk.allocate = disk_allocate;
+        status = ls_storage_medium_open(&disk, &member->medium);
     }
     if (status != LS_OK) {
         sim_fail(world, "member %s: %s", member->name, error.text);
@@ -214,6 +221,9 @@ static enum ls_status group_join(struct sim_member *member, struct ls_error *err
     options.member = member->name;
     options.founders = world->founders;
     options.founders_count = world->count;
+    member->watch.window_bytes = options.window_bytes;
+    member->watch.in_flight_bytes = options.in_flight_bytes;
+    member->watch.cache_bytes = options.cache_bytes;
     enum ls_status status = sim_machine_make(member, &options.machine);
     if (status != LS_OK) {
         return ls_error_set(error, status, "its machine: %s", ls_status_text(status));
@@ -232,6 +242,7 @@ static void on_closed(void *arg)
 {
     struct sim_member *member = arg;
     member->node = NULL;
+    sim_check_closed(member);
     member->closing = member->paused = false;
     member->life++;
     sim_client_resume(member->world, member->at);
@@ -366,8 +377,8 @@ static void run_turn(struct sim_member *member)
         member->loop.timer(member->loop.self);
     }
     member->turn_due = false; /* asked for by the timer: this one */
-    member->turns++;
     uint64_t faults = ls_storage_medium_faults(member->medium);
+    sim_check_loop(member);
     member->loop.turn(member->loop.self);
     if (ls_storage_medium_faults(member->medium) != faults) {
         sim_fault_count(member->world, SIM_FAULT_STORE_BUSY);
@@ -392,6 +403,7 @@ static void on_release(struct sim_member *member)
     if (ls_storage_medium_faults(member->medium) != faults) {
         sim_disk_failed(member);
     }
+    sim_check_input(member);
     member->loop.readable(member->loop.self);
     sim_member_after(member);
 }

@@ -139,6 +139,7 @@ static void notify(struct world *world, uint32_t at, const struct sim_bond *bond
                                           .incarnation =
                                               world->network.endpoints[bond->peer].incarnation,
                                           .text = text};
+    sim_check_input(&world->members[at]);
     sim_mix(world, (uint64_t)event << 32 | (uint64_t)at << 16 | bond->peer);
     sim_note(world, "%s: bond with %s %s", world->members[at].name, world->members[bond->peer].name,
              event == LS_BOND_UP ? "is up" : text);
@@ -160,6 +161,7 @@ static void deliver(struct world *world, uint32_t from, uint32_t to, uint32_t la
     struct sim_endpoint *endpoint = &world->network.endpoints[to];
     struct sim_bond *bond = bond_get(endpoint, &parcel->group, from);
     bond->heard_us = sim_member_now(&world->members[to]);
+    sim_check_input(&world->members[to]);
     if (parcel->kind == PARCEL_OPEN) {
         bond->theirs = true;
         (void)memcpy(bond->name, parcel->name, sizeof bond->name);
@@ -447,14 +449,13 @@ static enum ls_status sim_send(void *self, const struct ls_group_id *group,
     if (message.bytes > LS_MESSAGE_BYTES_MAX) {
         return LS_ERR_LIMIT;
     }
-    if (member->dying || bond == NULL || !bond->up) {
-        return LS_ERR_UNREACHABLE;
+    size_t queued = world->network.streams[member->at][to][lane].bytes;
+    bool up = !member->dying && bond != NULL && bond->up;
+    bool leaves = up && queued + message.bytes <= LS_SEND_QUEUE_BYTES_MAX;
+    sim_check_sent(member, peer, message, leaves);
+    if (!leaves) {
+        return up ? LS_ERR_BUSY : LS_ERR_UNREACHABLE;
     }
-    if (world->network.streams[member->at][to][lane].bytes + message.bytes >
-        LS_SEND_QUEUE_BYTES_MAX) {
-        return LS_ERR_BUSY;
-    }
-    sim_check_sent(member, peer, message);
     struct sim_parcel *parcel = sim_allocate(sizeof *parcel + message.bytes);
     parcel->kind = PARCEL_MESSAGE;
     parcel->group = *group;

@@ -212,7 +212,8 @@ struct sim_member {
     uint64_t down_us;      /* after closing */
     ls_index commit;
     struct sim_shadow shadow;
-    uint64_t turns, allocations;
+    uint64_t turns;
+    struct sim_watch watch;
     bool closing;
     struct sim_rules rules;
     uint32_t reluctance;
@@ -393,7 +394,8 @@ struct world {
     struct sim_op **ops;                            /* by id; 0 is none */
     size_t ops_capacity;
     uint64_t ops_made, acknowledged, unknown, refused;
-    bool quiet; /* faults and clients have ended */
+    bool quiet;  /* faults and clients have ended */
+    bool steady; /* ... but the clients go on */
     uint64_t fault_mask;
     uint32_t fault_gap_ms, fault_weights[SIM_FAULTS], fault_order_count;
     enum sim_fault fault_order[SIM_FAULTS];

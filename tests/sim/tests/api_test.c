@@ -151,7 +151,8 @@ static void judge(void *self, struct ls_sim *sim, const struct ls_sim_call *call
     if (outcome->status == LS_OK) {
         knobs->judged_ok++;
         assert_int_equal(outcome->count, 1);
-        bool known = call->kind == LS_SIM_COMMAND && !knobs->silent && !knobs->other_reply;
+        bool known = call->kind == LS_SIM_COMMAND && !knobs->silent && !knobs->other_reply &&
+                     outcome->replies[0].bytes == 8; /* a forgotten command has no reply */
         assert_true(!known || memcmp(outcome->replies[0].data, &call->notes[0], 8) == 0);
     }
 }

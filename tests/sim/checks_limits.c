@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Checks of what a member costs: memory, turns of its loop, what waits in it.
+ *
+ * memory     what its node holds is bounded, and nothing of it is left when it has closed
+ * turns      in no virtual second are there more than its inputs and its own deadlines explain
+ * buffers    bytes in flight stay within the settings of the group
+ * steady     at the end of a run, without faults: an idle group turns for heartbeats alone, and one
+ *            under load has whole stretches in which no node allocates anything
+ * prune      what is removed from a log is on the medium of every other member
+ */
+#include "world.h"
+
+#include <stdlib.h>
+
+#define U(number) ((unsigned long long)(number))
+
+#define SECOND_US 1000000u
+/* turns in a second that no input and no heartbeat explains: elections, deadlines of calls, links
+ */
+#define TURNS_SLACK 200u
+/* turns of a member of an idle group in a second, beside those for heartbeats and their answers */
+#define IDLE_TURNS 20u
+/* memory of a node beside what its settings bound: tables of fixed size, replies, messages */
+#define MEMORY_BASE (6u << 20)
+/* a stretch of load, and how many of them may pass until one is without an allocation */
+#define STRETCH_US    250000u
+#define STRETCHES_MAX 60u
+
+/* ---- memory ---- */
+
+void *sim_check_allocate(struct sim_member *member, void *block, size_t bytes)
+{
+    struct sim_watch *watch = &member->watch;
+    max_align_t *head = block == NULL ? NULL : (max_align_t *)block - 1;
+    size_t before = 0;
+    if (head != NULL) {
+        (void)memcpy(&before, head, sizeof before);
+    }
+    if (bytes == 0) {
+        free(head);
+        watch->live_bytes -= before;
+        return NULL;
+    }
+    head = realloc(head, sizeof *head + bytes);
+    if (head == NULL) {
+        return NULL;
+    }
+    (void)memcpy(head, &bytes, sizeof bytes);
+    watch->allocations++;
+    watch->live_bytes += bytes - before;
+    watch->live_bytes_max =
+        watch->live_bytes > watch->live_bytes_max ? watch->live_bytes : watch->live_bytes_max;
+    return head + 1;
+}
+
+void sim_check_closed(struct sim_member *member)
+{
+    sim_note(member->world, "%s: its node held up to %llu bytes", member->name,
+             U(member->watch.live_bytes_max));
+    if (member->watch.live_bytes != 0) {
+        sim_fail(member->world, "%s has closed and left %llu bytes behind", member->name,
+                 U(member->watch.live_bytes));
+    }
+}
+
+/* ---- turns ---- */
+
+static void second_judge(struct sim_member *member)
+{
+    struct world *world = member->world;
+    struct sim_watch *watch = &member->watch;
+    uint64_t heartbeats = 1100u / world->heartbeat_ms + 1;
+    uint64_t most = 2 * watch->inputs + 10 * heartbeats + TURNS_SLACK;
+    if (watch->turns > most) {
+        sim_fail(world, "a hot loop: %s turned %llu times in a second, for %llu inputs",
+                 member->name, U(watch->turns), U(watch->inputs));
+    }
+}
+
+static void second_of(struct sim_member *member)
+{
+    uint64_t second = member->world->now_us / SECOND_US;
+    if (member->watch.second != second) {
+        second_judge(member);
+        member->watch.second = second;
+        member->watch.turns = member->watch.inputs = 0;
+    }
+}
+
+void sim_check_input(struct sim_member *member)
+{
+    second_of(member);
+    member->watch.inputs++;
+}
+
+void sim_check_loop(struct sim_member *member)
+{
+    second_of(member);
+    member->watch.turns++;
+    member->turns++;
+}
+
+/* ---- buffers and pruning ---- */
+
+void sim_check_buffers(struct sim_member *member, const struct ls_group_status *status)
+{
+    struct world *world = member->world;
+    const struct sim_watch *watch = &member->watch;
+    if (status->in_flight_bytes > watch->in_flight_bytes) {
+        sim_fail(world, "%s holds %llu bytes of calls, its limit is %llu", member->name,
+                 U(status->in_flight_bytes), U(watch->in_flight_bytes));
+    }
+    /* what is in flight was below the window when the last append left */
+    uint64_t window = watch->window_bytes + watch->append_bytes_max;
+    for (uint32_t i = 0; i < status->core.progress_count; i++) {
+        const struct ls_progress *progress = &status->core.progress[i];
+        /* a probe counts what the member may hold already: one append is under way at most */
+        if (progress->state != LS_PROGRESS_PROBE && progress->in_flight_bytes > window) {
+            sim_fail(world, "%s has %llu bytes in flight to a member, its window is %llu",
+                     member->name, U(progress->in_flight_bytes), U(watch->window_bytes));
+        }
+    }
+    uint64_t cached = watch->cache_bytes < watch->log_bytes ? watch->cache_bytes : watch->log_bytes;
+    uint64_t buffered = LS_REPLAY_BUFFER_BYTES_MAX < watch->log_bytes ? LS_REPLAY_BUFFER_BYTES_MAX
+                                                                      : watch->log_bytes;
+    uint64_t most = MEMORY_BASE + 2 * cached + buffered + 4 * status->in_flight_bytes;
+    if (watch->live_bytes > most) {
+        sim_fail(world, "%s holds %llu bytes of memory, its settings and the load explain %llu",
+                 member->name, U(watch->live_bytes), U(most));
+    }
+}
+
+void sim_check_prune(struct sim_member *member, ls_index upto)
+{
+    struct world *world = member->world;
+    if (upto > member->shadow.last) {
+        sim_fail(world, "%s prunes up to %llu, its log ends at %llu", member->name, U(upto),
+                 U(member->shadow.last));
+        return;
+    }
+    for (uint32_t i = 0; i < world->count; i++) {
+        struct sim_member *other = &world->members[i];
+        if (!sim_check_holds(other, upto, member->shadow.log[upto])) {
+            sim_fail(world, "%s prunes up to %llu, which %s still needs", member->name, U(upto),
+                     other->name);
+        }
+    }
+}
+
+/* ---- steady ---- */
+
+static uint64_t leader_changes(const struct world *world)
+{
+    return world->checks.leader_changes + world->network.sessions;
+}
+
+static void check_idle(struct world *world)
+{
+    uint64_t before[SIM_MEMBERS_MAX];
+    (void)sim_world_until(world, world->now_us + 3 * SECOND_US, NULL);
+    uint64_t changes = leader_changes(world);
+    for (uint32_t i = 0; i < world->count; i++) {
+        before[i] = world->members[i].turns;
+    }
+    (void)sim_world_until(world, world->now_us + 2 * SECOND_US, NULL);
+    /* one for the timer of the leader, and one for each answer; a clock may run 10 % too fast */
+    uint64_t most = 2 * (1100u / world->heartbeat_ms + 1) * world->count + 2 * IDLE_TURNS;
+    for (uint32_t i = 0; i < world->count && !world->failed; i++) {
+        uint64_t turns = world->members[i].turns - before[i];
+        if (turns > most) {
+            sim_fail(world, "%s turned %llu times in two idle seconds, heartbeats explain %llu",
+                     world->members[i].name, U(turns), U(most));
+        }
+    }
+    if (!world->failed && leader_changes(world) != changes) {
+        sim_fail(world, "an idle group without faults changed its leader or lost a link");
+    }
+}
+
+static uint64_t allocations(const struct world *world)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < world->count; i++) {
+        sum += world->members[i].watch.allocations;
+    }
+    return sum;
+}
+
+static void check_load(struct world *world)
+{
+    uint32_t stretch = 0;
+    uint64_t made = UINT64_MAX;
+    world->steady = true;
+    for (uint32_t i = 0; i < world->clients_count; i++) {
+        sim_push(world, world->now_us + 1000u * i, SIM_CLIENT, i, 0, 0);
+    }
+    for (; stretch < STRETCHES_MAX && made != 0 && !world->failed; stretch++) {
+        uint64_t before = allocations(world), done = world->acknowledged;
+        (void)sim_world_until(world, world->now_us + STRETCH_US, NULL);
+        made = allocations(world) - before;
+        if (world->acknowledged == done && !world->failed) {
+            sim_fail(world, "nothing is acknowledged in %u virtual ms of load without faults",
+                     STRETCH_US / 1000u);
+        }
+    }
+    world->steady = false;
+    sim_note(world, "%u stretches of load until nothing was allocated", stretch);
+    if (made != 0 && !world->failed) {
+        sim_fail(world, "memory is allocated on the steady path: %llu times in %u virtual ms",
+                 U(made), STRETCH_US / 1000u);
+    }
+}
+
+void sim_check_steady(struct world *world)
+{
+    check_idle(world);
+    if (!world->failed) {
+        check_load(world);
+    }
+}

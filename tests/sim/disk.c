@@ -36,16 +36,19 @@ static enum ls_status disk_open(void *self, const struct ls_group_id *group,
     disk->bytes_count =
         disk->count == 0 ? 0
                          : disk->items[disk->count - 1].offset + disk->items[disk->count - 1].bytes;
-    disk->read = false;
+    disk->read = 0;
     disk->kept = *applied;
     *applied = disk_durable(disk) > disk->kept ? disk_durable(disk) : disk->kept;
     return LS_OK;
 }
 
+/* ---- after a start ---- */
+
 static enum ls_status inner_apply(struct sim_disk *disk, const struct ls_command *command,
                                   struct ls_replies *replies)
 {
     const struct ls_machine *inner = &disk->inner;
+    (void)ls_reply_set(replies, 0, NULL, 0);
     if (inner->apply != NULL) {
         return inner->apply(inner->self, command, replies);
     }
@@ -54,25 +57,26 @@ static enum ls_status inner_apply(struct sim_disk *disk, const struct ls_command
     return status == LS_OK && applied == 0 ? LS_ERR_BUSY : status;
 }
 
-/* Whoever asks first gives the replies, which nobody reads. */
-static enum ls_status disk_read(struct sim_disk *disk, struct ls_replies *replies)
+/* Whoever needs the state first lends its replies; nobody reads them. */
+static enum ls_status journal_read(struct sim_disk *disk, struct ls_replies *replies)
 {
-    if (disk->read) {
-        return LS_OK;
-    }
-    disk->read = true;
+    bool any = disk->read < disk->count;
     enum ls_status status = LS_OK;
-    for (size_t i = 0; i < disk->count && status == LS_OK; i++) {
+    for (; disk->read < disk->count && status == LS_OK; disk->read += status == LS_OK ? 1 : 0) {
         const struct ls_command command = {
-            .cursor = disk->items[i].at,
-            .data = {disk->bytes + disk->items[i].offset, disk->items[i].bytes}};
+            .cursor = disk->items[disk->read].at,
+            .data = {disk->bytes + disk->items[disk->read].offset, disk->items[disk->read].bytes}};
         if (command.cursor.index > disk->kept) {
             status = inner_apply(disk, &command, replies);
         }
     }
-    (void)ls_reply_set(replies, 0, NULL, 0);
+    if (any) {
+        (void)ls_reply_set(replies, 0, NULL, 0);
+    }
     return status;
 }
+
+/* ---- commands and queries ---- */
 
 static void *grow(void *block, size_t *capacity, size_t need, size_t size)
 {
@@ -85,36 +89,61 @@ static void *grow(void *block, size_t *capacity, size_t need, size_t size)
     return grown;
 }
 
+static void journal_add(struct sim_disk *disk, const struct ls_command *command)
+{
+    size_t bytes = command->data.bytes;
+    disk->items = grow(disk->items, &disk->capacity, disk->count + 1, sizeof *disk->items);
+    disk->bytes = grow(disk->bytes, &disk->bytes_capacity, disk->bytes_count + bytes + 1, 1);
+    if (bytes > 0) {
+        (void)memcpy(disk->bytes + disk->bytes_count, command->data.data, bytes);
+    }
+    disk->items[disk->count].at = command->cursor;
+    disk->items[disk->count].offset = disk->bytes_count;
+    disk->items[disk->count].bytes = bytes;
+    disk->bytes_count += bytes;
+    disk->read = ++disk->count;
+    if (disk->count - disk->synced >= disk->every) {
+        disk->synced = disk->count;
+    }
+}
+
 static enum ls_status disk_apply(void *self, const struct ls_command *command,
                                  struct ls_replies *replies)
 {
     struct sim_disk *disk = self;
-    enum ls_status status = disk_read(disk, replies);
+    enum ls_status status = journal_read(disk, replies);
     if (status == LS_OK) {
-        status = inner_apply(disk, command, replies);
+        status = disk->inner.apply(disk->inner.self, command, replies);
     }
+    if (status == LS_OK) {
+        journal_add(disk, command);
+    }
+    return status;
+}
+
+static enum ls_status disk_apply_batch(void *self, const struct ls_command *commands, size_t count,
+                                       struct ls_replies *replies, size_t *applied)
+{
+    struct sim_disk *disk = self;
+    enum ls_status status = journal_read(disk, replies);
     if (status != LS_OK) {
+        *applied = 0;
         return status;
     }
-    disk->items = grow(disk->items, &disk->capacity, disk->count + 1, sizeof *disk->items);
-    disk->bytes =
-        grow(disk->bytes, &disk->bytes_capacity, disk->bytes_count + command->data.bytes, 1);
-    (void)memcpy(disk->bytes + disk->bytes_count, command->data.data, command->data.bytes);
-    disk->items[disk->count].at = command->cursor;
-    disk->items[disk->count].offset = disk->bytes_count;
-    disk->items[disk->count].bytes = command->data.bytes;
-    disk->bytes_count += command->data.bytes;
-    disk->count++;
-    if (disk->count - disk->synced >= disk->every) {
-        disk->synced = disk->count;
+    status = disk->inner.apply_batch(disk->inner.self, commands, count, replies, applied);
+    for (size_t i = 0; i < *applied && i < count; i++) {
+        journal_add(disk, &commands[i]);
     }
-    return LS_OK;
+    return status;
 }
 
 static enum ls_status disk_query(void *self, struct ls_span query, struct ls_replies *reply)
 {
     struct sim_disk *disk = self;
-    enum ls_status status = disk_read(disk, reply);
+    enum ls_status status = LS_ERR_BUSY;
+    while (status == LS_ERR_BUSY) {
+        status = journal_read(disk, reply);
+    }
     return status == LS_OK ? disk->inner.query(disk->inner.self, query, reply) : status;
 }
 
@@ -129,17 +158,20 @@ static void disk_close(void *self)
 void sim_disk_wrap(struct sim_side *side, struct ls_machine *machine)
 {
     struct sim_disk *disk = &side->disk;
-    disk->inner = *machine;
     disk->every = side->world->sync->every;
     disk->random.state = sim_random_next(&side->world->sync->random);
-    *machine = (struct ls_machine){.size = sizeof *machine,
-                                   .self = disk,
-                                   .signature = disk_signature,
-                                   .open = disk_open,
-                                   .apply = disk_apply,
-                                   .query = disk_query,
-                                   .durable_applied = disk_durable,
-                                   .close = disk_close};
+    disk->inner = *machine;
+    const struct ls_machine made = *machine;
+    *machine =
+        (struct ls_machine){.size = sizeof *machine,
+                            .self = disk,
+                            .signature = disk_signature,
+                            .open = disk_open,
+                            .apply = made.apply != NULL ? disk_apply : NULL,
+                            .apply_batch = made.apply_batch != NULL ? disk_apply_batch : NULL,
+                            .query = disk_query,
+                            .durable_applied = disk_durable,
+                            .close = disk_close};
 }
 
 void sim_disk_free(struct sim_disk *disk)

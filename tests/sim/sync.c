@@ -7,9 +7,6 @@
 
 #include <stdlib.h>
 
-/* entries more than are kept in any case: somebody must be able to prune */
-#define PRUNABLE 1000u
-
 static const struct ls_span dud_signature = {"sim-dud/1", 9};
 
 bool sim_sync_peek(const struct ls_env *env, struct sim_sync *sync, struct ls_span message,
@@ -185,7 +182,6 @@ void sim_sync_group(struct sim_member *member, struct ls_group_options *options,
         return; /* the workload's own */
     }
     side->failures = 0;
-    side->prune_next = side->prune_able = false;
     (void)memset(side->leases, 0, sizeof side->leases);
     enum ls_status status = ls_log_replay(&sync->options, &side->replay);
     LS_ASSERT(status == LS_OK);
@@ -216,7 +212,9 @@ void sim_sync_turn(struct sim_member *member, const struct ls_group_status *stat
     sync->sides[member->at].durable = status->core.durable;
     sync->committed = status->core.commit > sync->committed ? status->core.commit : sync->committed;
     struct sim_side *side = &sync->sides[member->at];
-    if (side->prune_able && !member->world->quiet && status->prune_safe >= status->log_first) {
+    bool able = status->prune_safe >= status->log_first;
+    sync->prunable = sync->prunable || able;
+    if (side->prune_able && !member->world->quiet && able) {
         side->prune_able = false;
         sim_push(member->world, member->world->now_us, SIM_PRUNE, member->at, 0, 0);
     }
@@ -277,5 +275,5 @@ bool sim_sync_prunes(const struct world *world)
 
 bool sim_sync_prunable(const struct world *world)
 {
-    return world->sync->committed > world->sync->options.keep_entries + PRUNABLE;
+    return world->sync->prunable;
 }

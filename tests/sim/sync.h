@@ -24,12 +24,11 @@ struct sim_disk {
         struct ls_cursor at;
         size_t offset, bytes;
     } * items;
-    size_t count, capacity, synced;
+    size_t count, capacity, synced, read;
     uint8_t *bytes;
     size_t bytes_count, bytes_capacity;
     size_t every;  /* commands between two syncs */
     ls_index kept; /* the machine itself had as much when it was opened */
-    bool read;
 };
 
 /** One member's. */
@@ -51,6 +50,7 @@ struct sim_sync {
     struct ls_log_replay_options options;
     uint64_t cache_bytes; /* 0: the default */
     bool on_disk, dud;
+    bool prunable; /* somebody could have */
     uint32_t liar; /* member + 1; 0: nobody lies */
     uint32_t lies_percent;
     uint32_t every;     /* commands between two syncs of a machine on disk */

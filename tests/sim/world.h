@@ -351,7 +351,7 @@ bool sim_sync_prune(struct world *world, uint32_t at);
 bool sim_sync_prune_soon(struct world *world, uint32_t at, bool at_once);
 /** May logs be pruned in this world? */
 bool sim_sync_prunes(const struct world *world);
-/** Are they long enough for it? */
+/** Could one have been so far? */
 bool sim_sync_prunable(const struct world *world);
 
 /* ---- world ---- */

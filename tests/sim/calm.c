@@ -6,6 +6,8 @@
  */
 #include "world.h"
 
+#include <stdlib.h>
+
 /* a call that needs no more than a few messages; links that broke unseen cost seconds */
 #define READ_MS 10000u
 /* between two calls during a hand-over: closer than a round trip */
@@ -105,7 +107,7 @@ static bool all_bonded(struct world *world)
     return true;
 }
 
-static void wait_for_links(struct world *world)
+void sim_calm_links(struct world *world)
 {
     (void)sim_world_until(world, world->now_us + NOTICE_US, NULL);
     if (!all_bonded(world) &&
@@ -116,29 +118,55 @@ static void wait_for_links(struct world *world)
 
 /* ---- reads ---- */
 
+struct calm_read {
+    struct sim_member *member;
+    ls_index floor; /* known to be done when it was asked */
+    bool demanded;
+};
+
 static void on_read(void *arg, const struct ls_outcome *outcome)
 {
-    struct world *world = arg;
-    world->calm_reads--;
+    struct calm_read *read = arg;
+    struct sim_member *member = read->member;
+    struct world *world = member->world;
+    world->calm_reads -= read->demanded;
     sim_mix(world, (uint64_t)outcome->status);
-    if (outcome->status != LS_OK) {
+    if (outcome->status == LS_OK && member->machine.applied < read->floor) {
+        sim_fail(world,
+                 "not linearizable: %s read the state at %llu, but %llu was done before it asked",
+                 member->name, (unsigned long long)member->machine.applied,
+                 (unsigned long long)read->floor);
+    } else if (outcome->status != LS_OK && read->demanded) {
         sim_fail(world, "a read in a group without faults ends with \"%s\"",
                  ls_status_text(outcome->status));
     }
+    free(read);
 }
 
-static void ask_read(struct world *world, uint32_t at)
+static void ask_read(struct world *world, uint32_t at, bool demanded)
 {
     struct sim_member *member = &world->members[at];
     const struct ls_call_options call = {.deadline_ms = READ_MS};
-    enum ls_status status = ls_group_read_barrier(member->group, &call, on_read, world);
+    struct calm_read *read = sim_allocate(sizeof *read);
+    *read = (struct calm_read){member, world->checks.known, demanded};
+    enum ls_status status = ls_group_read_barrier(member->group, &call, on_read, read);
     if (status != LS_OK) {
-        sim_fail(world, "%s refuses a read in a group without faults: %s", member->name,
-                 ls_status_text(status));
+        free(read);
+        if (demanded) {
+            sim_fail(world, "%s refuses a read in a group without faults: %s", member->name,
+                     ls_status_text(status));
+        }
         return;
     }
-    world->calm_reads++;
+    world->calm_reads += demanded;
     sim_member_after(member);
+}
+
+void sim_calm_read(struct world *world, uint32_t at)
+{
+    if (world->members[at].group != NULL && !world->members[at].paused) {
+        ask_read(world, at, false);
+    }
 }
 
 static bool reads_done(struct world *world)
@@ -149,7 +177,7 @@ static bool reads_done(struct world *world)
 static void lone_reads(struct world *world)
 {
     for (uint32_t i = 0; i < world->count && !world->failed; i++) {
-        ask_read(world, i);
+        ask_read(world, i, true);
         (void)sim_world_until(world, world->now_us + 2000u * READ_MS, reads_done);
     }
 }
@@ -178,7 +206,7 @@ static void hand_over(struct world *world)
             sim_fail(world, "%s refuses to hand over", world->members[leader].name);
         }
         (void)sim_probe(world, leader);
-        ask_read(world, i % 2 == 0 ? leader : to);
+        ask_read(world, i % 2 == 0 ? leader : to, true);
         (void)sim_world_until(world, world->now_us + LOAD_US, NULL);
         if (serving(world, &now) == to) {
             break;
@@ -232,7 +260,7 @@ static void cut_off(struct world *world)
 
 void sim_calm(struct world *world)
 {
-    wait_for_links(world);
+    sim_calm_links(world);
     lone_reads(world);
     hand_over(world);
     cut_off(world);

@@ -107,6 +107,13 @@ void sim_world_finish(struct world *world)
         demand_service(world);
     }
     if (!world->failed) {
+        sim_calm_links(world);
+        sim_story(world);
+    }
+    if (!world->failed) {
+        demand_service(world);
+    }
+    if (!world->failed) {
         sim_calm(world);
     }
     if (!world->failed) {

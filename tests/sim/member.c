@@ -330,6 +330,21 @@ void sim_member_crash(struct sim_member *member, size_t keep)
     member->dying = false;
 }
 
+bool sim_member_wipes(const struct world *world)
+{
+    return !sim_sync_prunes(world); /* what was pruned everywhere, nobody could give it again */
+}
+
+void sim_member_wipe(struct sim_member *member)
+{
+    sim_member_crash(member, SIZE_MAX);
+    sim_note(member->world, "%s: loses its disk", member->name);
+    sim_mix(member->world, member->at);
+    ls_storage_medium_wipe(member->medium);
+    member->shadow.promise = (struct sim_promise){.voted = false};
+    member->rules.wipes++;
+}
+
 void sim_member_after(struct sim_member *member)
 {
     sim_check_turn(member);

@@ -72,8 +72,11 @@ static void check_progress(struct sim_member *member, const struct ls_core_statu
         sim_fail(world, "%s has %llu for %s, but sends from %llu next and ends at %llu itself",
                  member->name, U(progress->match), peer->name, U(progress->next), U(core->last));
     }
-    if (rules->role == LS_ROLE_LEADER && rules->term == core->term &&
-        belief->wipes == peer->rules.wipes && progress->match < belief->match) {
+    bool fell = rules->role == LS_ROLE_LEADER && rules->term == core->term &&
+                progress->match < belief->match;
+    if (fell && belief->wipes < peer->rules.wipes) {
+        belief->wipes = peer->rules.wipes; /* once for each disk that was lost */
+    } else if (fell) {
         sim_fail(world, "%s had %llu acknowledged by %s, and now only %llu", member->name,
                  U(belief->match), peer->name, U(progress->match));
     }
@@ -82,7 +85,7 @@ static void check_progress(struct sim_member *member, const struct ls_core_statu
         sim_fail(world, "%s counts on %s up to %llu, which has %llu on its disk", member->name,
                  peer->name, U(progress->match), U(peer->rules.durable));
     }
-    *belief = (struct sim_belief){progress->match, peer->rules.wipes};
+    belief->match = progress->match;
 }
 
 /* P3, figure 8 of the Raft paper: a leader counts copies of entries of its own term only. */
@@ -116,7 +119,10 @@ void sim_rules_turn(struct sim_member *member, const struct ls_core_status *core
     for (uint32_t i = 0; i < core->progress_count; i++) {
         check_progress(member, core, &core->progress[i]);
     }
+    const struct sim_shadow *shadow = &member->shadow;
     rules->role = core->role;
+    rules->serving = core->role == LS_ROLE_LEADER && core->commit <= shadow->last &&
+                     shadow->log[core->commit].term == core->term;
     rules->term = core->term;
     rules->durable = core->durable;
     rules->commit = core->commit;

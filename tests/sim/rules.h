@@ -11,13 +11,14 @@ struct sim_member;
 /** What a leader believes that a member holds. */
 struct sim_belief {
     ls_index match;
-    uint32_t wipes; /* of that member then */
+    uint32_t wipes; /* of that member, that let it fall */
 };
 
 struct sim_rules {
     uint64_t life; /* the rest is of this one */
     uint32_t wipes;
     enum ls_role role;
+    bool serving; /* leads, and has committed in its term */
     ls_term term;
     ls_index durable, commit;
     ls_index floor; /* committed anywhere when its round of pre-votes began */

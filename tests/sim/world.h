@@ -237,6 +237,10 @@ void sim_disk_arm(struct sim_member *member, size_t after);
 void sim_disk_failed(struct sim_member *member);
 /** What was under way to the medium is there as soon as the disk allows it now. */
 void sim_member_disk(struct sim_member *member);
+/** A power cut, and a new disk under the old name. */
+void sim_member_wipe(struct sim_member *member);
+/** Can a member of this world come back without its disk? */
+bool sim_member_wipes(const struct world *world);
 /** Closes the node as an operator does; it starts again after `down_us`. */
 void sim_member_close(struct sim_member *member, uint64_t down_us);
 void sim_member_pause(struct sim_member *member, bool paused);
@@ -406,8 +410,12 @@ struct world {
     size_t records_count, records_capacity;
     struct sim_checks checks;
     ls_index rules_commit; /* the highest that any member has known */
-    uint32_t resting;      /* mask of those that are away at the end */
-    uint32_t calm_reads;   /* that have no answer yet */
+    struct {
+        uint32_t but, who; /* mask of members; a member */
+        ls_term term;
+    } story;
+    uint32_t resting;    /* mask of those that are away at the end */
+    uint32_t calm_reads; /* that have no answer yet */
     struct sim_sync *sync;
     bool failed;
     char text[SIM_TEXT_BYTES];
@@ -442,6 +450,12 @@ void sim_world_finish(struct world *world);
 /** Members that stay away when the faults end, as many as a group must do without: they are down.
  */
 uint32_t sim_calm_rest(struct world *world);
+/** Until all members have links to each other. */
+void sim_calm_links(struct world *world);
+/** A read of that member alone; if it is answered it must not be stale. */
+void sim_calm_read(struct world *world, uint32_t at);
+/** In a converged group: one plot of faults (stories.c). */
+void sim_story(struct world *world);
 /** A converged group without faults does all that it must. */
 void sim_calm(struct world *world);
 /** Runs it to its end; world->failed tells how it went. */

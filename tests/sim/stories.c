@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Stories: faults in an order that chance finds too rarely, each the plot of a bug that some
+ * system had. They begin in a converged group, wait for what has to happen rather than for a time,
+ * and end with all paths open and all members up; the checks do the rest. A story that cannot
+ * go on, because the members chose another way, ends early.
+ */
+#include "world.h"
+
+/* longer than elections take */
+#define PATIENCE(world) (20000u * (uint64_t)(world)->election_ms + 2000000u)
+
+/* ---- words of the stories ---- */
+
+static bool is_voter(const struct world *world, uint32_t at)
+{
+    return world->founders[at].role == LS_MEMBER_VOTER;
+}
+
+static struct ls_core_status core_of(const struct world *world, uint32_t at)
+{
+    struct ls_group_status status;
+    ls_group_status(world->members[at].group, &status);
+    return status.core;
+}
+
+/* The member that leads the newest term, of those not in `but`; count: none. */
+static uint32_t leader_but(const struct world *world, uint32_t but, ls_term *term)
+{
+    uint32_t leader = world->count;
+    *term = 0;
+    for (uint32_t i = 0; i < world->count; i++) {
+        if (world->members[i].group != NULL && (but >> i & 1u) == 0) {
+            const struct ls_core_status core = core_of(world, i);
+            if (core.role == LS_ROLE_LEADER && core.term > *term) {
+                *term = core.term;
+                leader = i;
+            }
+        }
+    }
+    return leader;
+}
+
+/* Somebody else leads a newer term, and has committed in it. */
+static bool other_leads(struct world *world)
+{
+    ls_term term = 0;
+    uint32_t leader = leader_but(world, world->story.but, &term);
+    return leader != world->count && term > world->story.term &&
+           world->members[leader].rules.serving;
+}
+
+static bool is_candidate(struct world *world)
+{
+    const struct sim_rules *rules = &world->members[world->story.who].rules;
+    return rules->role == LS_ROLE_CANDIDATE && rules->term > world->story.term;
+}
+
+static bool gave_up(struct world *world)
+{
+    return !core_of(world, world->story.who).transferring;
+}
+
+static bool until(struct world *world, bool (*holds)(struct world *world))
+{
+    return sim_world_until(world, world->now_us + PATIENCE(world), holds) && !world->failed;
+}
+
+static void wait_ms(struct world *world, uint64_t low, uint64_t high)
+{
+    uint64_t ms = sim_random_in(&world->random, low, high);
+    (void)sim_world_until(world, world->now_us + 1000u * ms, NULL);
+}
+
+static void writes(struct world *world, uint32_t at, uint32_t count)
+{
+    for (uint32_t i = 0; i < count && world->members[at].group != NULL && !world->failed; i++) {
+        (void)sim_probe(world, at);
+        (void)sim_world_until(world, world->now_us + 1000u, NULL);
+    }
+}
+
+static void cut(struct world *world, uint32_t side)
+{
+    for (uint32_t from = 0; from < world->count; from++) {
+        for (uint32_t to = 0; to < world->count; to++) {
+            if ((side >> from & 1u) != (side >> to & 1u)) {
+                sim_network_block(world, from, to, true);
+            }
+        }
+    }
+}
+
+static void isolate(struct world *world, uint32_t at)
+{
+    for (uint32_t i = 0; i < world->count; i++) {
+        if (i != at) {
+            sim_network_block(world, at, i, true);
+            sim_network_block(world, i, at, true);
+        }
+    }
+}
+
+static void crash(struct world *world, uint32_t at)
+{
+    size_t held = ls_storage_medium_held(world->members[at].medium);
+    sim_member_crash(&world->members[at], (size_t)sim_random_in(&world->random, 0, held));
+}
+
+static void transferred(void *arg, const struct ls_outcome *outcome)
+{
+    sim_mix(arg, (uint64_t)outcome->status);
+}
+
+static bool transfer(struct world *world, uint32_t from, uint32_t to)
+{
+    struct sim_member *member = &world->members[from];
+    enum ls_status status =
+        ls_group_transfer(member->group, world->members[to].name, NULL, transferred, world);
+    sim_member_after(member);
+    return status == LS_OK;
+}
+
+/* Voters but those in `but`, up to `most`, from a random place on. */
+static uint32_t some_voters(struct world *world, uint32_t but, uint32_t most)
+{
+    uint32_t mask = 0, from = (uint32_t)sim_random_in(&world->random, 0, world->count - 1);
+    for (uint32_t i = 0; i < world->count; i++) {
+        uint32_t at = (from + i) % world->count;
+        if (most > 0 && is_voter(world, at) && (but >> at & 1u) == 0) {
+            mask |= 1u << at;
+            most--;
+        }
+    }
+    return mask;
+}
+
+static uint32_t first_of(uint32_t mask)
+{
+    uint32_t at = 0;
+    while ((mask >> at & 1u) == 0) {
+        at++;
+    }
+    return at;
+}
+
+/* ---- stories: `leader` leads story.term; there are at least three voters ---- */
+
+static void hang(struct world *world, uint32_t mask, bool hangs)
+{
+    for (uint32_t i = 0; i < world->count; i++) {
+        if ((mask >> i & 1u) != 0) {
+            world->members[i].sync_hangs = hangs;
+            sim_member_after(&world->members[i]);
+        }
+    }
+}
+
+/*
+ * A leader is cut off with few others and goes on writing, or stands still; another one is elected
+ * and commits. Then the former leader is back, with its long tail, while the new one is gone, or
+ * cut off in turn; or it is asked to read before it notices anything (E15, L1, L11, R2, R3, R13).
+ */
+static void former_leader(struct world *world, uint32_t leader, uint32_t spare)
+{
+    uint32_t side = 1u << leader, turn = (uint32_t)sim_random_in(&world->random, 0, 3);
+    bool stands = sim_random_percent(&world->random, 40);
+    side |= some_voters(world, side, (uint32_t)sim_random_in(&world->random, 0, spare - 1));
+    uint32_t slow = sim_random_percent(&world->random, 50)
+                        ? side & (uint32_t)sim_random_next(&world->random)
+                        : 0;
+    cut(world, side);
+    hang(world, slow, true);
+    if (stands) {
+        sim_member_pause(&world->members[leader], true);
+    } else {
+        writes(world, leader, (uint32_t)sim_random_in(&world->random, 1, 40));
+    }
+    world->story.but = side;
+    if (until(world, other_leads)) {
+        ls_term term = 0;
+        uint32_t next = leader_but(world, side, &term);
+        writes(world, next, (uint32_t)sim_random_in(&world->random, 1, 8));
+        if (stands) {
+            sim_member_pause(&world->members[leader], false);
+            for (uint32_t i = 0; i < world->count; i++) {
+                sim_calm_read(world, (side >> i & 1u) != 0 ? i : leader);
+            }
+            wait_ms(world, 10, 50);
+        }
+        if (turn == 1) {
+            crash(world, next);
+        } else if (turn == 2) {
+            isolate(world, next);
+        } else if (turn == 3) {
+            for (uint32_t i = 0; i < world->count; i++) {
+                crash(world, i);
+                sim_push(world, world->now_us + sim_random_in(&world->random, 0, 100000), SIM_START,
+                         i, 0, 0);
+            }
+        }
+        for (uint32_t i = 0; i < world->count; i++) {
+            bool away = turn == 2 && i == next;
+            for (uint32_t j = 0; j < world->count && !away; j++) {
+                sim_network_block(world, i, j, turn == 2 && j == next);
+            }
+        }
+        wait_ms(world, 50, 500);
+        hang(world, slow, false);
+        wait_ms(world, world->election_ms, 3u * world->election_ms);
+    }
+    hang(world, slow, false);
+    sim_member_pause(&world->members[leader], false);
+}
+
+/*
+ * The target of a hand-over begins a term, and nobody hears of it; the leader goes on, and then is
+ * gone. Left are a member with the later term and one with the longer log (E8).
+ */
+static void term_alone(struct world *world, uint32_t leader, uint32_t spare)
+{
+    uint32_t to = first_of(some_voters(world, 1u << leader, 1));
+    world->story.who = to;
+    if (!transfer(world, leader, to) || !until(world, is_candidate)) {
+        return;
+    }
+    isolate(world, to);
+    world->story.who = leader;
+    if (!until(world, gave_up) || core_of(world, leader).role != LS_ROLE_LEADER) {
+        return;
+    }
+    writes(world, leader, 5);
+    wait_ms(world, 50, 100);
+    uint32_t gone = 1u << leader | some_voters(world, 1u << leader | 1u << to, spare - 1);
+    for (uint32_t i = 0; i < world->count; i++) {
+        if ((gone >> i & 1u) != 0) {
+            crash(world, i);
+        }
+    }
+    sim_heal_paths(world);
+    world->story.but = gone;
+    if (!sim_world_until(world, world->now_us + 60000000u, other_leads)) {
+        sim_fail(world, "a majority without faults finds no leader in 60 virtual seconds");
+    }
+}
+
+/*
+ * A leader hears nothing of one follower, whose acknowledgements wait on the path; it is deposed,
+ * that follower's log is cut, and when it leads again they arrive (L13).
+ */
+static void late_acknowledgements(struct world *world, uint32_t leader, uint32_t spare)
+{
+    uint32_t follower = first_of(some_voters(world, 1u << leader, 1));
+    if (spare < 2) {
+        return;
+    }
+    isolate(world, leader);
+    sim_network_block(world, leader, follower, false);
+    writes(world, leader, (uint32_t)sim_random_in(&world->random, 5, 20));
+    world->story.but = 1u << leader | 1u << follower;
+    if (!until(world, other_leads)) {
+        return;
+    }
+    ls_term term = 0;
+    uint32_t next = leader_but(world, world->story.but, &term);
+    wait_ms(world, 30, 60);
+    isolate(world, follower);
+    writes(world, next, 30);
+    for (uint32_t i = 0; i < world->count; i++) {
+        sim_network_block(world, leader, i, i == follower);
+        sim_network_block(world, i, leader, i == follower);
+    }
+    wait_ms(world, world->election_ms, 2u * world->election_ms);
+    world->story.but = ~(1u << leader);
+    world->story.term = term;
+    if (world->failed || !transfer(world, next, leader) || !until(world, other_leads)) {
+        return;
+    }
+    sim_network_block(world, follower, leader, false);
+    wait_ms(world, 30, 60);
+}
+
+/*
+ * A candidate gets the votes of its last term late, in the next one, from members that never heard
+ * of that (E14).
+ */
+static void late_votes(struct world *world, uint32_t leader, uint32_t spare)
+{
+    uint32_t to = first_of(some_voters(world, 1u << leader, 1));
+    uint32_t late = 1u << leader | some_voters(world, 1u << leader | 1u << to, spare - 1);
+    world->story.who = to;
+    if (spare < 2 || !transfer(world, leader, to) || !until(world, is_candidate)) {
+        return;
+    }
+    for (uint32_t i = 0; i < world->count; i++) {
+        sim_network_block(world, i, to, i != to);
+    }
+    wait_ms(world, 20, 40);
+    for (uint32_t i = 0; i < world->count; i++) {
+        bool holds = (late >> i & 1u) != 0;
+        sim_member_pause(&world->members[i], holds);
+        sim_network_block(world, i, to, holds);
+    }
+    world->story.term = world->members[to].rules.term;
+    if (until(world, is_candidate)) {
+        for (uint32_t i = 0; i < world->count; i++) {
+            sim_network_block(world, to, i, i != to);
+            sim_network_block(world, i, to, (late >> i & 1u) == 0 && i != to);
+        }
+        wait_ms(world, 20, 40);
+    }
+    for (uint32_t i = 0; i < world->count; i++) {
+        sim_member_pause(&world->members[i], false);
+    }
+    wait_ms(world, 2u * world->election_ms, 3u * world->election_ms);
+}
+
+/*
+ * Some members miss writes; of the others, one loses its disk and the rest are away. It comes back
+ * under the same name: its vote would elect a member that lacks what is committed (P14, L16).
+ */
+static void lost_disk(struct world *world, uint32_t leader, uint32_t spare)
+{
+    uint32_t lacks = some_voters(world, 1u << leader, spare);
+    uint32_t lost = first_of(some_voters(world, 1u << leader | lacks, 1));
+    cut(world, lacks);
+    writes(world, leader, (uint32_t)sim_random_in(&world->random, 1, 10));
+    wait_ms(world, 30, 60);
+    bool leader_too = sim_random_percent(&world->random, 60);
+    for (uint32_t i = 0; i < world->count; i++) {
+        bool holds = (lacks >> i & 1u) == 0;
+        if (holds && i != lost && (leader_too || i != leader)) {
+            crash(world, i);
+        }
+    }
+    sim_member_wipe(&world->members[lost]);
+    sim_member_start(&world->members[lost]);
+    sim_heal_paths(world);
+    wait_ms(world, 3u * world->election_ms, 6u * world->election_ms);
+}
+
+/* ---- */
+
+void sim_story(struct world *world)
+{
+    static void (*const stories[])(struct world *, uint32_t, uint32_t) = {
+        former_leader, former_leader, term_alone, late_acknowledgements, late_votes, lost_disk};
+    const uint32_t last = sizeof stories / sizeof stories[0] - 1;
+    uint32_t voters = 0;
+    for (uint32_t i = 0; i < world->count; i++) {
+        bool counts = core_of(world, i).standing == LS_STANDING_COUNTS;
+        if (is_voter(world, i) && !counts) {
+            return; /* one is missing already */
+        }
+        voters += is_voter(world, i);
+    }
+    uint32_t leader = leader_but(world, 0, &world->story.term);
+    uint32_t chosen = (uint32_t)sim_random_in(&world->random, 0, last);
+    if (leader == world->count || voters < 3 || (chosen == last && !sim_member_wipes(world))) {
+        return;
+    }
+    sim_note(world, "story %u begins with %s", chosen, world->members[leader].name);
+    world->story.but = 1u << leader;
+    stories[chosen](world, leader, (voters - 1) / 2);
+    sim_heal_paths(world);
+    for (uint32_t i = 0; i < world->count && !world->failed; i++) {
+        sim_member_pause(&world->members[i], false);
+        sim_member_start(&world->members[i]);
+    }
+    sim_note(world, "the story ends");
+}

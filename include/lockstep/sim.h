@@ -36,7 +36,7 @@ LS_EXTERN_C_BEGIN
 /* kinds of faults there can be: bits of a mask */
 #define LS_SIM_FAULTS_MAX 64u
 
-/** One run, as the functions of a workload see it. Borrowed for the call. */
+/** One run, as the functions of a workload see it. Borrowed from `begin` until `end`. */
 struct ls_sim;
 
 enum ls_sim_kind {

@@ -3,6 +3,9 @@
  * The workload "register": a machine of a few registers, and clients that write, compare and set,
  * and read them. Each write writes the number of its call, so no value is written twice. What the
  * clients were told is judged by the linearizability checker alone.
+ *
+ * Some members keep the state as a machine on disk does: what they had saved, with its index, is
+ * there in their next life. Some are too busy for a command now and then.
  */
 #include "history.h"
 #include "workloads.h"
@@ -11,13 +14,24 @@
 
 enum word { WORD_KIND, WORD_KEY, WORD_VALUE, WORD_EXPECTED, WORDS };
 enum answer { ANSWER_VALUE, ANSWER_DONE, ANSWERS };
+
 struct machine {
     uint64_t registers[KEYS];
+    ls_index applied;
+};
+
+/* What a member is like in this run. */
+struct nature {
+    bool durable;
+    uint32_t save_percent, busy_percent; /* of its commands */
 };
 
 static struct {
+    struct ls_sim *sim;
+    struct nature natures[LS_SIM_MEMBERS_MAX];
     struct machine machines[LS_SIM_MEMBERS_MAX];
-    uint64_t words[WORDS]; /* of the next call */
+    struct machine saved[LS_SIM_MEMBERS_MAX]; /* of durable ones */
+    uint64_t words[WORDS];                    /* of the next call */
     struct history history;
 } all;
 
@@ -29,19 +43,50 @@ static struct ls_span signature(void *self)
     return (struct ls_span){"sim-register/1", 14};
 }
 
+static bool percent(uint32_t share)
+{
+    return share > 0 && ls_sim_random(all.sim, 0, 99) < share;
+}
+
+static enum ls_status open_saved(void *self, const struct ls_group_id *group,
+                                 const struct ls_incarnation *incarnation, ls_index *applied,
+                                 struct ls_error *error)
+{
+    const struct machine *machine = self;
+    (void)group;
+    (void)incarnation;
+    (void)error;
+    *applied = machine->applied;
+    return LS_OK;
+}
+
+static ls_index durable_applied(void *self)
+{
+    const struct machine *machine = self;
+    return all.saved[machine - all.machines].applied;
+}
+
 static enum ls_status apply(void *self, const struct ls_command *command,
                             struct ls_replies *replies)
 {
     struct machine *machine = self;
+    const struct nature *nature = &all.natures[machine - all.machines];
     uint64_t words[WORDS] = {0};
     if (command->data.bytes != sizeof words) {
         return LS_ERR_CORRUPT;
+    }
+    if (percent(nature->busy_percent)) {
+        return LS_ERR_BUSY;
     }
     (void)memcpy(words, command->data.data, sizeof words);
     uint64_t *target = &machine->registers[words[WORD_KEY] % KEYS];
     uint64_t old = *target;
     bool done = words[WORD_KIND] == LINEAR_WRITE || old == words[WORD_EXPECTED];
     *target = done ? words[WORD_VALUE] : old;
+    machine->applied = command->cursor.index;
+    if (nature->durable && percent(nature->save_percent)) {
+        all.saved[machine - all.machines] = *machine;
+    }
     const uint64_t answer[ANSWERS] = {[ANSWER_VALUE] = old, [ANSWER_DONE] = done};
     return ls_reply_set(replies, 0, answer, sizeof answer);
 }
@@ -62,10 +107,13 @@ static enum ls_status query(void *self, struct ls_span what, struct ls_replies *
 static enum ls_status make(void *self, uint32_t member, struct ls_machine *out)
 {
     (void)self;
-    all.machines[member] = (struct machine){{0}};
+    bool durable = all.natures[member].durable;
+    all.machines[member] = all.saved[member];
     *out = (struct ls_machine){.size = sizeof *out,
                                .self = &all.machines[member],
                                .signature = signature,
+                               .open = durable ? open_saved : NULL,
+                               .durable_applied = durable ? durable_applied : NULL,
                                .apply = apply,
                                .query = query};
     return LS_OK;
@@ -87,8 +135,13 @@ static uint64_t digest(void *self, const void *machine)
 static void begin(void *self, struct ls_sim *sim)
 {
     (void)self;
-    (void)sim;
     (void)memset(&all, 0, sizeof all);
+    all.sim = sim;
+    for (uint32_t i = 0; i < ls_sim_members(sim); i++) {
+        all.natures[i].durable = percent(40);
+        all.natures[i].save_percent = (uint32_t)ls_sim_random(sim, 1, 50);
+        all.natures[i].busy_percent = percent(20) ? (uint32_t)ls_sim_random(sim, 1, 10) : 0;
+    }
 }
 
 static void next(void *self, struct ls_sim *sim, struct ls_sim_call *call)

@@ -29,6 +29,8 @@ LS_EXTERN_C_BEGIN
 #define LS_SIM_MEMBERS_MAX 7u
 /* clients of one run, bounded by what one core can check */
 #define LS_SIM_CLIENTS_MAX 16u
+/* commands of one call, 16 bits of their prefix: enough to be cut by every limit below */
+#define LS_SIM_COMMANDS_MAX 4096u
 /* words that a workload may keep with a call */
 #define LS_SIM_NOTES 4u
 /* one line of text: a verdict, the arguments of a run; bytes with the terminator */
@@ -41,7 +43,8 @@ struct ls_sim;
 
 enum ls_sim_kind {
     LS_SIM_COMMAND = 1, /* ls_group_execute */
-    LS_SIM_QUERY = 2    /* ls_group_query */
+    LS_SIM_QUERY = 2,   /* ls_group_query */
+    LS_SIM_FEED = 3     /* ls_group_feed: LS_OK says where it is in the log, no more */
 };
 
 /** One call of one client. */
@@ -55,7 +58,9 @@ struct ls_sim_call {
     enum ls_sim_kind kind;           /* LS_SIM_COMMAND unless changed */
     enum ls_consistency consistency; /* of a query: LS_STRONG unless changed */
     struct ls_span data;             /* the command or query: borrowed until the next `next` */
-    uint64_t notes[LS_SIM_NOTES];    /* the workload's own, kept with the call */
+    const struct ls_span *commands;  /* instead: several in one call, borrowed likewise */
+    size_t count;                 /* of them, <= LS_SIM_COMMANDS_MAX; 0: `data` is the only one */
+    uint64_t notes[LS_SIM_NOTES]; /* the workload's own, kept with the call */
     /* for `judge`; numbers of events, because at one virtual time much may happen: */
     uint64_t invoked, returned;
 };
@@ -86,8 +91,9 @@ struct ls_sim_workload {
 
     /**
      * How a call ended; once for each `next`, unless the run fails before. With LS_OK, what was
-     * replied is outcome->replies[0]; with another status ls_sim_did_nothing tells whether it may
-     * have happened. Optional.
+     * replied is outcome->replies[0] (a reply for each command; none for FEED); with another status
+     * ls_sim_did_nothing tells whether it may have happened. call->data and call->commands are gone
+     * by now, notes are what they were. Optional.
      */
     void (*judge)(void *self, struct ls_sim *sim, const struct ls_sim_call *call,
                   const struct ls_outcome *outcome);
@@ -188,6 +194,9 @@ uint32_t ls_sim_members(const struct ls_sim *sim);
 uint64_t ls_sim_now_us(const struct ls_sim *sim);
 /** The number of the event that is happening. */
 uint64_t ls_sim_event(const struct ls_sim *sim);
+/** Where the first command of call `id` was applied; 0: nowhere so far, and at the end of a run for
+ * ever. */
+ls_index ls_sim_applied(const struct ls_sim *sim, uint64_t id);
 /** The `self` of the machine that member runs now; NULL: it is down. Borrowed for the call. */
 void *ls_sim_machine(const struct ls_sim *sim, uint32_t member);
 /** The group of that member; NULL: it is down. For ls_group_status and the like; not from `check`

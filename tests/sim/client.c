@@ -20,6 +20,7 @@ static void judge(struct sim_op *op, const struct ls_outcome *outcome)
     const struct ls_sim_workload *workload = op->world->workload;
     op->call.returned = op->world->events;
     op->call.data = (struct ls_span){NULL, 0};
+    op->call.commands = NULL;
     if (workload->judge != NULL && !op->world->failed) {
         workload->judge(workload->self, &op->world->handle, &op->call, outcome);
     }
@@ -67,30 +68,53 @@ static void on_done(void *arg, const struct ls_outcome *outcome)
 
 /* ---- calls ---- */
 
-static enum ls_status group_call(struct sim_op *op, struct ls_span data)
+static enum ls_status group_call(struct sim_op *op, const struct ls_span *data)
 {
     struct world *world = op->world;
     struct ls_group *group = world->members[op->call.member].group;
     const struct ls_call_options call = {
         .deadline_ms = (uint32_t)sim_random_in(&world->random, world->quiet ? 3000 : 200, 3000)};
-    if (op->call.kind == LS_SIM_QUERY) {
-        return ls_group_query(group, op->call.consistency, data, &call, on_done, op);
+    switch (op->call.kind) {
+    case LS_SIM_QUERY:
+        return ls_group_query(group, op->call.consistency, *data, &call, on_done, op);
+    case LS_SIM_FEED:
+        return ls_group_feed_many(group, data, op->count, &call, on_done, op);
+    case LS_SIM_COMMAND:
+        break;
     }
-    return ls_group_execute(group, data, &call, on_done, op);
+    return ls_group_execute_many(group, data, op->count, &call, on_done, op);
+}
+
+/* What the workload gave, with a prefix in front of each. */
+static enum ls_status op_call(struct sim_op *op)
+{
+    const struct ls_span *given = op->call.count > 0 ? op->call.commands : &op->call.data;
+    struct ls_span *prefixed = sim_allocate(op->count * sizeof *prefixed);
+    size_t bytes = op->count * SIM_PREFIX_BYTES;
+    for (uint32_t i = 0; i < op->count; i++) {
+        bytes += given[i].bytes;
+    }
+    uint8_t *block = sim_allocate(bytes), *at = block;
+    for (uint32_t i = 0; i < op->count; i++) {
+        uint64_t prefix = op->call.id | (uint64_t)i << SIM_PREFIX_BITS;
+        prefixed[i] = (struct ls_span){at, SIM_PREFIX_BYTES + given[i].bytes};
+        (void)memcpy(at, &prefix, SIM_PREFIX_BYTES);
+        if (given[i].bytes > 0) {
+            (void)memcpy(at + SIM_PREFIX_BYTES, given[i].data, given[i].bytes);
+        }
+        at += prefixed[i].bytes;
+    }
+    enum ls_status status = group_call(op, prefixed);
+    free(block);
+    free(prefixed);
+    return status;
 }
 
 static bool op_send(struct sim_op *op)
 {
-    struct ls_span data = op->call.data;
-    uint8_t *bytes = sim_allocate(SIM_PREFIX_BYTES + data.bytes);
-    (void)memcpy(bytes, &op->call.id, SIM_PREFIX_BYTES);
-    if (data.bytes > 0) {
-        (void)memcpy(bytes + SIM_PREFIX_BYTES, data.data, data.bytes);
-    }
     op->accepted = true;
     sim_check_input(&op->world->members[op->call.member]);
-    enum ls_status status = group_call(op, (struct ls_span){bytes, SIM_PREFIX_BYTES + data.bytes});
-    free(bytes);
+    enum ls_status status = op_call(op);
     sim_mix(op->world, op->call.id << 16 | (uint64_t)op->call.member << 8 | (uint64_t)status);
     if (status != LS_OK) {
         op->accepted = false;
@@ -102,28 +126,42 @@ static bool op_send(struct sim_op *op)
     return status == LS_OK;
 }
 
+bool sim_op_writes(const struct sim_op *op)
+{
+    return op->call.kind != LS_SIM_QUERY;
+}
+
 /* The next call of the workload, not asked yet. */
 static struct sim_op *op_new(struct world *world, uint32_t client, uint32_t member)
 {
     const struct ls_sim_workload *workload = world->workload;
-    struct sim_op *op = sim_allocate(sizeof *op);
-    op->world = world;
-    op->floor = world->checks.known;
-    op->call = (struct ls_sim_call){.id = ++world->ops_made,
-                                    .client = client,
-                                    .member = member,
-                                    .probe = client == SIM_CLIENTS_MAX,
-                                    .kind = LS_SIM_COMMAND,
-                                    .consistency = LS_STRONG,
-                                    .invoked = world->events};
-    if (op->call.id >= world->ops_capacity) {
+    struct ls_sim_call call = {.id = ++world->ops_made,
+                               .client = client,
+                               .member = member,
+                               .probe = client == SIM_CLIENTS_MAX,
+                               .kind = LS_SIM_COMMAND,
+                               .consistency = LS_STRONG,
+                               .invoked = world->events};
+    if (call.id >= world->ops_capacity) {
         world->ops_capacity = world->ops_capacity == 0 ? 1024 : world->ops_capacity * 2;
         world->ops = realloc(world->ops, world->ops_capacity * sizeof *world->ops);
         LS_ASSERT(world->ops != NULL);
     }
-    world->ops[op->call.id] = op;
-    workload->next(workload->self, &world->handle, &op->call);
-    op->hash = sim_hash(op->call.data);
+    workload->next(workload->self, &world->handle, &call);
+    if (call.count > LS_SIM_COMMANDS_MAX || (call.count > 1 && call.kind == LS_SIM_QUERY)) {
+        sim_fail(world, "the workload gave %zu commands in one call", call.count);
+        call.count = 0;
+    }
+    uint32_t count = call.count > 0 ? (uint32_t)call.count : 1;
+    struct sim_op *op = sim_allocate(sizeof *op + count * sizeof op->hashes[0]);
+    op->world = world;
+    op->floor = world->checks.known;
+    op->call = call;
+    op->count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        op->hashes[i] = sim_hash(call.count > 0 ? call.commands[i] : call.data);
+    }
+    world->ops[call.id] = op;
     return op;
 }
 

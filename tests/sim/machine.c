@@ -120,7 +120,7 @@ static enum ls_status machine_query(void *self, struct ls_span query, struct ls_
     struct sim_machine *machine = self;
     struct world *world = machine->member->world;
     uint64_t id = prefix_take(&query);
-    if (id == 0 || id > world->ops_made) {
+    if (id == 0 || id > world->ops_made || sim_op_writes(world->ops[id])) {
         sim_fail(world, "%s is asked what nobody asked", machine->member->name);
         return LS_ERR_INVALID;
     }

@@ -142,6 +142,12 @@ uint64_t ls_sim_event(const struct ls_sim *sim)
     return sim->world->events;
 }
 
+ls_index ls_sim_applied(const struct ls_sim *sim, uint64_t id)
+{
+    const struct world *world = sim->world;
+    return id >= 1 && id <= world->ops_made ? world->ops[id]->index : 0;
+}
+
 void *ls_sim_machine(const struct ls_sim *sim, uint32_t member)
 {
     const struct world *world = sim->world;

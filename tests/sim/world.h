@@ -255,12 +255,14 @@ void sim_member_free(struct sim_member *member);
 struct sim_op {
     struct world *world;
     struct ls_sim_call call;
-    uint64_t hash;    /* of its bytes */
     ls_index floor;   /* highest index that was known to be done when it began */
-    ls_index index;   /* where the log holds it; 0: nowhere seen */
+    ls_index index;   /* where the log holds its first command; 0: nowhere seen */
+    ls_index fed;     /* where the leader said so, to a FEED; 0: not said */
     ls_index read_at; /* of a query: what the machine had applied when it was asked */
     bool accepted, fired;
     enum ls_status status;
+    uint32_t count;    /* of commands */
+    uint64_t hashes[]; /* of each */
 };
 
 struct sim_client {
@@ -268,8 +270,10 @@ struct sim_client {
     uint32_t waits;    /* for a paused member: its place + 1 */
 };
 
-/** In front of each command and query: the number of the call. */
+/** In front of each command and query: the number of the call, and which of its commands it is. */
 #define SIM_PREFIX_BYTES 8u
+#define SIM_PREFIX_BITS  48u
+#define SIM_PREFIX_CALL  ((UINT64_C(1) << SIM_PREFIX_BITS) - 1u)
 
 void sim_client_event(struct world *world, const struct sim_event *event);
 /** The member goes on, or is gone: who waited for it asks now. */
@@ -277,6 +281,8 @@ void sim_client_resume(struct world *world, uint32_t member);
 /** One command asked of `member`, outside of the clients; NULL: refused. */
 struct sim_op *sim_probe(struct world *world, uint32_t member);
 void sim_clients_free(struct world *world);
+
+bool sim_op_writes(const struct sim_op *op);
 
 /** What the node of a member that starts gets as its machine. */
 enum ls_status sim_machine_make(struct sim_member *member, struct ls_machine *out);
@@ -332,7 +338,7 @@ struct sim_checks {
     struct sim_logs logs;
 };
 void sim_check_turn(struct sim_member *member);
-/** A machine applied the command of call `op` at `index`; reply: hash of its reply or 0. */
+/** A machine applied the command with the prefix `op` at `index`; reply: hash of its reply or 0. */
 void sim_check_applied(struct sim_machine *machine, ls_index index, uint64_t op, uint64_t command,
                        uint64_t reply);
 /** A call of apply or apply_batch has ended. */

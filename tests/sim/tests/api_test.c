@@ -18,7 +18,7 @@ struct tally {
 struct knobs {
     struct tally tallies[LS_SIM_MEMBERS_MAX];
     bool batches, busy, forgets, other_reply, silent, other_state, check_fails, end_fails;
-    bool no_machine, small_budget, query_changes;
+    bool no_machine, small_budget, query_changes, many;
     uint32_t begun, ended, made, closed, nexts, judged, judged_ok, checked;
 };
 
@@ -140,6 +140,13 @@ static void next(void *self, struct ls_sim *sim, struct ls_sim_call *call)
     } else {
         call->data = (struct ls_span){&number, sizeof number};
     }
+    if (knobs->many && call->kind == LS_SIM_COMMAND) {
+        static struct ls_span commands[3];
+        commands[0] = commands[1] = commands[2] = call->data;
+        call->commands = commands;
+        call->count = 3;
+        call->kind = !call->probe && call->id % 2 == 0 ? LS_SIM_FEED : LS_SIM_COMMAND;
+    }
 }
 
 static void judge(void *self, struct ls_sim *sim, const struct ls_sim_call *call,
@@ -150,9 +157,12 @@ static void judge(void *self, struct ls_sim *sim, const struct ls_sim_call *call
     assert_true(call->returned >= call->invoked && call->returned == ls_sim_event(sim));
     if (outcome->status == LS_OK) {
         knobs->judged_ok++;
-        assert_int_equal(outcome->count, 1);
+        size_t replies = call->kind == LS_SIM_FEED ? 0 : call->count > 0 ? call->count : 1;
+        assert_int_equal(outcome->count, replies);
+        assert_true(call->kind != LS_SIM_COMMAND ||
+                    ls_sim_applied(sim, call->id) == outcome->first.index);
         bool known = call->kind == LS_SIM_COMMAND && !knobs->silent && !knobs->other_reply &&
-                     outcome->replies[0].bytes == 8; /* a forgotten command has no reply */
+                     !knobs->forgets;
         assert_true(!known || memcmp(outcome->replies[0].data, &call->notes[0], 8) == 0);
     }
 }
@@ -178,6 +188,7 @@ static void check_end(void *self, struct ls_sim *sim)
 {
     const struct knobs *knobs = self;
     struct ls_group_status status;
+    assert_int_equal(ls_sim_applied(sim, knobs->nexts + 1), 0);
     for (uint32_t i = 0; i < ls_sim_members(sim); i++) {
         ls_group_status(ls_sim_group(sim, i), &status);
         assert_string_equal(status.name, "sim");
@@ -262,6 +273,14 @@ TEST(sim, machine_may_take_batches_in_parts)
     struct ls_sim_result result;
     struct knobs knobs = {.batches = true};
     assert_true(run(&knobs, true, &result));
+}
+
+TEST(sim, calls_of_many_commands_and_calls_that_feed_are_followed)
+{
+    struct ls_sim_result result;
+    struct knobs knobs = {.many = true};
+    assert_true(run(&knobs, true, &result));
+    assert_true(result.applied > result.acknowledged); /* three for each command */
 }
 
 TEST(sim, machine_may_be_busy_now_and_then)

@@ -10,10 +10,13 @@
 #include "history.h"
 #include "workloads.h"
 
-#define KEYS 8u
+#define KEYS      8u
+#define WRITE_MAX 4u /* commands of one call */
+#define VALUES    8u /* a call's id times this: room for a value of each of its commands */
 
 enum word { WORD_KIND, WORD_KEY, WORD_VALUE, WORD_EXPECTED, WORDS };
 enum answer { ANSWER_VALUE, ANSWER_DONE, ANSWERS };
+_Static_assert(WRITE_MAX <= VALUES && WRITE_MAX <= LS_SIM_NOTES, "a note for each command");
 
 struct machine {
     uint64_t registers[KEYS];
@@ -31,7 +34,8 @@ static struct {
     struct nature natures[LS_SIM_MEMBERS_MAX];
     struct machine machines[LS_SIM_MEMBERS_MAX];
     struct machine saved[LS_SIM_MEMBERS_MAX]; /* of durable ones */
-    uint64_t words[WORDS];                    /* of the next call */
+    uint64_t words[WRITE_MAX][WORDS];         /* of the next call */
+    struct ls_span commands[WRITE_MAX];
     struct history history;
 } all;
 
@@ -144,37 +148,66 @@ static void begin(void *self, struct ls_sim *sim)
     }
 }
 
+/* One command or query of a call. */
+static size_t begin_one(struct ls_sim *sim, const struct ls_sim_call *call, enum linear_kind kind,
+                        uint32_t part)
+{
+    uint64_t *words = all.words[part];
+    uint64_t key = ls_sim_random(sim, 0, KEYS - 1);
+    words[WORD_KIND] = (uint64_t)kind;
+    words[WORD_KEY] = key;
+    words[WORD_VALUE] = call->id * VALUES + part;
+    words[WORD_EXPECTED] = all.history.seen[call->client][key];
+    all.commands[part] = (struct ls_span){words, sizeof all.words[part]};
+    return history_begin(&all.history, call,
+                         &(struct linear_op){.kind = kind,
+                                             .key = key,
+                                             .value = words[WORD_VALUE],
+                                             .expected = words[WORD_EXPECTED]});
+}
+
 static void next(void *self, struct ls_sim *sim, struct ls_sim_call *call)
 {
     (void)self;
     uint64_t die = call->probe ? 0 : ls_sim_random(sim, 0, 99);
     enum linear_kind kind = die < 45 ? LINEAR_WRITE : die < 60 ? LINEAR_CAS : LINEAR_READ;
-    uint64_t key = ls_sim_random(sim, 0, KEYS - 1);
-    all.words[WORD_KIND] = (uint64_t)kind;
-    all.words[WORD_KEY] = key;
-    all.words[WORD_VALUE] = call->id;
-    all.words[WORD_EXPECTED] = all.history.seen[call->client][key];
-    call->kind = kind == LINEAR_READ ? LS_SIM_QUERY : LS_SIM_COMMAND;
-    call->data = (struct ls_span){all.words, sizeof all.words};
-    call->notes[0] = history_begin(
-        &all.history, call,
-        &(struct linear_op){
-            .kind = kind, .key = key, .value = call->id, .expected = all.words[WORD_EXPECTED]});
+    uint64_t count = kind != LINEAR_READ && percent(15) ? ls_sim_random(sim, 2, WRITE_MAX) : 1;
+    if (kind == LINEAR_READ) {
+        call->kind = LS_SIM_QUERY;
+    } else if (!call->probe && percent(5)) {
+        call->kind = LS_SIM_FEED;
+    }
+    for (uint32_t part = 0; part < count; part++) {
+        call->notes[part] = begin_one(sim, call, kind, part);
+    }
+    call->data = all.commands[0];
+    call->commands = all.commands;
+    call->count = count > 1 ? (size_t)count : 0;
+}
+
+static void judge_one(struct ls_sim *sim, const struct ls_sim_call *call, size_t record,
+                      struct ls_span reply)
+{
+    uint64_t answer[ANSWERS] = {0};
+    if (reply.bytes != sizeof answer) {
+        ls_sim_fail(sim, "call %llu has a reply of another form", (unsigned long long)call->id);
+        return;
+    }
+    (void)memcpy(answer, reply.data, sizeof answer);
+    history_answer(&all.history, record, call, answer[ANSWER_DONE] != 0, answer[ANSWER_VALUE]);
 }
 
 static void judge(void *self, struct ls_sim *sim, const struct ls_sim_call *call,
                   const struct ls_outcome *outcome)
 {
     (void)self;
-    uint64_t answer[ANSWERS] = {0};
-    if (outcome->status != LS_OK) {
-        history_fail(&all.history, call->notes[0], call, outcome->status);
-    } else if (outcome->replies[0].bytes != sizeof answer) {
-        ls_sim_fail(sim, "call %llu has a reply of another form", (unsigned long long)call->id);
-    } else {
-        (void)memcpy(answer, outcome->replies[0].data, sizeof answer);
-        history_answer(&all.history, call->notes[0], call, answer[ANSWER_DONE] != 0,
-                       answer[ANSWER_VALUE]);
+    size_t count = call->count > 0 ? call->count : 1;
+    for (size_t part = 0; part < count; part++) {
+        if (outcome->status != LS_OK) {
+            history_fail(&all.history, call->notes[part], call, outcome->status);
+        } else if (call->kind != LS_SIM_FEED) { /* of one that is fed nothing is known */
+            judge_one(sim, call, call->notes[part], outcome->replies[part]);
+        }
     }
 }
 

@@ -215,18 +215,24 @@ static const struct ls_sim_workload template = {.size = sizeof template,
                                                 .check_end = check_end,
                                                 .end = end};
 
-/* Seed 5, three members, two seconds. */
-static bool run(struct knobs *knobs, bool with_digest, struct ls_sim_result *result)
+/* Three members, five seconds. */
+static bool run_seed(struct knobs *knobs, uint64_t seed, bool with_digest,
+                     struct ls_sim_result *result)
 {
     struct ls_sim_workload workload = template;
     struct ls_sim_options options;
     workload.self = knobs;
     workload.digest = with_digest ? digest : NULL;
     ls_sim_options_init(&options);
-    options.seed = 5;
+    options.seed = seed;
     options.members = 3;
-    options.seconds = 2;
+    options.seconds = 5;
     return ls_sim_run(&options, &workload, result);
+}
+
+static bool run(struct knobs *knobs, bool with_digest, struct ls_sim_result *result)
+{
+    return run_seed(knobs, 5, with_digest, result);
 }
 
 static void assert_says(const struct ls_sim_result *result, const char *words)
@@ -234,6 +240,21 @@ static void assert_says(const struct ls_sim_result *result, const char *words)
     if (result->clean || strstr(result->text, words) == NULL) {
         fail_msg("\"%s\" instead of \"%s\"", result->text, words);
     }
+}
+
+/* Some of the first seeds, and no other reason. */
+static void assert_noticed(const struct knobs *wrong, bool with_digest, const char *words)
+{
+    uint32_t count = 0;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        struct ls_sim_result result;
+        struct knobs knobs = *wrong;
+        if (!run_seed(&knobs, seed, with_digest, &result)) {
+            assert_says(&result, words);
+            count++;
+        }
+    }
+    assert_in_range(count, 1, 10);
 }
 
 /* ---- a clean run ---- */
@@ -257,7 +278,7 @@ TEST(sim, every_call_is_judged_and_every_machine_closed)
     assert_true(run(&knobs, true, &result));
     assert_int_equal(knobs.begun, 1);
     assert_int_equal(knobs.ended, 1);
-    assert_true(knobs.made > 3); /* some crashed */
+    assert_true(knobs.made >= 3);
     assert_int_equal(knobs.made, knobs.closed);
     assert_int_equal(knobs.nexts, knobs.judged);
     assert_int_equal(result.calls, knobs.nexts);
@@ -265,7 +286,7 @@ TEST(sim, every_call_is_judged_and_every_machine_closed)
     assert_int_equal(result.members, 3);
     assert_true(result.acknowledged > 10 && result.applied > 10 && result.messages > 10);
     assert_true(result.events > result.messages && result.sessions > 0);
-    assert_true(result.leader_changes > 0 && result.virtual_us > 2000000);
+    assert_true(result.leader_changes > 0 && result.virtual_us > 5000000);
 }
 
 TEST(sim, machine_may_take_batches_in_parts)
@@ -331,34 +352,23 @@ TEST(sim, settings_of_the_group_are_those_of_the_workload)
 
 TEST(sim, replies_that_differ_are_noticed)
 {
-    struct ls_sim_result result;
-    struct knobs knobs = {.other_reply = true};
-    assert_false(run(&knobs, false, &result));
-    assert_says(&result, "machines differ at index");
+    assert_noticed(&(struct knobs){.other_reply = true}, false, "machines differ at index");
 }
 
 TEST(sim, states_that_differ_are_noticed_by_their_digest)
 {
-    struct ls_sim_result result;
-    struct knobs knobs = {.other_state = true};
-    assert_false(run(&knobs, true, &result));
-    assert_says(&result, "machines differ at index");
+    assert_noticed(&(struct knobs){.other_state = true}, true, "machines differ at index");
 }
 
 TEST(sim, query_that_changes_the_state_is_noticed_by_the_digest)
 {
-    struct ls_sim_result result;
-    struct knobs knobs = {.query_changes = true};
-    assert_false(run(&knobs, true, &result));
-    assert_says(&result, "machines differ at index");
+    assert_noticed(&(struct knobs){.query_changes = true}, true, "machines differ at index");
 }
 
 TEST(sim, batch_that_forgets_a_command_is_noticed)
 {
-    struct ls_sim_result result;
-    struct knobs knobs = {.batches = true, .forgets = true};
-    assert_false(run(&knobs, false, &result));
-    assert_says(&result, "machines differ at index");
+    assert_noticed(&(struct knobs){.batches = true, .forgets = true}, false,
+                   "machines differ at index");
 }
 
 TEST(sim, what_a_workload_finds_ends_the_run_with_its_first_sentence)
@@ -367,7 +377,7 @@ TEST(sim, what_a_workload_finds_ends_the_run_with_its_first_sentence)
     struct knobs knobs = {.check_fails = true};
     assert_false(run(&knobs, false, &result));
     assert_says(&result, "counts 5");
-    assert_string_equal(result.replay, "--seed 5 --workload tally --seconds 2 --members 3");
+    assert_string_equal(result.replay, "--seed 5 --workload tally --seconds 5 --members 3");
     assert_int_equal(knobs.made, knobs.closed);
     assert_int_equal(knobs.ended, 1);
 }

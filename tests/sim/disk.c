@@ -67,6 +67,7 @@ static enum ls_status journal_read(struct sim_disk *disk, struct ls_replies *rep
             .cursor = disk->items[disk->read].at,
             .data = {disk->bytes + disk->items[disk->read].offset, disk->items[disk->read].bytes}};
         if (command.cursor.index > disk->kept) {
+            (void)ls_reply_set(replies, 0, NULL, 0); /* a machine need not set one */
             status = inner_apply(disk, &command, replies);
         }
     }

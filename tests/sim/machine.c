@@ -31,6 +31,14 @@ static uint64_t prefix_take(struct ls_span *data)
     return id;
 }
 
+/* One that is busy is asked again. */
+static void note_busy(struct sim_machine *machine, enum ls_status status)
+{
+    if (status == LS_ERR_BUSY) {
+        sim_check_input(machine->member);
+    }
+}
+
 /* `given` as the node had it. */
 static void note_applied(struct sim_machine *machine, const struct ls_command *given,
                          const struct ls_replies *replies, size_t at)
@@ -87,6 +95,7 @@ static enum ls_status machine_apply(void *self, const struct ls_command *command
         note_applied(machine, command, replies, 0);
         sim_check_state(machine);
     }
+    note_busy(machine, status);
     return status;
 }
 
@@ -112,6 +121,7 @@ static enum ls_status machine_apply_batch(void *self, const struct ls_command *c
     if (*applied > 0) {
         sim_check_state(machine);
     }
+    note_busy(machine, status);
     return status;
 }
 

@@ -493,7 +493,7 @@ enum ls_status ls__bond_send(struct ls__bond *bond, enum ls_lane lane, struct ls
     uint8_t head[LS__MESSAGE_HEAD];
     size_t queued = connection->out.queued;
     if (queued > 0 &&
-        queued + LS__RECORD_HEAD + sizeof head + message.bytes > connection->tcp->queue_bytes) {
+        queued + LS__RECORD_HEAD + sizeof head + message.bytes > *connection->tcp->queue_bytes) {
         return LS_ERR_BUSY;
     }
     ls__message_head(bond->their_channel, head);

@@ -64,10 +64,11 @@ struct ls__net ls__net_system(struct event_base *base);
  * As ls_transport_tcp_open, over `net`: copied, and the base given to start() is not looked at;
  * NULL: that base and the system's sockets.
  * queue_bytes  that wait for one lane of one peer before send() says LS_ERR_BUSY; a message that
- *              finds nothing waiting is always taken. 0: LS_SEND_QUEUE_BYTES_MAX
+ *              finds nothing waiting is always taken. Pinned until close; NULL:
+ *              LS_SEND_QUEUE_BYTES_MAX
  */
 LS_NODISCARD enum ls_status ls__tcp_open_over(const struct ls_transport_tcp_options *options,
-                                              const struct ls__net *net, size_t queue_bytes,
+                                              const struct ls__net *net, const size_t *queue_bytes,
                                               struct ls_transport *out, struct ls_error *error);
 
 #endif

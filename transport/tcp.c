@@ -540,11 +540,11 @@ static const char *options_invalid(const struct ls_transport_tcp_options *option
 enum ls_status ls_transport_tcp_open(const struct ls_transport_tcp_options *options,
                                      struct ls_transport *out, struct ls_error *error)
 {
-    return ls__tcp_open_over(options, NULL, 0, out, error);
+    return ls__tcp_open_over(options, NULL, NULL, out, error);
 }
 
 enum ls_status ls__tcp_open_over(const struct ls_transport_tcp_options *options,
-                                 const struct ls__net *net, size_t queue_bytes,
+                                 const struct ls__net *net, const size_t *queue_bytes,
                                  struct ls_transport *out, struct ls_error *error)
 {
     const char *reason = options_invalid(options);
@@ -563,7 +563,8 @@ enum ls_status ls__tcp_open_over(const struct ls_transport_tcp_options *options,
     tcp->id = ls_identity_id(options->identity);
     tcp->options = *options;
     tcp->pool.env = &tcp->env;
-    tcp->queue_bytes = queue_bytes == 0 ? LS_SEND_QUEUE_BYTES_MAX : queue_bytes;
+    static const size_t queue_bytes_max = LS_SEND_QUEUE_BYTES_MAX;
+    tcp->queue_bytes = queue_bytes == NULL ? &queue_bytes_max : queue_bytes;
     if (net != NULL) {
         tcp->net = *net;
         tcp->net_given = true;

@@ -129,7 +129,7 @@ struct ls__tcp {
     struct ls__net net;
     bool net_given; /* else of the base */
     bool started;
-    size_t queue_bytes; /* of one lane of a link */
+    const size_t *queue_bytes; /* of one lane of a link */
     struct ls_transport_sink sink;
     struct ls__listener *listeners[LS__LISTENERS_MAX];
     uint32_t listeners_count;

@@ -10,6 +10,8 @@
 /* numbers of streams that are no fault's */
 #define STREAM_MIX     (UINT64_MAX - 1)
 #define STREAM_MEMBERS (UINT64_MAX - 64)
+/* so many messages meet every condition of the network */
+#define MESSAGES_ENOUGH 5000u
 
 /* after so many faults there is a calm of up to so long, or some groups would never be founded */
 #define CALM_EVERY  16u
@@ -17,35 +19,45 @@
 
 static const struct {
     const char *name;
-    bool peers; /* needs two members */
-    bool later; /* counted when it strikes, which is later */
+    uint32_t members; /* that it needs at least */
+    bool later;       /* counted when it strikes, which is later */
 } kinds[SIM_FAULTS] = {
-    [SIM_FAULT_CRASH] = {"crash", false, false},
-    [SIM_FAULT_CLOSE] = {"close", false, false},
-    [SIM_FAULT_STORM] = {"restart_storm", false, false},
-    [SIM_FAULT_START_CRASH] = {"start_crash", false, true},
-    [SIM_FAULT_PAUSE] = {"pause", false, false},
-    [SIM_FAULT_TRANSFER] = {"transfer", true, false},
-    [SIM_FAULT_PRUNE] = {"prune", true, true},
-    [SIM_FAULT_TORN_COMMIT] = {"torn_commit", false, true},
-    [SIM_FAULT_SLOW_SYNC] = {"slow_sync", false, false},
-    [SIM_FAULT_HUNG_SYNC] = {"hung_sync", false, false},
-    [SIM_FAULT_WRITE_ERROR] = {"write_error", false, true},
-    [SIM_FAULT_SYNC_ERROR] = {"sync_error", false, true},
-    [SIM_FAULT_DISK_FULL] = {"disk_full", false, true},
-    [SIM_FAULT_STORE_BUSY] = {"store_busy", false, true},
-    [SIM_FAULT_CLOCK_RATE] = {"clock_rate", false, false},
-    [SIM_FAULT_RESET] = {"session_reset", true, false},
-    [SIM_FAULT_HALVES] = {"partition_halves", true, false},
-    [SIM_FAULT_ISOLATE] = {"partition_isolate", true, false},
-    [SIM_FAULT_ONE_WAY] = {"partition_one_way", true, false},
-    [SIM_FAULT_LONG_DELAY] = {"long_delay", true, false},
+    [SIM_FAULT_CRASH] = {"crash", 1, false},
+    [SIM_FAULT_CLOSE] = {"close", 1, false},
+    [SIM_FAULT_STORM] = {"restart_storm", 1, false},
+    [SIM_FAULT_START_CRASH] = {"start_crash", 1, true},
+    [SIM_FAULT_PAUSE] = {"pause", 1, false},
+    [SIM_FAULT_TRANSFER] = {"transfer", 2, false},
+    [SIM_FAULT_PRUNE] = {"prune", 2, true},
+    [SIM_FAULT_TORN_COMMIT] = {"torn_commit", 1, true},
+    [SIM_FAULT_SLOW_SYNC] = {"slow_sync", 1, false},
+    [SIM_FAULT_HUNG_SYNC] = {"hung_sync", 1, false},
+    [SIM_FAULT_WRITE_ERROR] = {"write_error", 1, true},
+    [SIM_FAULT_SYNC_ERROR] = {"sync_error", 1, true},
+    [SIM_FAULT_DISK_FULL] = {"disk_full", 1, true},
+    [SIM_FAULT_STORE_BUSY] = {"store_busy", 1, true},
+    [SIM_FAULT_CLOCK_RATE] = {"clock_rate", 1, false},
+    [SIM_FAULT_RESET] = {"session_reset", 2, false},
+    [SIM_FAULT_HALVES] = {"partition_halves", 2, false},
+    [SIM_FAULT_ISOLATE] = {"partition_isolate", 2, false},
+    [SIM_FAULT_ONE_WAY] = {"partition_one_way", 2, false},
+    [SIM_FAULT_RING] = {"partition_ring", 4, false},
+    [SIM_FAULT_STAR] = {"partition_star", 3, false},
+    [SIM_FAULT_CLOG] = {"clog", 2, false},
+    [SIM_FAULT_FLAP] = {"flapping_path", 2, false},
+    [SIM_FAULT_SLOW_PEER] = {"slow_peer", 2, false},
+    [SIM_FAULT_DAMAGE] = {"damaged_byte", 2, false},
+    [SIM_FAULT_LONG_DELAY] = {"long_delay", 2, false},
+    [SIM_FAULT_LOSS] = {"packet_loss", 2, false},
+    [SIM_FAULT_TWICE] = {"message_twice", 2, false},
+    [SIM_FAULT_LATE] = {"message_late", 2, false},
+    [SIM_FAULT_FULL_QUEUE] = {"full_send_queue", 2, false},
 };
 
 /* a condition of the run, not a point in time */
 static bool whole_run(uint32_t fault)
 {
-    return fault == SIM_FAULT_LONG_DELAY ||
+    return fault >= SIM_FAULT_LONG_DELAY ||
            (fault >= SIM_FAULT_CONDITION && fault < SIM_FAULT_NETWORK);
 }
 
@@ -71,7 +83,10 @@ void sim_fault_count(struct world *world, enum sim_fault fault)
 
 bool sim_fault_owed(const struct world *world, enum sim_fault fault)
 {
-    return sim_fault_enabled(world, fault) && world->injected[fault] == 0 &&
+    /* a condition needs something to act on: a full queue a peer that is slow enough */
+    bool met = !whole_run(fault) || fault == SIM_FAULT_CLOCK_RATE ||
+               (world->network.messages > MESSAGES_ENOUGH && fault != SIM_FAULT_FULL_QUEUE);
+    return sim_fault_enabled(world, fault) && met && world->injected[fault] == 0 &&
            (fault != SIM_FAULT_PRUNE || sim_sync_prunable(world));
 }
 
@@ -127,7 +142,7 @@ static void on_heal(struct world *world, const struct sim_event *event)
     } else if (fault < SIM_FAULT_NETWORK) {
         sim_heal_member(world, fault, event->b);
     } else {
-        sim_heal_network(world, event->token);
+        sim_heal_network(world, fault, event->b, event->token);
     }
 }
 
@@ -143,7 +158,7 @@ void sim_faults_open(struct world *world)
         bool enabled = sim_random_percent(&mix, share) || i == SIM_FAULT_CRASH;
         world->fault_weights[i] = (uint32_t)1u << sim_random_in(&mix, 0, 4);
         enabled = enabled && (i != SIM_FAULT_PRUNE || sim_sync_prunes(world));
-        if (enabled && (world->count > 1 || !kinds[i].peers)) {
+        if (enabled && world->count >= kinds[i].members) {
             world->fault_mask |= (uint64_t)1u << i;
         }
     }

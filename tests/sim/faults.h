@@ -37,7 +37,7 @@ void sim_heal_disk(struct world *world, enum sim_fault fault, uint32_t at);
 /** All faults of its disk end. */
 void sim_heal_disks(struct sim_member *member);
 /** token: number of the fault + 1. */
-void sim_heal_network(struct world *world, uint64_t token);
+void sim_heal_network(struct world *world, enum sim_fault fault, uint32_t at, uint64_t token);
 
 /** All that is in force ends; members that are down start again. */
 void sim_heal_members(struct world *world);

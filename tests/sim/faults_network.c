@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Faults of paths: broken sessions and partitions. */
+/* Faults of paths: broken sessions, damaged bytes, partitions, clogged and slow paths. */
 #include "faults.h"
 
 static bool reset(struct sim_strike *strike)
 {
     uint32_t a = sim_strike_pick(strike), b = sim_strike_pick(strike);
-    sim_strike_tell(strike, " %c-%c", 'a' + (int)a, 'a' + (int)b);
-    return a != b && sim_network_reset(strike->world, a, b);
+    bool all = sim_random_percent(&strike->random, 50);
+    sim_strike_tell(strike, " %c-%c%s", 'a' + (int)a, 'a' + (int)b, all ? "" : " one lane");
+    return a != b && sim_sockets_reset(strike->world, a, b, all);
 }
+
+/* ---- partitions: one at a time ---- */
 
 static void partition_end(struct world *world)
 {
@@ -19,17 +22,26 @@ static void partition_end(struct world *world)
     }
 }
 
+static void partition_begin(struct sim_strike *strike)
+{
+    partition_end(strike->world);
+    strike->world->partition = strike->number + 1u;
+    sim_strike_heal(strike, sim_strike_until(strike, 100, 8000), 0);
+}
+
 /* Blocks every path from a member of `left` to one that is not in it, and unless `one_way` back. */
 static bool partition(struct sim_strike *strike, uint32_t left, bool one_way)
 {
     struct world *world = strike->world;
     bool any = false;
-    partition_end(world);
+    partition_begin(strike);
     for (uint32_t from = 0; from < world->count; from++) {
         for (uint32_t to = 0; to < world->count; to++) {
             if ((left >> from & 1u) != 0 && (left >> to & 1u) == 0) {
                 sim_network_block(world, from, to, true);
-                sim_network_block(world, to, from, !one_way);
+                if (!one_way) {
+                    sim_network_block(world, to, from, true);
+                }
                 any = true;
             }
         }
@@ -40,9 +52,100 @@ static bool partition(struct sim_strike *strike, uint32_t left, bool one_way)
             sim_strike_tell(strike, "%c", 'a' + (int)i);
         }
     }
-    world->partition = strike->number + 1u;
-    sim_strike_heal(strike, sim_strike_until(strike, 100, 8000), 0);
     return any;
+}
+
+/* Every member hears its two neighbours in some order. */
+static bool ring(struct sim_strike *strike)
+{
+    struct world *world = strike->world;
+    uint32_t order[SIM_MEMBERS_MAX], count = world->count;
+    partition_begin(strike);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = (uint32_t)sim_random_in(&strike->random, 0, i);
+        order[i] = order[at];
+        order[at] = i;
+    }
+    sim_strike_tell(strike, " ");
+    for (uint32_t i = 0; i < count; i++) {
+        sim_strike_tell(strike, "%c", 'a' + (int)order[i]);
+        for (uint32_t far = 2; far + 1 < count; far++) {
+            sim_network_block(world, order[i], order[(i + far) % count], true);
+        }
+    }
+    return count > 3;
+}
+
+/* Everybody hears the centre only, which hears all. */
+static bool star(struct sim_strike *strike, uint32_t centre)
+{
+    struct world *world = strike->world;
+    partition_begin(strike);
+    sim_strike_tell(strike, " around %c", 'a' + (int)centre);
+    for (uint32_t from = 0; from < world->count; from++) {
+        for (uint32_t to = 0; to < world->count; to++) {
+            if (from != centre && to != centre && from != to) {
+                sim_network_block(world, from, to, true);
+            }
+        }
+    }
+    return world->count > 2;
+}
+
+/* ---- single paths ---- */
+
+static bool clog_path(struct sim_strike *strike)
+{
+    struct world *world = strike->world;
+    uint32_t from = sim_strike_pick(strike), to = sim_strike_pick(strike);
+    uint64_t until_us = sim_strike_until(strike, 100, 6000);
+    sim_strike_tell(strike, " %c to %c", 'a' + (int)from, 'a' + (int)to);
+    if (from == to) {
+        return false;
+    }
+    sim_path_block(world, from, to, SIM_BLOCK_CLOG, true);
+    sim_strike_heal(strike, until_us, from);
+    return true;
+}
+
+static bool flap_path(struct sim_strike *strike)
+{
+    uint32_t from = sim_strike_pick(strike), to = sim_strike_pick(strike);
+    uint64_t until_us = sim_strike_until(strike, 500, 8000);
+    bool both = sim_random_percent(&strike->random, 50);
+    sim_strike_tell(strike, " %c to %c%s", 'a' + (int)from, 'a' + (int)to, both ? ", both" : "");
+    if (from == to) {
+        return false;
+    }
+    sim_network_flap(strike->world, from, to, until_us);
+    if (both) {
+        sim_network_flap(strike->world, to, from, until_us);
+    }
+    return true;
+}
+
+/* Little of what is sent to this member gets there. */
+static bool slow_peer(struct sim_strike *strike)
+{
+    struct world *world = strike->world;
+    uint32_t to = sim_strike_pick(strike);
+    uint32_t bytes_per_s = (uint32_t)1000u << sim_random_in(&strike->random, 0, 7);
+    sim_strike_tell(strike, " %c takes %u bytes/s", 'a' + (int)to, bytes_per_s);
+    for (uint32_t from = 0; from < world->count; from++) {
+        sim_network_narrow(world, from, to, bytes_per_s);
+    }
+    sim_strike_heal(strike, sim_strike_until(strike, 200, 8000), to);
+    return true;
+}
+
+static bool damage(struct sim_strike *strike)
+{
+    uint32_t from = 0, to = 0;
+    if (!sim_sockets_damage(strike->world, &strike->random, &from, &to)) {
+        return false;
+    }
+    sim_strike_tell(strike, " %c to %c", 'a' + (int)from, 'a' + (int)to);
+    return true;
 }
 
 /* The member that leads the newest term; count: none does. */
@@ -95,20 +198,40 @@ bool sim_strike_network(struct sim_strike *strike)
             return deaf_leader(strike);
         }
         return partition(strike, (uint32_t)sim_random_in(&strike->random, 1, all), true);
+    case SIM_FAULT_RING:
+        return ring(strike);
+    case SIM_FAULT_STAR:
+        return star(strike, sim_strike_pick(strike));
+    case SIM_FAULT_CLOG:
+        return clog_path(strike);
+    case SIM_FAULT_FLAP:
+        return flap_path(strike);
+    case SIM_FAULT_SLOW_PEER:
+        return slow_peer(strike);
+    case SIM_FAULT_DAMAGE:
+        return damage(strike);
     default:
         return false; /* conditions of the whole run */
     }
 }
 
-void sim_heal_network(struct world *world, uint64_t token)
+void sim_heal_network(struct world *world, enum sim_fault fault, uint32_t at, uint64_t token)
 {
-    if (world->partition == token) {
+    if (fault == SIM_FAULT_CLOG) {
+        for (uint32_t to = 0; to < world->count; to++) {
+            sim_path_block(world, at, to, SIM_BLOCK_CLOG, false);
+        }
+    } else if (fault == SIM_FAULT_SLOW_PEER) {
+        for (uint32_t from = 0; from < world->count; from++) {
+            sim_network_narrow(world, from, at, 0);
+        }
+    } else if (world->partition == token) {
         partition_end(world);
     }
 }
 
 void sim_heal_paths(struct world *world)
 {
-    world->network.tail_percent = 0;
-    partition_end(world);
+    world->partition = 0;
+    sim_network_calm(world);
 }

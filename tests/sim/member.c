@@ -27,8 +27,7 @@ uint64_t sim_member_now(const struct sim_member *member)
     return member->clock_us + now * (uint64_t)(1000 + member->rate_permille) / 1000u;
 }
 
-/* When the member's clock shows `local_us`, or a moment later. */
-static uint64_t world_time(const struct sim_member *member, uint64_t local_us)
+uint64_t sim_member_time(const struct sim_member *member, uint64_t local_us)
 {
     uint64_t rate = (uint64_t)(1000 + member->rate_permille);
     uint64_t since = local_us > member->clock_us ? local_us - member->clock_us : 0;
@@ -114,7 +113,8 @@ static void loop_arm(void *self, uint64_t at_us)
     member->armed_local_us = at_us;
     member->armed++;
     if (at_us != UINT64_MAX) {
-        sim_push(member->world, world_time(member, at_us), SIM_TIMER, member->at, 0, member->armed);
+        sim_push(member->world, sim_member_time(member, at_us), SIM_TIMER, member->at, 0,
+                 member->armed);
     }
 }
 
@@ -155,6 +155,7 @@ void sim_member_prepare(struct world *world, uint32_t at)
     struct sim_member *member = &world->members[at];
     *member = (struct sim_member){.world = world, .at = at};
     (void)snprintf(member->name, sizeof member->name, "%c", (char)('a' + at));
+    (void)snprintf(member->address, sizeof member->address, "10.0.0.%u:7000", (unsigned)at + 1);
     member->random.state = sim_random_next(&world->random);
     member->env = *ls_env_default();
     member->env.self = member;
@@ -177,7 +178,7 @@ void sim_member_prepare(struct world *world, uint32_t at)
         return;
     }
     ls_storage_medium_hold(member->medium, true);
-    world->founders[at] = (struct ls_founder){.name = member->name};
+    world->founders[at] = (struct ls_founder){.name = member->name, .address = member->address};
 }
 
 static enum ls_status node_open(struct sim_member *member, struct ls_error *error)
@@ -203,7 +204,12 @@ static enum ls_status node_open(struct sim_member *member, struct ls_error *erro
     }
     sim_check_store(member, &options.storage);
     sim_disk_arm(member, 0);
-    sim_network_endpoint(member->world, member->at, &options.transport);
+    status = sim_port_open(member->world, member->at, &options.transport, error);
+    if (status != LS_OK) {
+        options.storage.close(options.storage.self);
+        return status;
+    }
+    options.listen = member->address;
     return ls_node_open(&options, &member->node, error);
 }
 

@@ -6,6 +6,8 @@
  */
 #include "rules.h"
 
+#include <lockstep/wire.h>
+
 #include "world.h"
 
 #define U(number) ((unsigned long long)(number))
@@ -73,7 +75,7 @@ static void check_progress(struct sim_member *member, const struct ls_core_statu
                  member->name, U(progress->match), peer->name, U(progress->next), U(core->last));
     }
     bool fell = rules->role == LS_ROLE_LEADER && rules->term == core->term &&
-                progress->match < belief->match;
+                progress->match < belief->match && !belief->refused;
     if (fell && belief->wipes < peer->rules.wipes) {
         belief->wipes = peer->rules.wipes; /* once for each disk that was lost */
     } else if (fell) {
@@ -86,6 +88,18 @@ static void check_progress(struct sim_member *member, const struct ls_core_statu
                  peer->name, U(progress->match), U(peer->rules.durable));
     }
     belief->match = progress->match;
+    belief->refused = false;
+}
+
+void sim_rules_heard(struct sim_member *member, uint32_t from, struct ls_span message)
+{
+    struct ls_wire_decoder **decoder = &member->world->checks.logs.decoder;
+    struct ls_wire_frame frame;
+    if (*decoder != NULL && ls_wire_decode(*decoder, message, &frame, NULL) == LS_OK &&
+        frame.kind == LS_WIRE_CORE && frame.as.core.kind == LS_MESSAGE_APPEND_REPLY &&
+        !frame.as.core.as.append_reply.accepted) {
+        member->rules.beliefs[from].refused = true;
+    }
 }
 
 /* P3, figure 8 of the Raft paper: a leader counts copies of entries of its own term only. */

@@ -12,6 +12,7 @@ struct sim_member;
 struct sim_belief {
     ls_index match;
     uint32_t wipes; /* of that member, that let it fall */
+    bool refused;   /* it refused an append since */
 };
 
 struct sim_rules {
@@ -25,6 +26,9 @@ struct sim_rules {
     struct sim_belief beliefs[LS_SIM_MEMBERS_MAX];
 };
 
+/** The member gets a message that others may have overtaken: a refusal takes back what was
+ * believed, rightly so in the order of a lane. */
+void sim_rules_heard(struct sim_member *member, uint32_t from, struct ls_span message);
 /** After each turn of the member. */
 void sim_rules_turn(struct sim_member *member, const struct ls_core_status *core);
 

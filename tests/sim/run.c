@@ -84,16 +84,9 @@ void sim_world_open(struct world *world, const struct sim_options *options)
     world->clients_count = (uint32_t)sim_random_in(random, 2, SIM_CLIENTS_MAX);
     world->think_us = (uint32_t)sim_random_in(random, 500, 10000);
     world->fault_gap_ms = (uint32_t)sim_random_in(random, 50, 1000);
-    struct sim_network *network = &world->network;
-    network->delay_min_us = (uint32_t)sim_random_in(random, 20, 1000);
-    network->delay_max_us = network->delay_min_us + (uint32_t)sim_random_in(random, 100, 10000);
-    network->tail_percent = (uint32_t)sim_random_in(random, 1, 3);
-    network->tail_us = (uint32_t)sim_random_in(random, 10000, 400000);
     sim_sync_open(world);
     sim_faults_open(world);
-    if (!sim_fault_enabled(world, SIM_FAULT_LONG_DELAY)) {
-        network->tail_percent = 0;
-    }
+    sim_network_open(world);
     for (uint32_t i = 0; i < world->count && !world->failed; i++) {
         sim_member_prepare(world, i);
         struct sim_member *member = &world->members[i];
@@ -138,10 +131,12 @@ static void world_event(struct world *world, const struct sim_event *event)
     case SIM_RESUME:
         sim_member_event(world, event);
         break;
-    case SIM_PUMP:
-    case SIM_CONNECT:
-    case SIM_DROP:
-    case SIM_IDLE:
+    case SIM_NET_TIMER:
+    case SIM_LOOK:
+    case SIM_DIAL:
+    case SIM_BREAK:
+    case SIM_LATE:
+    case SIM_FLAP:
         sim_network_event(world, event);
         break;
     case SIM_CLIENT:

@@ -12,12 +12,12 @@
 #include <lockstep/storage_memory.h>
 
 #include "checks.h"
+#include "network.h"
 
 #include <stdarg.h>
 
 #include "rules.h"
 
-#define SIM_MEMBERS_MAX LS_SIM_MEMBERS_MAX
 #define SIM_CLIENTS_MAX LS_SIM_CLIENTS_MAX
 #define SIM_TEXT_BYTES  LS_SIM_TEXT_BYTES
 /* faults that can be switched off by number */
@@ -30,105 +30,6 @@
 #define SIM_EVENTS_PER_INSTANT_MAX 200000u
 
 struct world;
-
-/* ---- randomness: splitmix64, one stream for the world and one for each member ---- */
-
-struct sim_random {
-    uint64_t state;
-};
-uint64_t sim_random_next(struct sim_random *random);
-/** In [low, high]. */
-uint64_t sim_random_in(struct sim_random *random, uint64_t low, uint64_t high);
-bool sim_random_percent(struct sim_random *random, uint32_t percent);
-
-/* ---- events, ordered by (time, sequence) ---- */
-
-enum sim_event_kind {
-    SIM_TIMER = 1, /* a: member */
-    SIM_TURN = 2,
-    SIM_RELEASE = 3, /* the oldest commit of a member's medium becomes durable */
-    SIM_START = 4,
-    SIM_RESUME = 5,
-    SIM_PUMP = 6,    /* a -> b: messages arrive */
-    SIM_CONNECT = 7, /* a, b: a session is tried */
-    SIM_DROP = 8,    /* a notices that its session with b ended */
-    SIM_IDLE = 9,    /* a -> b was blocked all the time: the session ends */
-    SIM_CLIENT = 10, /* a: client */
-    SIM_FAULT = 11,
-    SIM_HEAL = 12, /* a: kind of fault, b: member */
-    SIM_PRUNE = 13 /* a: member, which serves from its log just now */
-};
-
-struct sim_event {
-    uint64_t at, sequence;
-    enum sim_event_kind kind;
-    uint32_t a, b;
-    uint64_t token; /* what the event was meant for; another one now: it is void */
-};
-
-struct sim_queue {
-    struct sim_event *heap;
-    size_t count, capacity;
-    uint64_t sequence;
-};
-void sim_queue_push(struct sim_queue *queue, const struct sim_event *event);
-bool sim_queue_pop(struct sim_queue *queue, struct sim_event *out);
-void sim_queue_free(struct sim_queue *queue);
-
-/* ---- network ---- */
-
-struct sim_parcel;
-
-/** One direction and lane of a path: FIFO, as a TCP connection is. */
-struct sim_stream {
-    struct sim_parcel *first, **last;
-    uint64_t due; /* of the last one */
-    size_t bytes; /* of messages under way */
-    bool scheduled;
-};
-
-struct sim_bond {
-    struct sim_bond *next;
-    struct ls_bond_hello hello;
-    struct ls_group_id group;
-    uint32_t peer;
-    bool wanted; /* opened here */
-    bool theirs; /* opened there, as far as known */
-    bool up;
-    char name[LS_NAME_BYTES]; /* of the other member */
-    uint64_t bytes_in, bytes_out, heard_us;
-    uint32_t reconnects;
-};
-
-struct sim_endpoint {
-    bool started;
-    struct ls_incarnation incarnation;
-    struct ls_transport_sink sink;
-    struct sim_bond *bonds;
-    uint64_t view[SIM_MEMBERS_MAX]; /* epoch of the session with each; 0: none */
-};
-
-struct sim_network {
-    struct sim_endpoint endpoints[SIM_MEMBERS_MAX];
-    struct sim_stream streams[SIM_MEMBERS_MAX][SIM_MEMBERS_MAX][LS_LANES];
-    bool connecting[SIM_MEMBERS_MAX][SIM_MEMBERS_MAX];
-    bool blocked[SIM_MEMBERS_MAX][SIM_MEMBERS_MAX];
-    uint64_t blocks[SIM_MEMBERS_MAX][SIM_MEMBERS_MAX]; /* how often: names one blocking */
-    uint64_t epochs;
-    uint32_t delay_min_us, delay_max_us, tail_percent, tail_us;
-    uint64_t messages, bytes, sessions, tails;
-};
-
-void sim_network_endpoint(struct world *world, uint32_t at, struct ls_transport *out);
-void sim_network_block(struct world *world, uint32_t from, uint32_t to, bool blocked);
-/** The session of two members breaks; what is under way is lost from some point on. */
-bool sim_network_reset(struct world *world, uint32_t a, uint32_t b);
-/** The member is gone without a word; its peers notice some time later. */
-void sim_network_vanish(struct world *world, uint32_t at);
-/** What waited for a member or a path goes on. */
-void sim_network_wake(struct world *world, uint32_t at);
-void sim_network_event(struct world *world, const struct sim_event *event);
-void sim_network_free(struct world *world);
 
 /* ---- kinds of fault ---- */
 
@@ -152,7 +53,17 @@ enum sim_fault {
     SIM_FAULT_HALVES,
     SIM_FAULT_ISOLATE,
     SIM_FAULT_ONE_WAY,
+    SIM_FAULT_RING, /* each hears its neighbours only */
+    SIM_FAULT_STAR, /* each hears the centre only */
+    SIM_FAULT_CLOG, /* all bytes of a path are held, then come at once */
+    SIM_FAULT_FLAP, /* a path opens and closes again and again */
+    SIM_FAULT_SLOW_PEER,
+    SIM_FAULT_DAMAGE, /* a byte changes on its way */
     SIM_FAULT_LONG_DELAY,
+    SIM_FAULT_LOSS,       /* of packets: TCP sends them again, and what follows waits */
+    SIM_FAULT_TWICE,      /* messages of the core */
+    SIM_FAULT_LATE,       /* the same */
+    SIM_FAULT_FULL_QUEUE, /* a message found no room to wait in */
     SIM_FAULTS,
     SIM_FAULT_DISK = SIM_FAULT_TORN_COMMIT, /* from here on: of disks */
     SIM_FAULT_CONDITION = SIM_FAULT_CLOCK_RATE,
@@ -184,7 +95,7 @@ struct sim_disk_error {
 struct sim_member {
     struct world *world;
     uint32_t at;
-    char name[8];
+    char name[8], address[24];
     struct ls_identity *identity;
     struct ls_peer_id id;
     struct ls_storage_medium *medium;
@@ -220,6 +131,8 @@ struct sim_member {
 };
 
 uint64_t sim_member_now(const struct sim_member *member);
+/** When the member's clock shows `local_us`, or a moment later. */
+uint64_t sim_member_time(const struct sim_member *member, uint64_t local_us);
 void sim_member_prepare(struct world *world, uint32_t at);
 void sim_member_start(struct sim_member *member);
 /**

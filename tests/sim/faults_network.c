@@ -2,12 +2,27 @@
 /* Faults of paths: broken sessions, damaged bytes, partitions, clogged and slow paths. */
 #include "faults.h"
 
+/* Any other member. */
+static uint32_t pick_other(struct sim_strike *strike, uint32_t than)
+{
+    uint32_t count = strike->world->count;
+    return (than + 1u + (uint32_t)sim_random_in(&strike->random, 0, count - 2)) % count;
+}
+
+/* The connections of two members, or one of them. */
 static bool reset(struct sim_strike *strike)
 {
-    uint32_t a = sim_strike_pick(strike), b = sim_strike_pick(strike);
+    uint32_t count = strike->world->count, first = sim_strike_pick(strike);
+    uint32_t by = pick_other(strike, first) + count - first;
     bool all = sim_random_percent(&strike->random, 50);
-    sim_strike_tell(strike, " %c-%c%s", 'a' + (int)a, 'a' + (int)b, all ? "" : " one lane");
-    return a != b && sim_sockets_reset(strike->world, a, b, all);
+    for (uint32_t i = 0; i < count * (count - 1); i++) {
+        uint32_t a = (first + i) % count, b = (a + 1u + (by + i / count) % (count - 1)) % count;
+        if (sim_sockets_reset(strike->world, a, b, all)) {
+            sim_strike_tell(strike, " %c-%c%s", 'a' + (int)a, 'a' + (int)b, all ? "" : " one lane");
+            return true;
+        }
+    }
+    return false;
 }
 
 /* ---- partitions: one at a time ---- */
@@ -97,12 +112,9 @@ static bool star(struct sim_strike *strike, uint32_t centre)
 static bool clog_path(struct sim_strike *strike)
 {
     struct world *world = strike->world;
-    uint32_t from = sim_strike_pick(strike), to = sim_strike_pick(strike);
+    uint32_t from = sim_strike_pick(strike), to = pick_other(strike, from);
     uint64_t until_us = sim_strike_until(strike, 100, 6000);
     sim_strike_tell(strike, " %c to %c", 'a' + (int)from, 'a' + (int)to);
-    if (from == to) {
-        return false;
-    }
     sim_path_block(world, from, to, SIM_BLOCK_CLOG, true);
     sim_strike_heal(strike, until_us, from);
     return true;
@@ -110,13 +122,10 @@ static bool clog_path(struct sim_strike *strike)
 
 static bool flap_path(struct sim_strike *strike)
 {
-    uint32_t from = sim_strike_pick(strike), to = sim_strike_pick(strike);
+    uint32_t from = sim_strike_pick(strike), to = pick_other(strike, from);
     uint64_t until_us = sim_strike_until(strike, 500, 8000);
     bool both = sim_random_percent(&strike->random, 50);
     sim_strike_tell(strike, " %c to %c%s", 'a' + (int)from, 'a' + (int)to, both ? ", both" : "");
-    if (from == to) {
-        return false;
-    }
     sim_network_flap(strike->world, from, to, until_us);
     if (both) {
         sim_network_flap(strike->world, to, from, until_us);

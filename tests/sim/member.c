@@ -338,6 +338,11 @@ void sim_member_crash(struct sim_member *member, size_t keep)
 
 bool sim_member_wipes(const struct world *world)
 {
+    for (uint32_t i = 0; i < world->count; i++) {
+        if (world->members[i].machine.inner.durable_applied != NULL) {
+            return false; /* its machine would be ahead of its log */
+        }
+    }
     return !sim_sync_prunes(world); /* what was pruned everywhere, nobody could give it again */
 }
 

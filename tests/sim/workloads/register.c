@@ -34,7 +34,8 @@ static struct {
     struct nature natures[LS_SIM_MEMBERS_MAX];
     struct machine machines[LS_SIM_MEMBERS_MAX];
     struct machine saved[LS_SIM_MEMBERS_MAX]; /* of durable ones */
-    uint64_t words[WRITE_MAX][WORDS];         /* of the next call */
+    struct ls_incarnation incarnations[LS_SIM_MEMBERS_MAX];
+    uint64_t words[WRITE_MAX][WORDS]; /* of the next call */
     struct ls_span commands[WRITE_MAX];
     struct history history;
 } all;
@@ -56,10 +57,14 @@ static enum ls_status open_saved(void *self, const struct ls_group_id *group,
                                  const struct ls_incarnation *incarnation, ls_index *applied,
                                  struct ls_error *error)
 {
-    const struct machine *machine = self;
+    struct machine *machine = self;
+    size_t member = (size_t)(machine - all.machines);
     (void)group;
-    (void)incarnation;
     (void)error;
+    if (!ls_incarnation_equal(&all.incarnations[member], incarnation)) {
+        all.incarnations[member] = *incarnation; /* the disk was lost, and the state with it */
+        all.saved[member] = *machine = (struct machine){.applied = 0};
+    }
     *applied = machine->applied;
     return LS_OK;
 }

@@ -23,6 +23,7 @@ static bool others_lead(unsigned stopped, unsigned *leader)
     return false;
 }
 
+/* R7 */
 TEST(pause, a_leader_that_wakes_up_deposed_never_serves_what_is_stale)
 {
     cluster_open(&cluster, 3);
@@ -57,6 +58,7 @@ TEST(pause, a_leader_that_wakes_up_deposed_never_serves_what_is_stale)
     cluster_close(&cluster);
 }
 
+/* G6 */
 TEST(pause, a_write_waiting_in_a_frozen_leader_is_never_a_false_success)
 {
     cluster_open(&cluster, 3);
@@ -90,6 +92,7 @@ TEST(pause, a_write_waiting_in_a_frozen_leader_is_never_a_false_success)
     cluster_close(&cluster);
 }
 
+/* G3 */
 TEST(pause, a_frozen_follower_delays_nobody_and_catches_up)
 {
     cluster_open(&cluster, 3);

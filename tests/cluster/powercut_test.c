@@ -91,6 +91,7 @@ static uint64_t cut_power(uint64_t torn_seed)
     return dropped;
 }
 
+/* F12 */
 TEST(powercut, of_all_members_loses_no_acknowledged_write)
 {
     uint64_t random = test_seed();

@@ -183,6 +183,7 @@ TEST(crash, at_every_step_of_the_store_loses_nothing_acknowledged)
     die_everywhere(LS_CRASH_STORE, STEP_STORE);
 }
 
+/* F13 */
 TEST(crash, at_every_step_of_the_state_leaves_a_prefix_with_its_index)
 {
     die_everywhere(LS_CRASH_STATE, STEP_STATE);

@@ -186,6 +186,7 @@ TEST(damage, pristine_directory_has_tables_and_a_write_ahead_log)
     assert_int_equal(whole, 1);
 }
 
+/* F5 */
 TEST(damage, flipped_bits_in_any_file_are_noticed_or_harmless)
 {
     begin();
@@ -207,6 +208,7 @@ TEST(damage, flipped_bits_in_any_file_are_noticed_or_harmless)
     assert_true(refused > 0);
 }
 
+/* F3 */
 TEST(damage, flipped_bit_in_the_middle_of_the_write_ahead_log_is_refused)
 {
     begin();
@@ -306,6 +308,7 @@ TEST(damage, guard_of_another_incarnation_is_a_mismatch)
     (void)unlink(to);
 }
 
+/* F16 */
 TEST(damage, older_copy_of_the_log_is_an_unknown_tail)
 {
     char from[256];

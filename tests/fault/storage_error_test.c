@@ -2,7 +2,8 @@
 /*
  * The k-th write or sync of a store fails with EIO, for every k: the first error is latched, says
  * which directory and why, and is over after reopening, when everything that was acknowledged is
- * there. The calls below take the place of libc's for the whole program, RocksDB included.
+ * there. Calls that do half of it or are interrupted are no error. Those below take the place of
+ * libc's for the whole program, RocksDB included.
  */
 #define _GNU_SOURCE
 #include "store.h"
@@ -13,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum call { CALL_NONE, CALL_SYNC, CALL_DATA_SYNC, CALL_WRITE };
+enum call { CALL_NONE, CALL_SYNC, CALL_DATA_SYNC, CALL_WRITE, CALL_IN_PIECES };
 
 static struct {
     _Atomic int call;
@@ -37,6 +38,27 @@ static bool strikes(enum call call, int descriptor)
     return true;
 }
 
+/*
+ * What a read or write of `count` bytes may do when they come in pieces: the first half, or nothing
+ * but EINTR (0).
+ */
+static size_t piece(int descriptor, size_t count)
+{
+    struct stat info;
+    if (fault.call != CALL_IN_PIECES || count < 2 || fstat(descriptor, &info) != 0 ||
+        !S_ISREG(info.st_mode)) {
+        return count;
+    }
+    fault.faults++;
+    return fault.faults % 3 == 0 ? 0 : count / 2;
+}
+
+static bool interrupted(size_t part, size_t count)
+{
+    errno = part == 0 && count > 0 ? EINTR : errno;
+    return part == 0 && count > 0;
+}
+
 __attribute__((visibility("default"))) int fsync(int descriptor)
 {
     int (*next)(int);
@@ -56,7 +78,10 @@ __attribute__((visibility("default"))) ssize_t write(int descriptor, const void 
 {
     ssize_t (*next)(int, const void *, size_t);
     *(void **)&next = dlsym(RTLD_NEXT, "write");
-    return strikes(CALL_WRITE, descriptor) ? -1 : next(descriptor, bytes, count);
+    size_t part = piece(descriptor, count);
+    return interrupted(part, count) || strikes(CALL_WRITE, descriptor)
+               ? -1
+               : next(descriptor, bytes, part);
 }
 
 __attribute__((visibility("default"))) ssize_t pwrite(int descriptor, const void *bytes,
@@ -64,7 +89,27 @@ __attribute__((visibility("default"))) ssize_t pwrite(int descriptor, const void
 {
     ssize_t (*next)(int, const void *, size_t, off_t);
     *(void **)&next = dlsym(RTLD_NEXT, "pwrite");
-    return strikes(CALL_WRITE, descriptor) ? -1 : next(descriptor, bytes, count, offset);
+    size_t part = piece(descriptor, count);
+    return interrupted(part, count) || strikes(CALL_WRITE, descriptor)
+               ? -1
+               : next(descriptor, bytes, part, offset);
+}
+
+__attribute__((visibility("default"))) ssize_t read(int descriptor, void *bytes, size_t count)
+{
+    ssize_t (*next)(int, void *, size_t);
+    *(void **)&next = dlsym(RTLD_NEXT, "read");
+    size_t part = piece(descriptor, count);
+    return interrupted(part, count) ? -1 : next(descriptor, bytes, part);
+}
+
+__attribute__((visibility("default"))) ssize_t pread(int descriptor, void *bytes, size_t count,
+                                                     off_t offset)
+{
+    ssize_t (*next)(int, void *, size_t, off_t);
+    *(void **)&next = dlsym(RTLD_NEXT, "pread");
+    size_t part = piece(descriptor, count);
+    return interrupted(part, count) ? -1 : next(descriptor, bytes, part, offset);
 }
 
 static void expect_text(const char *text, const char *directory)
@@ -158,6 +203,7 @@ static void every_call(enum call call)
     assert_true(k > 3);
 }
 
+/* F1 */
 TEST(error, of_any_fsync_is_latched_and_named)
 {
     every_call(CALL_SYNC);
@@ -183,4 +229,30 @@ TEST(error, in_the_background_is_latched_too)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         assert_true(one_fault(cases[i].call, cases[i].k, 10000, false));
     }
+}
+
+/* F17 */
+TEST(pieces, reads_and_writes_that_end_early_or_are_interrupted_change_nothing)
+{
+    char directory[128];
+    (void)snprintf(directory, sizeof directory, "%s/data", test_memory_directory());
+    struct ls_storage_rocksdb_options options = {
+        .size = sizeof options, .directory = directory, .write_buffer_bytes = 128u << 10};
+    fault.faults = 0;
+    fault.call = CALL_IN_PIECES;
+    for (int life = 0; life < 2; life++) {
+        struct store store = {0};
+        assert_ok(ls_storage_rocksdb_open(&options, &store.storage, &store.error));
+        store_attach(&store);
+        assert_ok(store_open_group(&store));
+        assert_false(store.state.tail_unknown);
+        if (life == 0) {
+            assert_int_equal(run(&store, directory, 1000), 32);
+        } else {
+            assert_int_equal(store_expect(&store, 1, 32, 1, 1000), 32);
+        }
+        store_close(&store);
+    }
+    fault.call = CALL_NONE;
+    assert_true(fault.faults > 20);
 }

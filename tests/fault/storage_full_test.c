@@ -140,6 +140,7 @@ static void recover(struct full *full)
     assert_int_equal(store->log.durable, 1);
 }
 
+/* F9 */
 TEST(full, disk_is_latched_and_over_after_room_and_reopen)
 {
     /* how much room there is decides what hits the end: the write-ahead log, a table, a

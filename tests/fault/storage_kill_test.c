@@ -133,11 +133,13 @@ TEST(storage, keeps_what_it_acknowledged_over_kill_9)
     die_often(DEATH_KILL);
 }
 
+/* F8 */
 TEST(storage, keeps_what_it_acknowledged_over_power_cuts)
 {
     die_often(DEATH_CUT);
 }
 
+/* F2 */
 TEST(storage, keeps_what_it_acknowledged_over_power_cuts_that_tear)
 {
     die_often(DEATH_TORN);

@@ -12,6 +12,7 @@ static enum ls_status open_store(const char *directory, struct ls_storage *out,
     return ls_storage_rocksdb_open(&options, out, error);
 }
 
+/* F14 */
 TEST(lock, directory_of_another_process_is_refused_with_its_pid)
 {
     char data[128];

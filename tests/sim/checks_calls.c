@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Checks of what the outside sees, which hold for every machine: what each member applied, where
- * and with which reply and state, and how calls may end.
+ * and with which reply and state (K3), and how calls may end.
  */
 #include "world.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The end of a run: the faults are over, first for a majority, then for all, and the group must
- * converge, serve, and hold all that it acknowledged.
+ * converge, serve (E18), and hold all that it acknowledged (G9).
  */
 #include "world.h"
 

@@ -36,7 +36,7 @@ static const struct {
     [SIM_FAULT_SYNC_ERROR] = {"sync_error", 1, true},
     [SIM_FAULT_DISK_FULL] = {"disk_full", 1, true},
     [SIM_FAULT_STORE_BUSY] = {"store_busy", 1, true},
-    [SIM_FAULT_CLOCK_RATE] = {"clock_rate", 1, false},
+    [SIM_FAULT_CLOCK_RATE] = {"clock_rate", 1, false}, /* R9 */
     [SIM_FAULT_RESET] = {"session_reset", 2, false},
     [SIM_FAULT_HALVES] = {"partition_halves", 2, false},
     [SIM_FAULT_ISOLATE] = {"partition_isolate", 2, false},
@@ -48,7 +48,7 @@ static const struct {
     [SIM_FAULT_SLOW_PEER] = {"slow_peer", 2, false},
     [SIM_FAULT_DAMAGE] = {"damaged_byte", 2, false},
     [SIM_FAULT_LONG_DELAY] = {"long_delay", 2, false},
-    [SIM_FAULT_LOSS] = {"packet_loss", 2, false},
+    [SIM_FAULT_LOSS] = {"packet_loss", 2, false}, /* G7 */
     [SIM_FAULT_TWICE] = {"message_twice", 2, false},
     [SIM_FAULT_LATE] = {"message_late", 2, false},
     [SIM_FAULT_FULL_QUEUE] = {"full_send_queue", 2, false},

@@ -328,6 +328,7 @@ TEST(append, P5_a_configuration_acts_when_it_is_appended)
     group_free(group);
 }
 
+/* M2 */
 TEST(append, P5_truncation_reverts_across_several_configurations)
 {
     struct group *group = follower("");
@@ -385,6 +386,7 @@ TEST(append, a_configuration_that_cannot_be_read_refuses_the_whole_message)
     group_free(group);
 }
 
+/* M14 */
 TEST(append, a_pruned_log_keeps_the_configuration_in_force_at_its_anchor)
 {
     struct group *group = follower("");

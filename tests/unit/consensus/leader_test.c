@@ -284,6 +284,7 @@ TEST(leader, P14_an_acknowledgement_of_another_incarnation_is_not_counted)
     group_free(group);
 }
 
+/* Y10 */
 TEST(leader, an_acknowledgement_beyond_the_log_is_ignored)
 {
     struct group *group = leading(3, 3);
@@ -296,6 +297,7 @@ TEST(leader, an_acknowledgement_beyond_the_log_is_ignored)
     group_free(group);
 }
 
+/* G2 */
 TEST(leader, pipelines_up_to_its_window_and_goes_on_with_acknowledgements)
 {
     struct group *group = group_prepare(3, 3, false);
@@ -386,6 +388,7 @@ TEST(leader, L15_a_lost_append_is_noticed_by_a_heartbeat_and_sent_again)
     group_free(group);
 }
 
+/* F10 */
 TEST(leader, entries_that_wait_for_a_slow_disk_are_asked_about_and_not_sent_again)
 {
     struct group *group = leading(3, 3);
@@ -559,6 +562,7 @@ TEST(leader, a_cache_full_of_uncommitted_entries_refuses_proposals_until_they_co
     group_free(group);
 }
 
+/* S7 */
 TEST(leader, prune_safe_waits_for_members_that_never_acknowledged)
 {
     struct group *group = group_new(3, 4);

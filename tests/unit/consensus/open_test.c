@@ -105,6 +105,7 @@ TEST(open, P12_a_log_that_ends_below_what_was_applied_is_a_fault)
     refused(s, LS_ERR_CORRUPT, "core: the machine has applied more than the log holds");
 }
 
+/* S2: among them a log that does not begin behind its anchor */
 TEST(open, refuses_parts_that_contradict_each_other)
 {
     struct start *s = start_good();

@@ -200,6 +200,7 @@ TEST(restored, L11_a_late_sync_of_dropped_entries_makes_nothing_durable)
     group_free(group);
 }
 
+/* M13 */
 TEST(restored, P5_a_snapshot_beyond_the_log_replaces_every_configuration)
 {
     struct group *group = follower("11");
@@ -216,6 +217,7 @@ TEST(restored, P5_a_snapshot_beyond_the_log_replaces_every_configuration)
     group_free(group);
 }
 
+/* S4 */
 TEST(restored, a_snapshot_at_or_below_the_commit_is_ignored)
 {
     struct group *group = follower("1111");

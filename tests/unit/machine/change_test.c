@@ -222,6 +222,7 @@ TEST(change, a_machine_that_is_ahead_of_its_log_is_refused_with_a_sentence)
     trio_close(&trio);
 }
 
+/* F13 */
 TEST(change, a_machine_on_disk_applies_nothing_twice_after_a_restart)
 {
     struct trio trio;

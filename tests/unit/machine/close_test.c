@@ -230,6 +230,7 @@ static bool inside_over(struct trio *trio, void *arg)
     return inside->closed == 2 && (inside->node_closed == 1 || !inside->whole_node);
 }
 
+/* A4 */
 TEST(close, may_begin_in_any_callback)
 {
     for (size_t round = 0; round < 2; round++) {
@@ -268,6 +269,7 @@ static bool node_is_closed(struct trio *trio, void *arg)
     return ((const struct inside *)arg)->node_closed > 0;
 }
 
+/* A5 */
 TEST(close, of_the_node_from_inside_done_ends_everything_once)
 {
     struct several several;

@@ -383,6 +383,7 @@ TEST(forged, a_leader_that_is_busy_until_the_deadline_leaves_the_call_busy)
     end(impostor);
 }
 
+/* K4 */
 TEST(forged, calls_under_way_end_as_unknown_when_the_link_breaks)
 {
     struct impostor *impostor = begin();

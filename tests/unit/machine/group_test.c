@@ -49,6 +49,7 @@ TEST(group, forwards_a_command_of_a_follower_to_the_leader_and_returns_its_reply
     trio_close(&trio);
 }
 
+/* K9 */
 TEST(group, execute_many_takes_consecutive_indices_and_answers_each)
 {
     struct trio trio;
@@ -99,6 +100,7 @@ TEST(group, goes_on_when_the_leader_closes_and_brings_it_back)
     trio_close(&trio);
 }
 
+/* R10 */
 TEST(group, all_restarted_keep_everything)
 {
     struct trio trio;
@@ -191,6 +193,7 @@ TEST(group, hands_leadership_to_the_member_that_was_named)
     trio_close(&trio);
 }
 
+/* A4 */
 TEST(group, a_call_from_apply_is_refused_as_reentrant)
 {
     struct trio trio;

@@ -64,6 +64,7 @@ static void close_in_turn(void *self)
     busy->loop.close(busy->loop.self);
 }
 
+/* Y15 */
 TEST(loop, may_be_closed_by_its_own_turn)
 {
     struct busy busy = {.base = event_base_new()};

@@ -323,6 +323,7 @@ static void hung_close(void *self)
     (void)pthread_mutex_unlock(&hung.lock);
 }
 
+/* F11 */
 TEST(node, closes_within_its_time_although_a_sync_hangs)
 {
     struct threaded threaded;

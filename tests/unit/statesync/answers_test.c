@@ -140,6 +140,7 @@ static void is_penalised(enum wrong wrong)
     world_close(world);
 }
 
+/* Y11 */
 TEST(answers, empty_ones_are_penalised)
 {
     is_penalised(EMPTY);
@@ -312,6 +313,7 @@ static struct world *with_provider(struct heard *heard)
     return world;
 }
 
+/* Y1 */
 TEST(provider, offers_only_what_is_committed_and_durable)
 {
     static struct heard heard;
@@ -338,6 +340,7 @@ TEST(provider, offers_only_what_is_committed_and_durable)
     world_close(world);
 }
 
+/* Y14 */
 TEST(provider, caps_an_answer_in_entries_and_bytes)
 {
     static struct heard heard;

@@ -295,6 +295,7 @@ TEST(replay, finds_another_source_when_one_prunes_in_the_middle)
     world_close(world);
 }
 
+/* S7 */
 TEST(replay, a_served_session_pins_the_log_until_its_lease_ends)
 {
     struct ls_log_replay_options replay = {

@@ -253,6 +253,7 @@ TEST(supervisor, begins_one_session_for_a_gap_and_feeds_it_the_rest)
     world_close(world);
 }
 
+/* Y21 */
 TEST(supervisor, closes_the_next_gap_at_once_when_an_attempt_came_further)
 {
     struct script script;
@@ -417,6 +418,7 @@ TEST(supervisor, ignores_a_gap_of_a_leader_that_was_replaced)
 
 /* ---- the choice ------------------------------------------------------------------------------ */
 
+/* Y3 */
 TEST(supervisor, takes_the_first_legal_state_sync_and_says_why)
 {
     struct script scripts[2];
@@ -489,6 +491,7 @@ TEST(supervisor, gives_another_state_sync_its_turn_when_no_peer_has_anything)
 
 /* ---- effects --------------------------------------------------------------------------------- */
 
+/* Y20 */
 TEST(supervisor, carries_effects_out_after_the_call_and_reports_them_once_durable)
 {
     struct script script;

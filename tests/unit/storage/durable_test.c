@@ -301,6 +301,7 @@ static void reseal(uint8_t *cell, size_t bytes, uint64_t group)
                                                bytes - LS__CELL_HEADER_BYTES, seed));
 }
 
+/* F18 */
 TEST(durable, directory_of_a_newer_version_is_refused)
 {
     struct place place;

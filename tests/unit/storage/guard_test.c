@@ -73,6 +73,7 @@ TEST(guard, torn_slot_leaves_the_older_promise)
     }
 }
 
+/* F7 */
 TEST(guard, two_torn_slots_are_damage)
 {
     uint8_t image[LS__GUARD_FILE_BYTES];

@@ -171,11 +171,13 @@ TEST(medium, failed_write_is_latched_until_reopened)
     fails_and_stays_failed(LS_STORAGE_FAULT_WRITE, "Input/output error", 2);
 }
 
+/* F1 */
 TEST(medium, failed_sync_is_latched_and_may_have_happened)
 {
     fails_and_stays_failed(LS_STORAGE_FAULT_SYNC, "Input/output error", 4);
 }
 
+/* F9 */
 TEST(medium, full_is_latched_and_over_when_there_is_room)
 {
     fails_and_stays_failed(LS_STORAGE_FAULT_FULL, "No space left on device", 2);

@@ -27,6 +27,7 @@ static enum ls_status parse(uint64_t group, const struct framed *framed, struct 
     return ls__record_parse(group, (struct ls_span){framed->bytes, framed->count}, out, &reason);
 }
 
+/* L18 */
 TEST(record, comes_back_as_it_was_framed)
 {
     struct framed framed = frame(7, 9, 17, "hello");
@@ -41,6 +42,7 @@ TEST(record, comes_back_as_it_was_framed)
     assert_int_equal(record.check, framed.chain.check);
 }
 
+/* F5 */
 TEST(record, any_flipped_bit_is_noticed)
 {
     struct framed framed = frame(7, 9, 17, "some payload");
@@ -72,6 +74,7 @@ TEST(record, of_another_group_is_noticed)
     assert_int_equal(parse(8, &framed, &record), LS_ERR_CORRUPT);
 }
 
+/* F6 */
 TEST(record, check_depends_on_everything_before)
 {
     assert_int_not_equal(frame(7, 9, 17, "hello").chain.check,
@@ -97,7 +100,7 @@ TEST(record, bytes_are_those_of_format_1)
     assert_memory_equal(framed.bytes + LS__RECORD_HEADER_BYTES, "ab", 2);
 }
 
-/* As a newer version would write it: another version, and a check that is right. */
+/* F18: as a newer version would write it: another version, and a check that is right. */
 TEST(record, newer_format_is_told_from_damage)
 {
     uint8_t cell[LS__COMMIT_BYTES] = {0};

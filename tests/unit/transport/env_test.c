@@ -4,6 +4,7 @@
 
 #include "test.h"
 
+/* Y9 */
 TEST(env, clock_never_goes_back)
 {
     const struct ls_env *env = ls_env_default();

@@ -93,6 +93,7 @@ TEST(handshake, draws_all_its_entropy_from_the_env)
     assert_memory_equal(proofs[0], proofs[1], sizeof proofs[0]);
 }
 
+/* A2 */
 TEST(handshake, another_network_key_is_refused_by_both)
 {
     struct side a, b;
@@ -118,6 +119,7 @@ TEST(handshake, holder_of_the_key_cannot_claim_another_id)
     side_close(&b);
 }
 
+/* A7 */
 TEST(handshake, replayed_dialer_is_refused)
 {
     struct side a, b, later;

@@ -261,6 +261,7 @@ TEST(hostile, flood_of_connections_is_bounded_and_keeps_nobody_out)
     network_close(&network);
 }
 
+/* A7 */
 TEST(hostile, recorded_handshake_opens_nothing_when_replayed)
 {
     struct network network;

@@ -231,6 +231,7 @@ TEST(stream, frames_cannot_be_repeated_or_left_out)
     }
 }
 
+/* A1 */
 TEST(stream, oversized_length_is_refused_before_anything_is_allocated)
 {
     static const uint32_t lengths[] = {0, 17, LS_FRAME_BYTES_MAX + 18, 0x10000000, 0xffffffff};

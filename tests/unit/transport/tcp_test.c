@@ -356,6 +356,7 @@ TEST(tcp, bulk_keeps_its_pace_and_consensus_has_none)
     free(data);
 }
 
+/* A5 */
 TEST(tcp, close_with_queued_data_says_farewell_and_leaks_nothing)
 {
     enum { PART = 4 << 20 };
@@ -472,6 +473,7 @@ TEST(tcp, link_without_bonds_ends)
     network_close(&network);
 }
 
+/* A2 */
 TEST(tcp, many_groups_share_one_link)
 {
     enum { GROUPS = 200 };

@@ -187,6 +187,7 @@ TEST(wire, leaves_sender_and_receiver_to_the_bond)
     teardown(&fixture);
 }
 
+/* A1 */
 TEST(wire, refuses_every_truncation)
 {
     struct fixture fixture;

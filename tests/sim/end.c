@@ -8,6 +8,7 @@
 /* virtual time in which a healed group must serve again: elections, reconnects, catch-up */
 #define CONVERGE_US      60000000u
 #define PROBE_ROUNDS_MAX 5u
+#define STORIES          2u
 
 static bool rests(const struct world *world, uint32_t at)
 {
@@ -106,11 +107,9 @@ void sim_world_finish(struct world *world)
     if (!world->failed) {
         demand_service(world);
     }
-    if (!world->failed) {
+    for (uint32_t i = 0; i < STORIES && !world->failed; i++) {
         sim_calm_links(world);
         sim_story(world);
-    }
-    if (!world->failed) {
         demand_service(world);
     }
     if (!world->failed) {

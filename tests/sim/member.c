@@ -342,8 +342,13 @@ bool sim_member_wipes(const struct world *world)
         if (world->members[i].machine.inner.durable_applied != NULL) {
             return false; /* its machine would be ahead of its log */
         }
+        struct ls_group_status status;
+        ls_group_status(world->members[i].group, &status);
+        if (status.log_first > 1) {
+            return false; /* what was pruned, not everybody can give again */
+        }
     }
-    return !sim_sync_prunes(world); /* what was pruned everywhere, nobody could give it again */
+    return true;
 }
 
 void sim_member_wipe(struct sim_member *member)
@@ -353,6 +358,7 @@ void sim_member_wipe(struct sim_member *member)
     sim_mix(member->world, member->at);
     ls_storage_medium_wipe(member->medium);
     member->shadow.promise = (struct sim_promise){.voted = false};
+    sim_sync_wipe(member);
     member->rules.wipes++;
 }
 

@@ -214,6 +214,33 @@ static void former_leader(struct world *world, uint32_t leader, uint32_t spare)
 }
 
 /*
+ * A leader hears nothing any more, hands over, and does not learn of its successor. Asked to read,
+ * it has only itself and the few beside it to be sure of (R2, R3, R13).
+ */
+static void deaf_leader(struct world *world, uint32_t leader, uint32_t spare)
+{
+    uint32_t to = first_of(some_voters(world, 1u << leader, 1));
+    uint32_t beside = some_voters(world, 1u << leader | 1u << to,
+                                  (uint32_t)sim_random_in(&world->random, 0, spare - 1));
+    for (uint32_t i = 0; i < world->count; i++) {
+        sim_network_block(world, i, leader, i != leader && (beside >> i & 1u) == 0);
+        for (uint32_t j = 0; j < world->count && (beside >> i & 1u) != 0; j++) {
+            sim_network_block(world, j, i, j != i && j != leader); /* hears the old one alone */
+        }
+    }
+    world->story.but = 1u << leader;
+    if (!transfer(world, leader, to) || !until(world, other_leads)) {
+        return;
+    }
+    for (uint32_t i = 0; i < 4; i++) {
+        writes(world, to, 3);
+        wait_ms(world, 0, 25);
+        sim_calm_read(world, leader);
+    }
+    wait_ms(world, 30, 60);
+}
+
+/*
  * The target of a hand-over begins a term, and nobody hears of it; the leader goes on, and then is
  * gone. Left are a member with the later term and one with the longer log (E8).
  */
@@ -250,10 +277,8 @@ static void term_alone(struct world *world, uint32_t leader, uint32_t spare)
  */
 static void late_acknowledgements(struct world *world, uint32_t leader, uint32_t spare)
 {
+    (void)spare;
     uint32_t follower = first_of(some_voters(world, 1u << leader, 1));
-    if (spare < 2) {
-        return;
-    }
     isolate(world, leader);
     sim_network_block(world, leader, follower, false);
     writes(world, leader, (uint32_t)sim_random_in(&world->random, 5, 20));
@@ -289,7 +314,7 @@ static void late_votes(struct world *world, uint32_t leader, uint32_t spare)
     uint32_t to = first_of(some_voters(world, 1u << leader, 1));
     uint32_t late = 1u << leader | some_voters(world, 1u << leader | 1u << to, spare - 1);
     world->story.who = to;
-    if (spare < 2 || !transfer(world, leader, to) || !until(world, is_candidate)) {
+    if (!transfer(world, leader, to) || !until(world, is_candidate)) {
         return;
     }
     for (uint32_t i = 0; i < world->count; i++) {
@@ -344,9 +369,10 @@ static void lost_disk(struct world *world, uint32_t leader, uint32_t spare)
 void sim_story(struct world *world)
 {
     static void (*const stories[])(struct world *, uint32_t, uint32_t) = {
-        former_leader, former_leader, term_alone, late_acknowledgements, late_votes, lost_disk};
-    const uint32_t last = sizeof stories / sizeof stories[0] - 1;
-    uint32_t voters = 0;
+        former_leader,         former_leader, deaf_leader, deaf_leader, term_alone,
+        late_acknowledgements, late_votes,    lost_disk,   lost_disk};
+    const uint32_t count = sizeof stories / sizeof stories[0];
+    uint32_t voters = 0, leader = leader_but(world, 0, &world->story.term);
     for (uint32_t i = 0; i < world->count; i++) {
         bool counts = core_of(world, i).standing == LS_STANDING_COUNTS;
         if (is_voter(world, i) && !counts) {
@@ -354,9 +380,12 @@ void sim_story(struct world *world)
         }
         voters += is_voter(world, i);
     }
-    uint32_t leader = leader_but(world, 0, &world->story.term);
-    uint32_t chosen = (uint32_t)sim_random_in(&world->random, 0, last);
-    if (leader == world->count || voters < 3 || (chosen == last && !sim_member_wipes(world))) {
+    uint32_t chosen = (uint32_t)sim_random_in(&world->random, 0, count - 1);
+    bool possible =
+        voters >=
+        (stories[chosen] == late_acknowledgements || stories[chosen] == late_votes ? 5u : 3u);
+    if (leader == world->count || !possible ||
+        (stories[chosen] == lost_disk && !sim_member_wipes(world))) {
         return;
     }
     sim_note(world, "story %u begins with %s", chosen, world->members[leader].name);

@@ -268,6 +268,16 @@ bool sim_sync_prune_soon(struct world *world, uint32_t at, bool at_once)
     return true; /* counted when it strikes */
 }
 
+void sim_sync_wipe(struct sim_member *member)
+{
+    struct sim_sync *sync = member->world->sync;
+    struct sim_disk *disk = &sync->sides[member->at].disk;
+    disk->count = disk->synced = disk->bytes_count = 0;
+    for (uint32_t i = 0; i < member->world->count; i++) {
+        sync->sides[i].prune_next = sync->sides[i].prune_able = false;
+    }
+}
+
 bool sim_sync_prunes(const struct world *world)
 {
     return world->sync->on_disk;

@@ -274,6 +274,8 @@ bool sim_sync_prune(struct world *world, uint32_t at);
 bool sim_sync_prune_soon(struct world *world, uint32_t at, bool at_once);
 /** May logs be pruned in this world? */
 bool sim_sync_prunes(const struct world *world);
+/** The machine of the member loses its disk, and from now on nobody prunes. */
+void sim_sync_wipe(struct sim_member *member);
 /** Could one have been so far? */
 bool sim_sync_prunable(const struct world *world);
 

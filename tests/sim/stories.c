@@ -91,6 +91,19 @@ static void cut(struct world *world, uint32_t side)
     }
 }
 
+/* What waits on the blocked paths between the sides is lost. */
+static void lose(struct world *world, uint32_t side)
+{
+    for (uint32_t from = 0; from < world->count; from++) {
+        for (uint32_t to = 0; to < from; to++) {
+            if ((side >> from & 1u) != (side >> to & 1u)) {
+                (void)sim_network_reset(world, from, to);
+            }
+        }
+    }
+    wait_ms(world, 25, 30);
+}
+
 static void isolate(struct world *world, uint32_t at)
 {
     for (uint32_t i = 0; i < world->count; i++) {
@@ -169,6 +182,17 @@ static void former_leader(struct world *world, uint32_t leader, uint32_t spare)
     uint32_t slow = sim_random_percent(&world->random, 50)
                         ? side & (uint32_t)sim_random_next(&world->random)
                         : 0;
+    if (sim_random_percent(&world->random, 50)) {
+        /* the others hold its last entries, and it does not know */
+        for (uint32_t i = 0; i < world->count; i++) {
+            for (uint32_t j = 0; j < world->count; j++) {
+                bool back = (side >> i & 1u) == 0 && (side >> j & 1u) != 0;
+                sim_network_block(world, i, j, back);
+            }
+        }
+        writes(world, leader, (uint32_t)sim_random_in(&world->random, 1, 10));
+        wait_ms(world, 12, 20);
+    }
     cut(world, side);
     hang(world, slow, true);
     if (stands) {
@@ -180,7 +204,8 @@ static void former_leader(struct world *world, uint32_t leader, uint32_t spare)
     if (until(world, other_leads)) {
         ls_term term = 0;
         uint32_t next = leader_but(world, side, &term);
-        writes(world, next, (uint32_t)sim_random_in(&world->random, 1, 8));
+        bool many = sim_random_percent(&world->random, 30); /* more than some leaders can send */
+        writes(world, next, (uint32_t)sim_random_in(&world->random, 1, many ? 80 : 8));
         if (stands) {
             sim_member_pause(&world->members[leader], false);
             for (uint32_t i = 0; i < world->count; i++) {
@@ -322,6 +347,12 @@ static void late_votes(struct world *world, uint32_t leader, uint32_t spare)
     }
     wait_ms(world, 20, 40);
     for (uint32_t i = 0; i < world->count; i++) {
+        if (i != to && (late >> i & 1u) == 0) {
+            (void)sim_network_reset(world, i, to);
+        }
+    }
+    wait_ms(world, 25, 30);
+    for (uint32_t i = 0; i < world->count; i++) {
         bool holds = (late >> i & 1u) != 0;
         sim_member_pause(&world->members[i], holds);
         sim_network_block(world, i, to, holds);
@@ -351,6 +382,7 @@ static void lost_disk(struct world *world, uint32_t leader, uint32_t spare)
     cut(world, lacks);
     writes(world, leader, (uint32_t)sim_random_in(&world->random, 1, 10));
     wait_ms(world, 30, 60);
+    lose(world, lacks);
     bool leader_too = sim_random_percent(&world->random, 60);
     for (uint32_t i = 0; i < world->count; i++) {
         bool holds = (lacks >> i & 1u) == 0;

@@ -17,14 +17,14 @@
 #   --write   writes the table, with the commit, to docs/mutants.md
 #
 # LS_MUTANT_BUILD: a build folder (build/release, made if it is not there), LS_MUTANT_JOBS: mutants at a time
-# (2), LS_MUTANT_OPTIONS: arguments for lockstep-sim beside the seeds (--seconds 10).
+# (2), LS_MUTANT_OPTIONS: arguments for lockstep-sim beside the seeds (--seconds 5 --exact).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 build=${LS_MUTANT_BUILD:-$root/build/release}
 list=tests/mutants/list.txt
 seeds=${LS_MUTANT_SEEDS:-1000} limit=${LS_MUTANT_SECONDS:-60} jobs=${LS_MUTANT_JOBS:-2}
-read -ra options <<<"${LS_MUTANT_OPTIONS:---seconds 10}"
+read -ra options <<<"${LS_MUTANT_OPTIONS:---seconds 5 --exact}"
 worlds=4000 # of scenario_random
 
 all="" quick="" write=""

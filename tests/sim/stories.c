@@ -97,7 +97,7 @@ static void lose(struct world *world, uint32_t side)
     for (uint32_t from = 0; from < world->count; from++) {
         for (uint32_t to = 0; to < from; to++) {
             if ((side >> from & 1u) != (side >> to & 1u)) {
-                (void)sim_network_reset(world, from, to);
+                (void)sim_sockets_reset(world, from, to, true);
             }
         }
     }
@@ -348,7 +348,7 @@ static void late_votes(struct world *world, uint32_t leader, uint32_t spare)
     wait_ms(world, 20, 40);
     for (uint32_t i = 0; i < world->count; i++) {
         if (i != to && (late >> i & 1u) == 0) {
-            (void)sim_network_reset(world, i, to);
+            (void)sim_sockets_reset(world, i, to, true);
         }
     }
     wait_ms(world, 25, 30);

@@ -100,7 +100,8 @@ static ls_index prune_bound(struct ls_group *group, const char **why)
 
 void ls_group_status(struct ls_group *group, struct ls_group_status *out)
 {
-    (void)memset(out, 0, sizeof *out);
+    out->text[0] = '\0';
+    (void)memset(&out->sync, 0, sizeof out->sync);
     (void)memcpy(out->name, group->name, sizeof out->name);
     (void)memcpy(out->member, group->member, sizeof out->member);
     out->id = group->id;
@@ -112,8 +113,9 @@ void ls_group_status(struct ls_group *group, struct ls_group_status *out)
     text_status(group, out);
     const char *why = "";
     out->prune_safe = prune_bound(group, &why);
-    (void)snprintf(out->prune_text, sizeof out->prune_text, "%s",
-                   group->snapshots ? why : "log kept: no snapshots");
+    why = group->snapshots ? why : "log kept: no snapshots";
+    LS_ASSERT(strlen(why) < sizeof out->prune_text);
+    (void)memcpy(out->prune_text, why, strlen(why) + 1);
     out->log_first = group->log_first;
     ls_supervisor_progress(group->supervisor, &out->sync);
     out->in_flight_bytes = group->calls.in_flight_bytes;

@@ -117,6 +117,7 @@ struct ls__held {
     const struct ls_env *env;
     struct ls__held_message *messages;
     size_t count, capacity;
+    uint64_t next_after; /* the smallest of `messages` */
     uint8_t *data;
     size_t bytes, data_capacity;
 };

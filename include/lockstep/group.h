@@ -183,6 +183,7 @@ struct ls_group_status {
     uint64_t apply_us_max;                                          /* longest single apply call */
     uint64_t elections, leader_changes;
 };
+/** What lies beyond the end of a text is left as it was. */
 LS_API void ls_group_status(struct ls_group *group, struct ls_group_status *out);
 
 struct ls_member_info {

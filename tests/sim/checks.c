@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-static void check_leader(struct sim_member *member, ls_term term)
+void sim_check_leader(struct sim_member *member, ls_term term)
 {
     struct sim_checks *checks = &member->world->checks;
     checks->leaders =
@@ -29,7 +29,7 @@ void sim_check_turn(struct sim_member *member)
     ls_group_status(member->group, &status);
     sim_sync_turn(member, &status);
     if (status.core.role == LS_ROLE_LEADER) {
-        check_leader(member, status.core.term);
+        sim_check_leader(member, status.core.term);
     }
     if (status.core.commit < member->commit) {
         sim_fail(member->world, "commit of %s went back from %llu to %llu", member->name,

@@ -24,8 +24,8 @@
 /* memory of a node beside what its settings bound: tables of fixed size, replies, messages */
 #define MEMORY_BASE (6u << 20)
 /* a stretch of load, and how many of them may pass until one is without an allocation */
-#define STRETCH_US    250000u
-#define STRETCHES_MAX 60u
+#define STRETCH_US    150000u
+#define STRETCHES_MAX 100u
 
 /* ---- memory ---- */
 
@@ -155,11 +155,20 @@ static uint64_t leader_changes(const struct world *world)
     return world->checks.leader_changes + world->network.sessions;
 }
 
+static uint64_t allocations(const struct world *world)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < world->count; i++) {
+        sum += world->members[i].watch.allocations;
+    }
+    return sum;
+}
+
 static void check_idle(struct world *world)
 {
     uint64_t before[SIM_MEMBERS_MAX];
     (void)sim_world_until(world, world->now_us + 3 * SECOND_US, NULL);
-    uint64_t changes = leader_changes(world);
+    uint64_t changes = leader_changes(world), made = allocations(world);
     for (uint32_t i = 0; i < world->count; i++) {
         before[i] = world->members[i].turns;
     }
@@ -173,18 +182,13 @@ static void check_idle(struct world *world)
                      world->members[i].name, U(turns), U(most));
         }
     }
+    if (!world->failed && allocations(world) != made) {
+        sim_fail(world, "memory is allocated in two idle seconds: %llu times",
+                 U(allocations(world) - made));
+    }
     if (!world->failed && leader_changes(world) != changes) {
         sim_fail(world, "an idle group without faults changed its leader or lost a link");
     }
-}
-
-static uint64_t allocations(const struct world *world)
-{
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < world->count; i++) {
-        sum += world->members[i].watch.allocations;
-    }
-    return sum;
 }
 
 static void check_load(struct world *world)

@@ -76,26 +76,31 @@ static void promise_term(struct sim_promise *promise, ls_term term)
     }
 }
 
-static void check_term(struct sim_member *member, const struct ls_storage_medium_left *left,
-                       ls_term term)
+static void check_term(struct sim_member *member, ls_term term)
 {
-    if (left->hard_state.term < term) {
+    struct ls_storage_medium_left left = {.damaged = false};
+    if (term <= member->shadow.promise.term) {
+        return; /* it was there at an earlier message, and is whenever the member starts */
+    }
+    (void)ls_storage_medium_left(member->medium, &member->shadow.group, &left);
+    if (left.hard_state.term < term) {
         sim_fail(member->world, "a message of term %llu leaves %s, whose medium holds term %llu",
-                 U(term), member->name, U(left->hard_state.term));
+                 U(term), member->name, U(left.hard_state.term));
     }
     promise_term(&member->shadow.promise, term);
 }
 
-static void check_vote(struct sim_member *member, const struct ls_storage_medium_left *left,
-                       ls_term term, const struct ls_peer_id *vote)
+static void check_vote(struct sim_member *member, ls_term term, const struct ls_peer_id *vote)
 {
-    const struct ls_hard_state *hard = &left->hard_state;
+    struct ls_storage_medium_left left = {.damaged = false};
+    (void)ls_storage_medium_left(member->medium, &member->shadow.group, &left);
+    const struct ls_hard_state *hard = &left.hard_state;
     struct sim_promise *promise = &member->shadow.promise;
     if (hard->term == term && !(hard->voted && ls_peer_id_equal(&hard->vote, vote))) {
         sim_fail(member->world, "a vote in term %llu leaves %s, whose medium holds %s", U(term),
                  member->name, hard->voted ? "another vote" : "no vote");
     }
-    promise_term(promise, term);
+    check_term(member, term);
     if (promise->term == term) {
         if (promise->voted && !ls_peer_id_equal(&promise->vote, vote)) {
             sim_fail(member->world, "%s votes twice in term %llu", member->name, U(term));
@@ -111,6 +116,9 @@ static void check_match(struct sim_member *member, ls_term term, ls_index index)
     struct sim_promise *promise = &shadow->promise;
     if (index == 0 || term < shadow->hard.term) {
         return; /* of an earlier term: a later leader may have taken it back meanwhile */
+    }
+    if (term == promise->fresh.term && index <= promise->fresh.index) {
+        return; /* it was there, and nothing was removed in this term */
     }
     if (index > shadow->last || !sim_check_holds(member, index, shadow->log[index])) {
         sim_fail(member->world, "%s acknowledges %llu in term %llu, its medium does not hold it",
@@ -139,8 +147,6 @@ static void note_append(struct sim_member *member, const struct ls_append *appen
 static void check_core(struct sim_member *member, const struct ls_peer_id *to,
                        const struct ls_message *message)
 {
-    struct ls_storage_medium_left left = {.damaged = false};
-    (void)ls_storage_medium_left(member->medium, &member->shadow.group, &left);
     ls_term term = message->term;
     switch (message->kind) {
     case LS_MESSAGE_PRE_VOTE:
@@ -151,14 +157,15 @@ static void check_core(struct sim_member *member, const struct ls_peer_id *to,
         }
         break;
     case LS_MESSAGE_VOTE:
-        check_vote(member, &left, term, &member->id);
+        check_vote(member, term, &member->id);
         break;
     case LS_MESSAGE_VOTE_REPLY:
         if (message->as.vote_reply.granted) {
-            check_vote(member, &left, term, to);
+            check_vote(member, term, to);
         }
         break;
     case LS_MESSAGE_APPEND:
+        sim_check_leader(member, term);
         sim_check_commit(member, term, message->as.append.commit);
         break;
     case LS_MESSAGE_APPEND_REPLY:
@@ -167,6 +174,7 @@ static void check_core(struct sim_member *member, const struct ls_peer_id *to,
         }
         break;
     case LS_MESSAGE_HEARTBEAT:
+        sim_check_leader(member, term);
         sim_check_commit(member, term, message->as.heartbeat.commit);
         break;
     case LS_MESSAGE_HEARTBEAT_REPLY:
@@ -179,7 +187,7 @@ static void check_core(struct sim_member *member, const struct ls_peer_id *to,
     case LS_MESSAGE_TIMEOUT_NOW:
         break;
     }
-    check_term(member, &left, term);
+    check_term(member, term);
 }
 
 void sim_check_sent(struct sim_member *member, const struct ls_peer_id *to, struct ls_span bytes,

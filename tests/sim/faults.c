@@ -66,6 +66,11 @@ const char *sim_fault_name(enum sim_fault fault)
     return kinds[fault].name;
 }
 
+bool sim_fault_lasts(enum sim_fault fault)
+{
+    return whole_run((uint32_t)fault);
+}
+
 static bool without(const struct world *world, enum sim_fault fault)
 {
     return (world->options.without >> (uint32_t)fault & 1u) != 0;

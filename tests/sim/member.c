@@ -364,7 +364,6 @@ void sim_member_wipe(struct sim_member *member)
 
 void sim_member_after(struct sim_member *member)
 {
-    sim_check_turn(member);
     if (member->node == NULL || member->releasing || member->sync_hangs ||
         ls_storage_medium_held(member->medium) == 0) {
         return;
@@ -416,6 +415,7 @@ static void run_turn(struct sim_member *member)
         sim_fault_count(member->world, SIM_FAULT_STORE_BUSY);
     }
     sim_member_after(member);
+    sim_check_turn(member);
 }
 
 static void on_release(struct sim_member *member)

@@ -63,7 +63,6 @@ static const char *hand_over(struct sim_member *member, const struct sim_parcel 
         sim_fail(world, "%s found a message of %s malformed: %s", member->name,
                  world->members[of->from].name, reason);
     }
-    sim_check_turn(member);
     return reason;
 }
 

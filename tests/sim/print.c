@@ -44,6 +44,21 @@ void sim_print_outcome(const struct world *world)
     (void)fflush(stdout);
 }
 
+void sim_print_speed(const struct world *world, uint64_t real_us)
+{
+    uint64_t faults = 0;
+    for (uint32_t i = 0; i < SIM_FAULTS; i++) {
+        bool lasts = sim_fault_lasts((enum sim_fault)i);
+        faults += lasts ? 0 : world->injected[i];
+    }
+    double seconds = (double)world->now_us / 1e6;
+    (void)printf("seed %" PRIu64 ": speed: %.1f virtual seconds, in each %.1f operations and %.2f "
+                 "faults; %.0f times real time\n",
+                 world->options.seed, seconds, (double)world->acknowledged / seconds,
+                 (double)faults / seconds, seconds * 1e6 / (double)(real_us > 0 ? real_us : 1));
+    (void)fflush(stdout);
+}
+
 static void add(char out[SIM_REPLAY_BYTES], const char *format, ...) LS_PRINTF(2, 3);
 static void add(char out[SIM_REPLAY_BYTES], const char *format, ...)
 {

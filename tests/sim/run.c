@@ -8,6 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* load of a world, all clients together: calls a second, and what one takes without faults */
+#define CALLS_MIN 250u
+#define CALLS_MAX 600u
+#define CALL_US   8000u
 /* how often the time with faults is prolonged until each kind has struck */
 #define OWED_PARTS_MAX 20u
 
@@ -79,11 +83,16 @@ void sim_world_open(struct world *world, const struct sim_options *options)
     world->workload_random.state = ~random->state;
     world->count = sim_topology_count(random);
     world->count = world->options.members != 0 ? world->options.members : world->count;
-    world->election_ms = (uint32_t)sim_random_in(random, 100, 1000);
-    world->heartbeat_ms = (uint32_t)sim_random_in(random, 10, world->election_ms / 3);
-    world->clients_count = (uint32_t)sim_random_in(random, 2, SIM_CLIENTS_MAX);
-    world->think_us = (uint32_t)sim_random_in(random, 500, 10000);
-    world->fault_gap_ms = (uint32_t)sim_random_in(random, 50, 1000);
+    bool hasty = sim_random_percent(random, 75); /* time without a leader is time without load */
+    world->election_ms = (uint32_t)sim_random_in(random, 100, hasty ? 400 : 1000);
+    world->heartbeat_ms =
+        (uint32_t)sim_random_in(random, world->election_ms / 10, world->election_ms / 3);
+    world->clients_count = (uint32_t)sim_random_in(random, 6, SIM_CLIENTS_MAX);
+    /* as many calls a second as wanted, if one takes CALL_US: faults let a part of them be done */
+    uint64_t calls = sim_random_in(random, CALLS_MIN, CALLS_MAX);
+    uint64_t each_us = world->clients_count * (uint64_t)1000000u / calls;
+    world->think_us = (uint32_t)(each_us > CALL_US + 500u ? each_us - CALL_US : 500u);
+    world->fault_gap_ms = (uint32_t)sim_random_in(random, 50, 600);
     sim_sync_open(world);
     sim_faults_open(world);
     sim_network_open(world);

@@ -214,6 +214,8 @@ struct sim_fault_record {
 };
 
 const char *sim_fault_name(enum sim_fault fault);
+/** A condition of the whole run, which has no times to be counted. */
+bool sim_fault_lasts(enum sim_fault fault);
 bool sim_fault_enabled(const struct world *world, enum sim_fault fault);
 /** One more of a kind that strikes later than it is armed. */
 void sim_fault_count(struct world *world, enum sim_fault fault);
@@ -251,6 +253,8 @@ struct sim_checks {
     struct sim_logs logs;
 };
 void sim_check_turn(struct sim_member *member);
+/** The member leads, as its status or a message of it says. */
+void sim_check_leader(struct sim_member *member, ls_term term);
 /** A machine applied the command with the prefix `op` at `index`; reply: hash of its reply or 0. */
 void sim_check_applied(struct sim_machine *machine, ls_index index, uint64_t op, uint64_t command,
                        uint64_t reply);
@@ -394,6 +398,8 @@ void sim_totals_add(struct sim_totals *totals, const struct world *world);
 void sim_print_totals(const struct sim_totals *totals);
 void sim_print_options(const struct world *world);
 void sim_print_outcome(const struct world *world);
+/** Of a run that took so much of the real time; no part of the trace. */
+void sim_print_speed(const struct world *world, uint64_t real_us);
 /** The command that repeats a run. */
 void sim_print_replay(const struct sim_options *options);
 /** Its arguments. */

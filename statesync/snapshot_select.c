@@ -7,8 +7,9 @@
  */
 #include "snapshot_sync.h"
 
-/* between two requests to a peer that offers nothing yet */
-#define ASK_US 250000u
+/* between two requests to a peer that offers nothing yet: doubled each time */
+#define ASK_US_MIN 100000u
+#define ASK_US_MAX 2000000u
 /* offers of one marker come together: after the first, others are waited for this part of the
  * marker's time */
 #define SETTLE_DIVISOR 10u
@@ -60,7 +61,9 @@ static void request(struct ls__snap_session *session, struct ls__snap_peer *peer
                                               .need = base->committed(base->self).index + 1,
                                               .alone = alone};
     (void)ls__snap_send(base, &peer->id, &question, session->room, LS__SNAP_HEAD_BYTES);
-    peer->ask_us = now + ASK_US;
+    peer->pause_us = peer->pause_us == 0 ? ASK_US_MIN : 2 * peer->pause_us;
+    peer->pause_us = peer->pause_us < ASK_US_MAX ? peer->pause_us : ASK_US_MAX;
+    peer->ask_us = now + peer->pause_us;
 }
 
 /* Nobody has an anchor and no marker comes: somebody freezes alone, the leader only if there is no
@@ -189,7 +192,9 @@ void ls__snap_select(struct ls__snap_session *session, uint64_t now)
     } else if (bonded && now >= session->alone_us) {
         request_alone(session, now);
     }
-    base->wake_at(base->self, session->alone_us);
+    if (bonded) {
+        base->wake_at(base->self, session->alone_us);
+    }
     session->waits = bonded ? "no peer offers a snapshot yet" : "no peer is bonded";
 }
 

@@ -109,6 +109,7 @@ void ls__snap_restart(struct ls__snap_session *session, const char *reason)
         struct ls__snap_peer *peer = &session->peers[i];
         peer->offers = peer->voted = false;
         peer->question = peer->again_us = 0;
+        peer->ask_us = peer->pause_us = 0;
     }
     session->waits = reason;
     base->wake_at(base->self, ls__snap_now(session));
@@ -299,7 +300,7 @@ static void session_peer(void *self, const struct ls_peer_id *id, bool bonded)
     }
     ls__snap_withdraw(session, peer); /* also when it is back: what was asked went with the link */
     peer->bonded = bonded;
-    peer->ask_us = 0;
+    peer->ask_us = peer->pause_us = 0;
     if (bonded && session->state != LS__SNAP_SELECTING) {
         const struct ls_sync_context *base = &session->context.base;
         const struct ls__snap_message question = {.kind = LS__SNAP_REQUEST,

@@ -208,6 +208,7 @@ struct ls__snap_peer {
     struct ls_cursor anchor;
     uint64_t items, bytes;
     uint64_t ask_us;    /* no request before */
+    uint64_t pause_us;  /* between the last two */
     uint64_t avoid_us;  /* nothing is asked before */
     uint64_t order;     /* slow ones go to the end */
     uint64_t question;  /* id of the one about its table; 0: none */

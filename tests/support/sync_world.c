@@ -270,6 +270,9 @@ static enum ls_status driver_send(void *self, const struct ls_peer_id *peer, uin
         return LS_ERR_BUSY;
     }
     node->answers += to_session;
+    if (to_session) {
+        world_count_sent(node, bytes);
+    }
     struct world_message *message = make_message(from, to, to_session, bytes);
     message->tag = tag;
     enum world_fate fate = WORLD_DELIVER;
@@ -448,6 +451,18 @@ bool world_step(struct world *world, uint64_t until_us)
     uint64_t next = world->messages != NULL ? world->messages->at_us : UINT64_MAX;
     uint32_t at = world->nodes_count;
     bool effect = false;
+    if (world->marker != 0 && world->marker_us <= next && world->marker_us <= until_us) {
+        bool first = true;
+        for (uint32_t i = 0; i < world->nodes_count; i++) {
+            const struct world_node *node = &world->nodes[i];
+            first = first && node->due_us >= world->marker_us;
+        }
+        if (first) {
+            world->now_us = world->marker_us > world->now_us ? world->marker_us : world->now_us;
+            world_marker(world);
+            return true;
+        }
+    }
     for (uint32_t i = 0; i < world->nodes_count; i++) {
         const struct world_node *node = &world->nodes[i];
         if (node->effects_count > 0 && !node->hold_disk && node->effects[0].at_us < next) {
@@ -565,6 +580,36 @@ void world_check(const struct world *world, uint32_t at)
     assert_int_equal(node->applied, node->commit);
 }
 
+void world_push(struct world *world, ls_term term, enum ls_entry_kind kind, struct ls_span data)
+{
+    uint8_t *copy = keep(world, data.bytes);
+    if (data.bytes > 0) {
+        memcpy(copy, data.data, data.bytes);
+    }
+    struct ls_entry entry = {.term = term, .kind = kind, .data = {copy, data.bytes}};
+    log_push(&world->truth, &entry);
+}
+
+void world_jump(struct world *world, uint32_t at, ls_index anchor)
+{
+    struct world_node *node = &world->nodes[at];
+    assert_true(anchor > node->commit && anchor <= world->truth.last);
+    if (node->log.last < anchor ||
+        node->log.entries[anchor - 1].term != world->truth.entries[anchor - 1].term) {
+        node->log.last = 0;
+        for (ls_index i = 0; i < anchor; i++) {
+            log_push(&node->log, &world->truth.entries[i]);
+        }
+        node->first = anchor + 1;
+    }
+    node->applied_hash = 0;
+    for (ls_index i = 0; i < anchor; i++) {
+        node->applied_hash = hash_entry(node->applied_hash, i + 1, &world->truth.entries[i]);
+    }
+    node->applied = node->commit = anchor;
+    node->durable = node->log.last;
+}
+
 struct ls_sync_progress world_progress(const struct world *world, uint32_t node)
 {
     struct ls_sync_progress progress;
@@ -581,7 +626,7 @@ static void open_node(struct world *world, uint32_t at, const struct world_optio
     *node = (struct world_node){
         .world = world, .up = true, .leads = at == 0, .first = 1, .due_us = UINT64_MAX};
     node->id.bytes[0] = (uint8_t)(at + 1);
-    const struct ls_supervisor_config config = {
+    struct ls_supervisor_config config = {
         .size = sizeof config,
         .env = &world->env,
         .local = node->id,
@@ -597,11 +642,15 @@ static void open_node(struct world *world, uint32_t at, const struct world_optio
                    .is_leader = driver_is_leader,
                    .install = driver_install,
                    .syncing = driver_syncing},
+        .machine_snapshots = options->snapshots,
         .strategies = strategies,
         .strategies_count = count,
         .retry_min_ms = options->retry_min_ms,
         .watchdog_ms = options->watchdog_ms,
     };
+    if (options->snapshots) {
+        world_snapshots_driver(&config.driver);
+    }
     assert_ok(ls_supervisor_open(&config, &node->supervisor, NULL));
 }
 
@@ -617,6 +666,7 @@ struct world *world_open(const struct world_options *options)
         .now_us = world_now,
         .allocate = world_allocate,
         .codec = ls_env_default()->codec,
+        .hash = ls_env_default()->hash,
         .trace = world_trace,
     };
     world->random = options->seed;
@@ -644,6 +694,7 @@ void world_close(struct world *world)
 {
     for (uint32_t i = 0; i < world->nodes_count; i++) {
         ls_supervisor_close(world->nodes[i].supervisor);
+        world_snapshots_free(&world->nodes[i]);
         free(world->nodes[i].log.entries);
     }
     while (world->messages != NULL) {

@@ -22,6 +22,23 @@ struct world_log {
     ls_index last, capacity;
 };
 
+#define WORLD_FROZEN_MAX 4
+
+/* A node's state is that of WORLD_ITEMS registers: entry i wrote register i % WORLD_ITEMS. */
+#define WORLD_ITEMS 3000u
+
+struct world_frozen {
+    uint64_t id;
+    struct ls_cursor anchor;
+};
+
+/* What a node staged of a snapshot: by hash, as long as the node lives. */
+struct world_staged {
+    struct ls_hash hash;
+    uint8_t *bytes;
+    size_t count;
+};
+
 struct world_effect {
     uint64_t token, at_us;
     enum ls_status status;
@@ -48,6 +65,19 @@ struct world_node {
     enum ls_status refuse_install; /* not OK: the next install is refused with it */
     bool hold_disk;                /* effects wait until it is false again */
     size_t queue_bytes_max;        /* bytes under way to one peer; 0: no limit */
+    /* snapshots, sync_snapshots.c */
+    struct world_frozen frozen[WORLD_FROZEN_MAX];
+    uint64_t frozen_id;
+    struct ls_snapshot snapshot; /* that was begun; hashes: */
+    struct ls_hash *hashes;
+    struct world_staged *staged;
+    size_t staged_count;
+    uint64_t puts, put_bytes, publishes, freezes;
+    uint64_t chunk_bytes_sent;                 /* by its provider */
+    bool diverged;                             /* its state is not that of the others */
+    bool miscounts;                            /* ... and it counts wrongly */
+    bool no_snapshots;                         /* its machine cannot be frozen */
+    enum ls_status refuse_put, refuse_publish; /* not OK: the next is refused with it */
 };
 
 struct world_message {
@@ -77,6 +107,9 @@ struct world {
     enum world_fate (*intercept)(struct world *world, const struct world_message *message,
                                  void *arg);
     void *intercept_arg;
+    ls_index marker; /* a marker entry at that index becomes committed at: */
+    uint64_t marker_us;
+    bool no_markers; /* they do not commit */
     uint64_t bytes_live, bytes_peak, allocations, refuse_at, refused;
     uint64_t warnings;
     char last_warning[256];
@@ -91,6 +124,7 @@ struct world_options {
     uint32_t retry_min_ms, watchdog_ms;
     const struct ls_statesync *strategies; /* NULL: log replay */
     size_t strategies_count;
+    bool snapshots; /* the machines take them */
 };
 
 /** Node 0 leads. Logs are empty. */
@@ -123,6 +157,17 @@ void world_run(struct world *world, uint64_t for_us);
 bool world_reaches(struct world *world, uint32_t node, ls_index index, uint64_t within_us);
 /** Asserts that the node's log up to its commit is the truth, each entry applied once. */
 void world_check(const struct world *world, uint32_t node);
+/* sync_snapshots.c */
+void world_snapshots_driver(struct ls_supervisor_driver *driver);
+void world_snapshots_free(struct world_node *node);
+/** The marker that was fed is committed and applied by all who are up and have the log before it.
+ */
+void world_marker(struct world *world);
+/** Counts what a provider sends. */
+void world_count_sent(struct world_node *node, struct ls_span bytes);
+/** For sync_snapshots.c: as if the log began after `anchor`. */
+void world_jump(struct world *world, uint32_t node, ls_index anchor);
+void world_push(struct world *world, ls_term term, enum ls_entry_kind kind, struct ls_span data);
 struct ls_sync_progress world_progress(const struct world *world, uint32_t node);
 
 #endif

@@ -253,7 +253,7 @@ void trio_open_in(struct trio *trio, size_t count, const struct ls_env *env)
 static enum ls_status open_vault(const struct trio *trio, struct trio_member *member,
                                  struct ls_vault *out, struct ls_error *error)
 {
-    if (!trio->snapshots) {
+    if (!trio->snapshots || trio->no_vaults) {
         return LS_OK;
     }
     if (trio->disk) {

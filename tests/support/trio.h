@@ -58,6 +58,7 @@ struct trio {
     bool disk;                /* stores are RocksDB in fresh directories instead of a medium */
     bool durable;             /* the machines keep their state while closed, and say so */
     bool snapshots;           /* the machines take snapshots, and the nodes have a vault */
+    bool no_vaults;           /* ... but none that starts from now on */
     uint32_t close_ms;        /* of nodes; 0: the default */
     const struct ls_env *env; /* of nodes and network; NULL: the default */
     void (*on_storage)(struct ls_storage *storage); /* NULL, or changes a store before its node */

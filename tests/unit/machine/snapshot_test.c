@@ -114,3 +114,120 @@ TEST(snapshot, brings_back_a_member_whose_entries_were_pruned_everywhere)
     same_items(&trio, leader, away);
     trio_close(&trio);
 }
+
+TEST(snapshot, brings_back_members_with_stores_on_disks)
+{
+    struct trio trio;
+    struct ls_statesync syncs[2];
+    open_snapshots(&trio, 3, syncs);
+    trio.disk = true;
+    size_t leader = trio_up(&trio);
+    size_t away = (leader + 1) % 3;
+    load(&trio, leader, 1);
+    leader = leave_behind(&trio, away, 3);
+    trio_start(&trio, away);
+    trio_wait_equal(&trio, 4 * BATCH);
+    trio_until(&trio, is_online, &away);
+    same_items(&trio, leader, away);
+    assert_true(status_of(&trio, away).log_first > 3 * BATCH);
+    for (size_t i = 0; i < 3; i++) { /* and each opens again with what is left */
+        trio_stop(&trio, i);
+        trio_start(&trio, i);
+        (void)trio_wait_leader(&trio);
+    }
+    trio_wait_equal(&trio, 4 * BATCH);
+    same_items(&trio, leader, away);
+    trio_close(&trio);
+}
+
+TEST(snapshot, a_member_in_memory_opens_with_its_file_and_the_rest_of_its_log)
+{
+    struct trio trio;
+    struct ls_statesync syncs[2];
+    open_snapshots(&trio, 3, syncs);
+    size_t leader = trio_up(&trio);
+    load(&trio, leader, 3);
+    trio_wait_equal(&trio, 3 * BATCH);
+    ls_index index = 2 * BATCH;
+    trio_until(&trio, all_pruned, &index);
+    for (size_t i = 0; i < 3; i++) {
+        ls_storage_medium_power_cut(trio.members[i].medium);
+        ls_vault_medium_power_cut(trio.members[i].vault);
+        trio_stop(&trio, i);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        trio_start(&trio, i);
+        assert_int_equal(trio.members[i].tally.published, 1);
+        assert_true(trio.members[i].tally.count >= 2 * BATCH);
+    }
+    load(&trio, trio_wait_leader(&trio), 1);
+    trio_wait_equal(&trio, 4 * BATCH);
+    same_items(&trio, 0, 1);
+    same_items(&trio, 0, 2);
+    trio_close(&trio);
+}
+
+TEST(snapshot, brings_back_a_wiped_member_beside_the_vault_of_its_former_life)
+{
+    struct trio trio;
+    struct ls_statesync syncs[2];
+    open_snapshots(&trio, 3, syncs);
+    size_t leader = trio_up(&trio);
+    size_t away = (leader + 1) % 3;
+    load(&trio, leader, 2);
+    trio_wait_equal(&trio, 2 * BATCH);
+    leader = leave_behind(&trio, away, 2);
+    ls_storage_medium_wipe(trio.members[away].medium);
+    trio_start(&trio, away);
+    assert_int_equal(trio.members[away].tally.count, 0); /* that state is of another incarnation */
+    trio_wait_equal(&trio, 4 * BATCH);
+    same_items(&trio, leader, away);
+    trio_close(&trio);
+}
+
+static bool waits(struct trio *trio, void *arg)
+{
+    struct ls_sync_progress sync = status_of(trio, *(size_t *)arg).sync;
+    return sync.phase == LS_SYNC_WAITING &&
+           strcmp(sync.reason, "no peer holds the next entry") == 0;
+}
+
+TEST(snapshot, is_not_taken_in_without_a_vault)
+{
+    struct trio trio;
+    struct ls_statesync syncs[2];
+    open_snapshots(&trio, 3, syncs);
+    size_t leader = trio_up(&trio);
+    size_t away = (leader + 1) % 3;
+    load(&trio, leader, 1);
+    trio_wait_equal(&trio, BATCH);
+    (void)leave_behind(&trio, away, 3);
+    ls_storage_medium_wipe(trio.members[away].medium);
+    trio.no_vaults = true;
+    trio_start(&trio, away);
+    trio_until(&trio, waits, &away);
+    trio_stop(&trio, away);
+    trio.no_vaults = false;
+    trio_start(&trio, away);
+    trio_wait_equal(&trio, 4 * BATCH);
+    trio_close(&trio);
+}
+
+TEST(snapshot, goes_on_under_load_and_when_the_leader_hands_over)
+{
+    struct trio trio;
+    struct ls_statesync syncs[2];
+    open_snapshots(&trio, 5, syncs);
+    size_t leader = trio_up(&trio);
+    size_t away = (leader + 1) % 5;
+    load(&trio, leader, 1);
+    trio_wait_equal(&trio, BATCH);
+    leader = leave_behind(&trio, away, 3);
+    trio_start(&trio, away);
+    load(&trio, leader, 2);
+    trio_stop(&trio, leader);
+    load(&trio, trio_wait_leader(&trio), 2);
+    trio_wait_equal(&trio, 8 * BATCH);
+    same_items(&trio, (leader + 2) % 5, away);
+    trio_close(&trio);
+}

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The install of a snapshot, ended at every step: whatever the vault and the store hold when the
+ * power goes, the member opens with the old state or the new one, and catches up.
+ */
+#include "trio.h"
+
+#include <stdio.h>
+
+#define BATCH 500u
+
+/* short leases: what was served a moment ago does not keep the log */
+static struct ls_log_replay_options keep_little = {
+    .size = sizeof keep_little, .keep_entries = 100, .lease_ms = 150};
+static struct ls_snapshot_options snapshots = {.size = sizeof snapshots, .lease_ms = 150};
+static struct ls_statesync syncs[2];
+
+struct scene {
+    struct trio trio;
+    size_t leader, away;
+    uint64_t count; /* commands so far */
+};
+
+static void open_scene(struct scene *scene)
+{
+    struct trio *trio = &scene->trio;
+    trio_open(trio, 3);
+    assert_ok(ls_log_replay(&keep_little, &syncs[0]));
+    assert_ok(ls_snapshot_sync(&snapshots, &syncs[1]));
+    trio->options.statesyncs = syncs;
+    trio->options.statesyncs_count = 2;
+    trio->options.cache_bytes = 16u << 10;
+    trio->options.window_bytes = 8u << 10;
+    trio->options.snapshot_entries = 300;
+    trio->options.lag_entries = 400;
+    trio->options.election_ms = 400;
+    trio->options.heartbeat_ms = 30;
+    trio->snapshots = true;
+    scene->leader = trio_up(trio);
+    scene->away = (scene->leader + 1) % 3;
+    scene->count = 0;
+}
+
+static struct ls_group_status status_of(const struct scene *scene, size_t at)
+{
+    struct ls_group_status status;
+    ls_group_status(scene->trio.members[at].group, &status);
+    return status;
+}
+
+static bool others_pruned(struct trio *trio, void *arg)
+{
+    const struct scene *scene = arg;
+    bool all = true;
+    for (size_t i = 0; i < 3; i++) {
+        ls_index pruned = 0;
+        if (i != scene->away) {
+            assert_ok(ls_group_prune(trio->members[i].group, UINT64_MAX, &pruned));
+            all = all && pruned + 450 >= status_of(scene, scene->leader).core.commit;
+        }
+    }
+    return all;
+}
+
+/* Stops the member that is away, if it runs, and leaves it behind what the others hold. */
+static void leave_behind(struct scene *scene)
+{
+    struct trio *trio = &scene->trio;
+    if (trio->members[scene->away].node != NULL) {
+        trio_stop(trio, scene->away);
+    }
+    scene->leader = trio_wait_leader(trio);
+    struct ls_span commands[BATCH];
+    for (size_t c = 0; c < BATCH; c++) {
+        commands[c] = (struct ls_span){"a command of some bytes", 23};
+    }
+    for (int i = 0; i < 2; i++) {
+        struct trio_outcome outcome = {0};
+        assert_ok(ls_group_execute_many(trio->members[scene->leader].group, commands, BATCH, NULL,
+                                        trio_done, &outcome));
+        trio_wait(trio, &outcome);
+        assert_int_equal(outcome.status, LS_OK);
+        scene->count += BATCH;
+    }
+    trio_until(trio, others_pruned, scene);
+}
+
+static void start(struct scene *scene)
+{
+    /* it writes no files of its own: the changes of its vault are those of the install */
+    scene->trio.options.snapshot_entries = 1u << 30;
+    trio_start(&scene->trio, scene->away);
+    scene->trio.options.snapshot_entries = 300;
+}
+
+static void catches_up(struct scene *scene)
+{
+    struct trio *trio = &scene->trio;
+    trio_wait_equal(trio, scene->count);
+    assert_memory_equal(trio->members[scene->away].tally.items,
+                        trio->members[scene->leader].tally.items,
+                        (size_t)TALLY_ITEMS * TALLY_ITEM_BYTES);
+}
+
+static void power_cut(struct scene *scene)
+{
+    ls_storage_medium_power_cut(scene->trio.members[scene->away].medium);
+    ls_vault_medium_power_cut(scene->trio.members[scene->away].vault);
+    trio_stop(&scene->trio, scene->away);
+}
+
+struct reach {
+    struct scene *scene;
+    uint64_t changes; /* of the vault */
+};
+
+static bool changed(struct trio *trio, void *arg)
+{
+    const struct reach *reach = arg;
+    const struct trio_member *member = &trio->members[reach->scene->away];
+    return ls_vault_medium_changes(member->vault) > reach->changes ||
+           (member->tally.count >= reach->scene->count &&
+            status_of(reach->scene, reach->scene->away).online);
+}
+
+TEST(install, that_the_power_ends_at_any_step_leaves_the_old_state_or_the_new)
+{
+    struct scene scene;
+    open_scene(&scene);
+    bool all = false;
+    uint64_t steps = 0;
+    for (uint64_t k = 0; !all; k += 1 + k / 12) {
+        leave_behind(&scene);
+        struct ls_vault_medium *vault = scene.trio.members[scene.away].vault;
+        uint64_t before = ls_vault_medium_changes(vault);
+        ls_vault_medium_fail(vault, k, UINT64_MAX);
+        start(&scene);
+        uint64_t old = scene.trio.members[scene.away].tally.count;
+        trio_until(&scene.trio, changed, &(struct reach){&scene, before + k});
+        all = ls_vault_medium_changes(vault) <= before + k; /* it needed no more than k */
+        power_cut(&scene);
+        ls_vault_medium_fail(vault, 0, 0);
+        start(&scene);
+        uint64_t found = scene.trio.members[scene.away].tally.count;
+        assert_true(found >= old && found <= scene.count);
+        catches_up(&scene);
+        steps++;
+    }
+    assert_true(steps > 8);
+    trio_close(&scene.trio);
+}
+
+static bool published(struct trio *trio, void *arg)
+{
+    const struct scene *scene = arg;
+    return trio->members[scene->away].tally.published > 0;
+}
+
+TEST(install, that_was_published_is_finished_when_the_log_does_not_know_of_it)
+{
+    struct scene scene;
+    open_scene(&scene);
+    leave_behind(&scene);
+    struct trio_member *member = &scene.trio.members[scene.away];
+    for (int round = 0; round < 3; round++) {
+        start(&scene);
+        member->tally.published = 0;
+        ls_storage_medium_hold(member->medium, true); /* nothing gets durable in the store */
+        trio_until(&scene.trio, published, &scene);
+        uint64_t count = member->tally.count;
+        ls_index first = status_of(&scene, scene.away).log_first;
+        power_cut(&scene);
+        ls_storage_medium_hold(member->medium, false);
+        start(&scene);
+        assert_int_equal(member->tally.count, count);                     /* the new state ... */
+        assert_int_equal(status_of(&scene, scene.away).log_first, first); /* ... and its log */
+        catches_up(&scene);
+        trio_stop(&scene.trio, scene.away); /* the mark is gone */
+        start(&scene);
+        catches_up(&scene);
+        leave_behind(&scene);
+    }
+    start(&scene);
+    catches_up(&scene);
+    trio_close(&scene.trio);
+}
+
+TEST(install, goes_on_when_the_vault_is_slow)
+{
+    struct scene scene;
+    open_scene(&scene);
+    leave_behind(&scene);
+    start(&scene);
+    struct trio_member *member = &scene.trio.members[scene.away];
+    member->tally.published = 0;
+    ls_vault_medium_hold(member->vault, true);
+    for (int i = 0; i < 50; i++) { /* the loop turns meanwhile */
+        assert_int_equal(trio_execute(&scene.trio, scene.leader, "x").status, LS_OK);
+        scene.count++;
+    }
+    assert_int_equal(member->tally.published, 0);
+    ls_vault_medium_hold(member->vault, false);
+    catches_up(&scene);
+    assert_true(member->tally.published > 0);
+    trio_close(&scene.trio);
+}
+
+static bool failed(struct trio *trio, void *arg)
+{
+    (void)trio;
+    const struct scene *scene = arg;
+    return status_of(scene, scene->away).sync.failures > 0;
+}
+
+TEST(install, that_finds_the_disk_full_says_so_and_serves_the_old_state)
+{
+    struct scene scene;
+    open_scene(&scene);
+    leave_behind(&scene);
+    struct trio_member *member = &scene.trio.members[scene.away];
+    ls_vault_medium_fail(member->vault, 3, UINT64_MAX);
+    start(&scene);
+    uint64_t old = member->tally.count;
+    trio_until(&scene.trio, failed, &scene);
+    struct ls_group_status status = status_of(&scene, scene.away);
+    assert_int_equal(status.halted, LS_OK);
+    assert_int_equal(member->tally.count, old);
+    assert_string_equal(status.sync.reason, "a chunk could not be staged");
+    ls_vault_medium_fail(member->vault, 0, 0);
+    trio_stop(&scene.trio, scene.away); /* rather than wait for the next attempt */
+    start(&scene);
+    catches_up(&scene);
+    trio_close(&scene.trio);
+}
+
+/* ---- files that are not what was written ----------------------------------------------------- */
+
+TEST(file, that_is_damaged_is_refused_when_the_log_is_pruned)
+{
+    struct scene scene;
+    open_scene(&scene);
+    leave_behind(&scene);
+    size_t at =
+        (scene.leader + 2) % 3 == scene.away ? (scene.leader + 1) % 3 : (scene.leader + 2) % 3;
+    struct trio_member *member = &scene.trio.members[at];
+    struct ls_group_id id = status_of(&scene, at).id;
+    trio_stop(&scene.trio, at);
+    assert_true(ls_vault_medium_flip(member->vault, &id, LS_VAULT_SNAPSHOT, 5000));
+    struct ls_error error = {LS_OK, ""};
+    assert_int_equal(trio_try_start(&scene.trio, at, &error), LS_ERR_CORRUPT);
+    assert_non_null(strstr(error.text, "snapshot file"));
+    assert_true(ls_vault_medium_flip(member->vault, &id, LS_VAULT_SNAPSHOT, 5000));
+    trio_start(&scene.trio, at);
+    trio_start(&scene.trio, scene.away);
+    trio_wait_equal(&scene.trio, scene.count);
+    trio_close(&scene.trio);
+}
+
+static bool has_file(struct trio *trio, void *arg)
+{
+    const size_t *at = arg;
+    return trio->members[*at].tally.thaws > 0;
+}
+
+TEST(file, that_is_damaged_is_left_for_the_log_when_that_is_whole)
+{
+    struct scene scene;
+    open_scene(&scene);
+    for (int i = 0; i < 700; i += 100) {
+        for (int c = 0; c < 100; c++) {
+            assert_ok(ls_group_feed(scene.trio.members[scene.leader].group,
+                                    (struct ls_span){"x", 1}, NULL, NULL, NULL));
+        }
+    }
+    trio_wait_equal(&scene.trio, 700);
+    size_t at = scene.away;
+    trio_until(&scene.trio, has_file, &at);
+    struct ls_group_id id = status_of(&scene, at).id;
+    trio_stop(&scene.trio, at);
+    assert_true(ls_vault_medium_flip(scene.trio.members[at].vault, &id, LS_VAULT_SNAPSHOT, 5000));
+    trio_start(&scene.trio, at);
+    assert_int_equal(scene.trio.members[at].tally.count, 0);
+    trio_wait_equal(&scene.trio, 700);
+    trio_close(&scene.trio);
+}

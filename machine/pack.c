@@ -130,7 +130,7 @@ static void place_add(struct ls__pack *pack, const struct ls_hash *hash, uint64_
         *place = fresh;
         return;
     }
-    LS_ASSERT(pack->places_count < pack->places_capacity);
+    LS_ASSERT(pack->places != NULL && pack->places_count < pack->places_capacity);
     pack->places[pack->places_count++] = fresh;
     pack->slots[slot_of(pack, hash)] = (uint32_t)pack->places_count;
 }

@@ -44,7 +44,9 @@ struct ls_sim;
 enum ls_sim_kind {
     LS_SIM_COMMAND = 1, /* ls_group_execute */
     LS_SIM_QUERY = 2,   /* ls_group_query */
-    LS_SIM_FEED = 3     /* ls_group_feed: LS_OK says where it is in the log, no more */
+    LS_SIM_FEED = 3,    /* ls_group_feed: LS_OK says where it is in the log, no more */
+    LS_SIM_BARRIER = 4  /* ls_group_read_barrier: with LS_OK `judge` may read the machine of
+                           call->member itself, and sees what a strong query would */
 };
 
 /** One call of one client. */
@@ -91,9 +93,9 @@ struct ls_sim_workload {
 
     /**
      * How a call ended; once for each `next`, unless the run fails before. With LS_OK, what was
-     * replied is outcome->replies[0] (a reply for each command; none for FEED); with another status
-     * ls_sim_did_nothing tells whether it may have happened. call->data and call->commands are gone
-     * by now, notes are what they were. Optional.
+     * replied is outcome->replies[0] (a reply for each command; none for FEED and BARRIER); with
+     * another status ls_sim_did_nothing tells whether it may have happened. call->data and
+     * call->commands are gone by now, notes are what they were. Optional.
      */
     void (*judge)(void *self, struct ls_sim *sim, const struct ls_sim_call *call,
                   const struct ls_outcome *outcome);

@@ -121,7 +121,8 @@ static void check_fed(struct sim_op *op, const struct ls_outcome *outcome)
 void sim_check_answer(struct sim_op *op, const struct ls_outcome *outcome)
 {
     struct world *world = op->world;
-    size_t replies = op->call.kind == LS_SIM_FEED ? 0 : op->count;
+    bool replied = op->call.kind == LS_SIM_COMMAND || op->call.kind == LS_SIM_QUERY;
+    size_t replies = replied ? op->count : 0;
     if (outcome->count != replies) {
         sim_fail(world, "call %llu has %zu replies", (unsigned long long)op->call.id,
                  outcome->count);
@@ -133,9 +134,12 @@ void sim_check_answer(struct sim_op *op, const struct ls_outcome *outcome)
     } else if (op->call.kind == LS_SIM_FEED) {
         check_fed(op, outcome);
         return; /* it may still be lost */
+    } else if (op->call.kind == LS_SIM_BARRIER) {
+        at = world->members[op->call.member].machine.applied;
     } else if (op->call.consistency != LS_STRONG) {
         return; /* it may be as old as it likes */
-    } else if (at < op->floor) {
+    }
+    if (at < op->floor) {
         sim_fail(world,
                  "not linearizable: call %llu read the state at %llu, but %llu was done before it "
                  "began",

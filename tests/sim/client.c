@@ -79,6 +79,10 @@ static enum ls_status group_call(struct sim_op *op, const struct ls_span *data)
         return ls_group_query(group, op->call.consistency, *data, &call, on_done, op);
     case LS_SIM_FEED:
         return ls_group_feed_many(group, data, op->count, &call, on_done, op);
+    case LS_SIM_BARRIER:
+        return sim_disk_ready(world, op->call.member)
+                   ? ls_group_read_barrier(group, &call, on_done, op)
+                   : LS_ERR_BUSY;
     case LS_SIM_COMMAND:
         break;
     }
@@ -126,9 +130,14 @@ static bool op_send(struct sim_op *op)
     return status == LS_OK;
 }
 
+static bool kind_writes(enum ls_sim_kind kind)
+{
+    return kind == LS_SIM_COMMAND || kind == LS_SIM_FEED;
+}
+
 bool sim_op_writes(const struct sim_op *op)
 {
-    return op->call.kind != LS_SIM_QUERY;
+    return kind_writes(op->call.kind);
 }
 
 /* The next call of the workload, not asked yet. */
@@ -148,7 +157,7 @@ static struct sim_op *op_new(struct world *world, uint32_t client, uint32_t memb
         LS_ASSERT(world->ops != NULL);
     }
     workload->next(workload->self, &world->handle, &call);
-    if (call.count > LS_SIM_COMMANDS_MAX || (call.count > 1 && call.kind == LS_SIM_QUERY)) {
+    if (call.count > LS_SIM_COMMANDS_MAX || (call.count > 1 && !kind_writes(call.kind))) {
         sim_fail(world, "the workload gave %zu commands in one call", call.count);
         call.count = 0;
     }

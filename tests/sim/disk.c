@@ -175,6 +175,12 @@ void sim_disk_wrap(struct sim_side *side, struct ls_machine *machine)
                             .close = disk_close};
 }
 
+bool sim_disk_ready(const struct world *world, uint32_t at)
+{
+    const struct sim_disk *disk = &world->sync->sides[at].disk;
+    return !world->sync->on_disk || disk->read == disk->count;
+}
+
 void sim_disk_free(struct sim_disk *disk)
 {
     free(disk->items);

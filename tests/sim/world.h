@@ -196,6 +196,8 @@ struct sim_op *sim_probe(struct world *world, uint32_t member);
 void sim_clients_free(struct world *world);
 
 bool sim_op_writes(const struct sim_op *op);
+/** Is the state of that member back in its machine, which may lie on a disk? */
+bool sim_disk_ready(const struct world *world, uint32_t at);
 
 /** What the node of a member that starts gets as its machine. */
 enum ls_status sim_machine_make(struct sim_member *member, struct ls_machine *out);

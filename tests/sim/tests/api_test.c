@@ -140,7 +140,9 @@ static void next(void *self, struct ls_sim *sim, struct ls_sim_call *call)
     } else {
         call->data = (struct ls_span){&number, sizeof number};
     }
-    if (knobs->many && call->kind == LS_SIM_COMMAND) {
+    if (knobs->many && call->kind == LS_SIM_QUERY && call->id % 2 == 0) {
+        call->kind = LS_SIM_BARRIER;
+    } else if (knobs->many && call->kind == LS_SIM_COMMAND) {
         static struct ls_span commands[3];
         commands[0] = commands[1] = commands[2] = call->data;
         call->commands = commands;
@@ -157,8 +159,10 @@ static void judge(void *self, struct ls_sim *sim, const struct ls_sim_call *call
     assert_true(call->returned >= call->invoked && call->returned == ls_sim_event(sim));
     if (outcome->status == LS_OK) {
         knobs->judged_ok++;
-        size_t replies = call->kind == LS_SIM_FEED ? 0 : call->count > 0 ? call->count : 1;
-        assert_int_equal(outcome->count, replies);
+        size_t replies = call->count > 0 ? call->count : 1;
+        bool none = call->kind == LS_SIM_FEED || call->kind == LS_SIM_BARRIER;
+        assert_int_equal(outcome->count, none ? 0 : replies);
+        assert_ptr_equal(ls_sim_machine(sim, call->member), &knobs->tallies[call->member]);
         assert_true(call->kind != LS_SIM_COMMAND ||
                     ls_sim_applied(sim, call->id) == outcome->first.index);
         bool known = call->kind == LS_SIM_COMMAND && !knobs->silent && !knobs->other_reply &&
@@ -296,7 +300,7 @@ TEST(sim, machine_may_take_batches_in_parts)
     assert_true(run(&knobs, true, &result));
 }
 
-TEST(sim, calls_of_many_commands_and_calls_that_feed_are_followed)
+TEST(sim, calls_of_many_commands_feeds_and_barriers_are_followed)
 {
     struct ls_sim_result result;
     struct knobs knobs = {.many = true};

@@ -17,7 +17,8 @@
 #define ARGS_MAX    5u
 #define QUERY_BYTES 256u
 
-enum note { NOTE_VERB, NOTE_RECORD }; /* a call of two keys has two records, one after the other */
+/* a call of two keys has two records, one after the other */
+enum note { NOTE_VERB, NOTE_RECORD, NOTE_KEYS };
 
 enum verb { VERB_SET, VERB_MSET, VERB_SETNX, VERB_CAS, VERB_DEL, VERB_GET, VERB_MGET, VERBS };
 
@@ -37,6 +38,7 @@ static struct {
     struct kv_machine machines[LS_SIM_MEMBERS_MAX];
     struct kv_buffer entry;  /* the next command */
     char query[QUERY_BYTES]; /* the next query */
+    struct kv_buffer read;   /* what was read behind a barrier */
     struct history history;
 } all;
 
@@ -159,11 +161,16 @@ static void next(void *self, struct ls_sim *sim, struct ls_sim_call *call)
         if (op.kind == LINEAR_WRITE || op.kind == LINEAR_CAS) {
             words_add(&words, "", call->id);
         }
+        call->notes[NOTE_KEYS + i] = op.key;
         size_t record = history_begin(&all.history, call, &op);
         call->notes[NOTE_RECORD] = i == 0 ? record : call->notes[NOTE_RECORD];
     }
     call->notes[NOTE_VERB] = (uint64_t)verb;
     encode(&words, call);
+    if (call->kind == LS_SIM_QUERY && ls_sim_random(sim, 0, 1) == 1) {
+        call->kind = LS_SIM_BARRIER;
+        call->data = (struct ls_span){NULL, 0};
+    }
 }
 
 /* ---- answers ---- */
@@ -197,6 +204,24 @@ static bool reply_word(const char **at, char type, uint64_t *number)
     return whole;
 }
 
+/* Behind a barrier, as lockstep-kv does it. */
+static struct ls_span read_here(struct ls_sim *sim, const struct ls_sim_call *call)
+{
+    enum verb verb = (enum verb)call->notes[NOTE_VERB];
+    struct words words = {.count = 1};
+    words.args[0] = (struct ls_span){verbs[verb].name, strlen(verbs[verb].name)};
+    for (uint32_t i = 0; i < verbs[verb].keys; i++) {
+        words_add(&words, "key", call->notes[NOTE_KEYS + i]);
+    }
+    struct resp_out out = {&all.read, 3};
+    kv_buffer_reset(&all.read, QUERY_BYTES);
+    enum ls_status status =
+        kv_machine_read(ls_sim_machine(sim, call->member), kv_command_find(words.args[0]),
+                        words.args, words.count, &out);
+    LS_ASSERT(status == LS_OK);
+    return kv_buffer_span(&all.read);
+}
+
 /* One number for each record. */
 static bool reply_read(enum verb verb, struct ls_span reply, uint64_t numbers[2])
 {
@@ -223,9 +248,13 @@ static void judge(void *self, struct ls_sim *sim, const struct ls_sim_call *call
     enum verb verb = (enum verb)call->notes[NOTE_VERB];
     enum linear_kind kind = verbs[verb].kind;
     uint64_t numbers[2] = {0, 0};
-    if (outcome->status == LS_OK && !reply_read(verb, outcome->replies[0], numbers)) {
-        ls_sim_fail(sim, "call %llu has a reply of another form", (unsigned long long)call->id);
-        return;
+    if (outcome->status == LS_OK) {
+        struct ls_span reply =
+            call->kind == LS_SIM_BARRIER ? read_here(sim, call) : outcome->replies[0];
+        if (!reply_read(verb, reply, numbers)) {
+            ls_sim_fail(sim, "call %llu has a reply of another form", (unsigned long long)call->id);
+            return;
+        }
     }
     for (uint32_t i = 0; i < verbs[verb].keys; i++) {
         size_t record = (size_t)call->notes[NOTE_RECORD] + i;
@@ -257,6 +286,7 @@ static void end(void *self)
     (void)self;
     history_free(&all.history);
     kv_buffer_free(&all.entry);
+    kv_buffer_free(&all.read);
 }
 
 const struct ls_sim_workload workload_kv = {.size = sizeof workload_kv,

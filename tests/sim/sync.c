@@ -38,16 +38,18 @@ void sim_sync_open(struct world *world)
         sync->sides[i].world = world;
         sync->sides[i].at = i;
     }
-    sync->options =
-        (struct ls_log_replay_options){.size = sizeof sync->options,
-                                       .entries_max = (uint32_t)sim_random_in(random, 1, 60),
-                                       .window = (uint32_t)sim_random_in(random, 1, 3),
-                                       .timeout_ms = (uint32_t)sim_random_in(random, 100, 2000),
-                                       .lease_ms = (uint32_t)sim_random_in(random, 1000, 20000),
-                                       .keep_entries = sim_random_in(random, 1, 30)};
+    struct ls_log_replay_options *options = &sync->options;
+    *options = (struct ls_log_replay_options){.size = sizeof *options};
+    options->entries_max = (uint32_t)sim_random_in(random, 1, 60);
+    options->window = (uint32_t)sim_random_in(random, 1, 3);
+    options->timeout_ms = (uint32_t)sim_random_in(random, 100, 2000);
+    options->lease_ms = (uint32_t)sim_random_in(random, 1000, 20000);
+    options->keep_entries = sim_random_in(random, 1, 30);
     bool small = sim_random_percent(random, 75);
-    uint64_t cache_bytes = sim_random_in(random, 256, 512) << sim_random_in(random, 0, 4);
-    bool on_disk = sim_random_percent(random, 60), dud = sim_random_percent(random, 25);
+    uint64_t cache_bytes = sim_random_in(random, 256, 512);
+    cache_bytes <<= sim_random_in(random, 0, 4);
+    bool on_disk = sim_random_percent(random, 60);
+    bool dud = sim_random_percent(random, 25);
     bool liar = sim_random_percent(random, 40);
     uint32_t which = (uint32_t)sim_random_in(random, 1, world->count);
     sync->lies_percent = (uint32_t)sim_random_in(random, 5, 60);

@@ -12,11 +12,11 @@
 #
 # The first seed is random and printed first; LS_SOAK_SEED=N begins with N. LS_SOAK_JOBS (all cores) is how
 # many run at once, LS_SOAK_SIM=<program> takes a simulator that is already built, LS_SOAK_LIMIT (600) is how
-# many real seconds 16 seeds may take.
+# many real seconds four seeds may take.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
-chunk=16 # seeds that one process runs
+chunk=4 # seeds that one process runs
 page=docs/testing.md
 
 wrong() {

@@ -213,6 +213,7 @@ TEST(snapshot, is_not_taken_in_without_a_vault)
     trio_close(&trio);
 }
 
+/* S5 */
 TEST(snapshot, goes_on_under_load_and_when_the_leader_hands_over)
 {
     struct trio trio;

@@ -237,6 +237,7 @@ static enum world_fate lose_chunks(struct world *world, const struct world_messa
     return message->from == *from && message->bytes > 10000 ? WORLD_DROP : WORLD_DELIVER;
 }
 
+/* S9 */
 TEST(snapshot, asks_others_for_what_a_source_does_not_send)
 {
     struct ls_snapshot_options options = {.timeout_ms = 300};
@@ -250,6 +251,7 @@ TEST(snapshot, asks_others_for_what_a_source_does_not_send)
     world_close(world);
 }
 
+/* Y21 */
 TEST(snapshot, is_resumed_by_another_session)
 {
     struct world *world = lagging(4);
@@ -324,6 +326,7 @@ TEST(bad_input, a_corrupt_chunk_is_asked_of_another_and_its_sender_left_alone)
     world_close(world);
 }
 
+/* S12 */
 TEST(bad_input, a_member_whose_state_differs_is_found_out_and_not_used)
 {
     for (uint32_t bad = 1; bad < 3; bad++) {
@@ -425,6 +428,7 @@ TEST(bad_input, an_answer_to_nothing_is_penalised)
 
 /* ---- bounds ---------------------------------------------------------------------------------- */
 
+/* G4 */
 TEST(snapshot, is_served_no_faster_than_the_rate_allows)
 {
     struct ls_snapshot_options options = {.rate_bytes = 500000};
@@ -439,6 +443,7 @@ TEST(snapshot, is_served_no_faster_than_the_rate_allows)
     world_close(world);
 }
 
+/* S7 */
 TEST(snapshot, pins_the_log_from_its_anchor_on_while_it_is_leased)
 {
     struct ls_snapshot_options options = {.lease_ms = 4000};

@@ -123,6 +123,7 @@ static bool changed(struct trio *trio, void *arg)
             status_of(reach->scene, reach->scene->away).online);
 }
 
+/* S1 */
 TEST(install, that_the_power_ends_at_any_step_leaves_the_old_state_or_the_new)
 {
     struct scene scene;
@@ -212,6 +213,7 @@ static bool failed(struct trio *trio, void *arg)
     return status_of(scene, scene->away).sync.failures > 0;
 }
 
+/* S11 */
 TEST(install, that_finds_the_disk_full_says_so_and_serves_the_old_state)
 {
     struct scene scene;
@@ -235,6 +237,7 @@ TEST(install, that_finds_the_disk_full_says_so_and_serves_the_old_state)
 
 /* ---- files that are not what was written ----------------------------------------------------- */
 
+/* S12 */
 TEST(file, that_is_damaged_is_refused_when_the_log_is_pruned)
 {
     struct scene scene;

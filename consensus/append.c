@@ -84,7 +84,8 @@ static enum ls__verdict plan_compare(const struct ls_core *core, struct ls_curso
         plan->conflict = plan->append_first;
         plan->truncate = true;
         plan->truncate_from = plan->append_first;
-        return plan->append_first <= core->commit ? LS__PLAN_DIVERGED : LS__PLAN_OK;
+        return plan->append_first <= core->commit && !LS_MUTANT(L3) ? LS__PLAN_DIVERGED
+                                                                    : LS__PLAN_OK;
     }
     return LS__PLAN_OK;
 }
@@ -249,7 +250,7 @@ void ls__on_append(struct ls_core *core, const struct ls_message *message)
         return;
     }
     ls__become_follower(core, message->term, &message->from);
-    if (plan->verdict == LS__PLAN_DIVERGED) {
+    if (plan->verdict == LS__PLAN_DIVERGED && !LS_MUTANT(P4_DIVERGED)) {
         ls__trace(core, LS_TRACE_ERROR, "{p} contradicts the committed entry {^}", &message->from,
                   LS__ARGS(ls__trail_term(&core->trail, plan->conflict), plan->conflict));
         ls__halt(core, LS_ERR_DIVERGED, "a leader contradicts a committed entry");
@@ -257,7 +258,7 @@ void ls__on_append(struct ls_core *core, const struct ls_message *message)
     }
     if (plan->verdict == LS__PLAN_FULL) {
         ls__halt_full(core);
-    } else if (plan->verdict == LS__PLAN_MISMATCH) {
+    } else if (plan->verdict != LS__PLAN_OK) {
         reject(core, message);
     } else {
         accept(core, message);

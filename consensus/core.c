@@ -405,6 +405,7 @@ static void conclude(struct ls_core *core)
     struct ls_ready *ready = &core->ready;
     ls__log_evict(core);
     ready->hard_state = core->hard;
+    ready->hard_state_changed &= !(LS_MUTANT(L12) && ready->entries_count > 0);
     ready->messages = core->messages;
     ready->reads = core->results;
     ready->role = core->role;

@@ -174,6 +174,7 @@ static void campaign(struct ls_core *core)
     core->grants = 0;
     leader_forget(core);
     ls__election_timer_reset(core);
+    core->election_deadline_us = LS_MUTANT(E18) ? UINT64_MAX : core->election_deadline_us;
     term_begin(core, core->hard.term + 1, LS_MUTANT(E4) ? NULL : &core->self);
     struct ls_cursor last = ls__trail_last(&core->trail);
     ls__trace(core, LS_TRACE_INFO, "asks for votes in term {}, last {^}", NULL,

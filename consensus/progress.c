@@ -207,6 +207,7 @@ static void back_off(struct ls_core *core, struct ls__peer *peer,
                                                : try - 1;
     }
     peer->state = LS_PROGRESS_PROBE;
+    try = LS_MUTANT(L14) ? peer->next : try;
     peer->next = try > peer->match ?
     try : peer
         ->match + 1;

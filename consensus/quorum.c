@@ -11,7 +11,8 @@ static bool in_half(const struct ls_configuration *configuration, uint32_t at, e
 {
     const struct ls_member *member = &configuration->members[at];
     if (half == OUTGOING) {
-        return configuration->joint && member->outgoing_voter;
+        return configuration->joint && member->outgoing_voter &&
+               !(LS_MUTANT(C7_JOINT) && member->role != LS_MEMBER_VOTER);
     }
     return member->role == LS_MEMBER_VOTER || member->role == LS_MEMBER_WITNESS ||
            (LS_MUTANT(C7) && member->role == LS_MEMBER_OBSERVER);
@@ -34,13 +35,14 @@ static bool half_has(const struct ls_configuration *configuration, uint32_t mask
             have += (mask >> i) & 1u;
         }
     }
-    return voters > 0 && have >= (all ? voters : voters / 2 + 1);
+    return voters > 0 && have >= (all ? voters : voters / 2 + !LS_MUTANT(C9));
 }
 
 bool ls__quorum_has(const struct ls_configuration *configuration, uint32_t mask)
 {
     return half_has(configuration, mask, INCOMING, false) &&
-           (!configuration->joint || half_has(configuration, mask, OUTGOING, false));
+           (!configuration->joint || LS_MUTANT(M1) ||
+            half_has(configuration, mask, OUTGOING, false));
 }
 
 bool ls__quorum_has_all(const struct ls_configuration *configuration, uint32_t mask)
@@ -66,13 +68,13 @@ static uint64_t half_value(const struct ls_configuration *configuration, const u
         }
         sorted[at] = values[i];
     }
-    return voters == 0 ? 0 : sorted[voters / 2];
+    return voters == 0 ? 0 : sorted[voters / 2 - (LS_MUTANT(C4) && voters % 2 == 0)];
 }
 
 uint64_t ls__quorum_value(const struct ls_configuration *configuration, const uint64_t *values)
 {
     uint64_t incoming = half_value(configuration, values, INCOMING);
-    if (!configuration->joint) {
+    if (!configuration->joint || LS_MUTANT(M1_COMMIT)) {
         return incoming;
     }
     uint64_t outgoing = half_value(configuration, values, OUTGOING);

@@ -205,7 +205,8 @@ static void marker_pass(struct ls_group *group, const struct batch *batch)
 
 void ls__apply(struct ls_group *group)
 {
-    ls_index until = group->commit < group->durable ? group->commit : group->durable;
+    ls_index until =
+        group->commit < group->durable || LS_MUTANT(P12) ? group->commit : group->durable;
     if (group->applied >= until) {
         return;
     }

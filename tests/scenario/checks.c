@@ -246,6 +246,18 @@ static void check_newly_committed(struct node *node, ls_index index)
     }
 }
 
+/* P5: a configuration acts from its append until it is truncated. */
+static void check_configuration(struct node *node, const struct ls_ready *ready)
+{
+    struct ls_configuration_at *at = arena_allocate(node->realm, sizeof *at);
+    bool known = log_configuration(&node->view, log_last(&node->view), at);
+    REQUIRE(node,
+            known == (ready->configuration != NULL) &&
+                (!known || ready->configuration->index == at->index),
+            "the configuration of %" PRIu64 " is in force, the log has one at %" PRIu64,
+            ready->configuration == NULL ? 0 : ready->configuration->index, known ? at->index : 0);
+}
+
 void check_ready_after(struct node *node, const struct ls_ready *ready, enum ls_role was,
                        ls_index commit_was, ls_term term_was)
 {
@@ -258,6 +270,9 @@ void check_ready_after(struct node *node, const struct ls_ready *ready, enum ls_
             "the core's last term is %" PRIu64, ls_core_term_at(node->core, last));
     REQUIRE(node, log_term(&node->view, last) <= ready->term,
             "an entry of term %" PRIu64 " at its end", log_term(&node->view, last));
+    if (ready->truncate || ready->configuration_changed) {
+        check_configuration(node, ready);
+    }
     ls_index safe = log_common(&node->disk.log, &node->view);
     REQUIRE(node, ready->durable <= safe, "ready.durable is %" PRIu64 ", on disk is %" PRIu64,
             ready->durable, safe);

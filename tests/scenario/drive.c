@@ -396,7 +396,13 @@ static void auto_sync(struct node *node)
             best = other;
         }
     }
-    if (best != NULL) {
+    if (best == NULL) {
+        return;
+    }
+    if (realm->restore_percent > 0 && best->applied > node->commit &&
+        realm_random(realm, 100) < realm->restore_percent) {
+        realm_restore(node, best);
+    } else {
         realm_sync(node, best);
     }
 }
@@ -408,7 +414,7 @@ static uint64_t sync_next_us(struct node *node)
         return UINT64_MAX;
     }
     if (node->sync_at_us == 0) {
-        node->sync_at_us = realm->now_us + REALM_SYNC_US;
+        node->sync_at_us = realm->now_us + realm->sync_us;
     }
     return node->sync_at_us;
 }

@@ -8,6 +8,9 @@
 
 #include "realm.h"
 
+/* longer than a few elections */
+#define STRAGGLE_US 2000000u
+
 void packets_push(struct packets *packets, const struct packet *packet)
 {
     if (packets->count == packets->capacity) {
@@ -56,9 +59,13 @@ static void enqueue(struct realm *realm, const struct packet *packet)
     if (realm->jitter_us > 0) {
         copy.at_us += realm_random(realm, realm->jitter_us);
     }
-    for (size_t i = 0; i < realm->network.count && !realm->reorder; i++) {
+    if (copy.straggles) {
+        copy.at_us += realm_random(realm, STRAGGLE_US);
+    }
+    for (size_t i = 0; i < realm->network.count && !realm->reorder && !copy.straggles; i++) {
         const struct packet *other = &realm->network.items[i];
-        if (other->from == copy.from && other->to == copy.to && other->at_us > copy.at_us) {
+        if (other->from == copy.from && other->to == copy.to && !other->straggles &&
+            other->at_us > copy.at_us) {
             copy.at_us = other->at_us;
         }
     }
@@ -89,6 +96,9 @@ void network_send(struct node *node, const struct packet *packet)
     }
     if (realm->loss_percent > 0 && realm_random(realm, 100) < realm->loss_percent) {
         return;
+    }
+    if (realm->straggle_percent > 0 && realm_random(realm, 100) < realm->straggle_percent) {
+        copy.straggles = true;
     }
     enqueue(realm, &copy);
     if (realm->duplicate_percent > 0 && realm_random(realm, 100) < realm->duplicate_percent) {
@@ -147,7 +157,8 @@ bool network_take(struct realm *realm, struct packet *out)
 static void drop_pair(struct packets *packets, unsigned from, unsigned to)
 {
     for (size_t i = packets->count; i > 0; i--) {
-        if (packets->items[i - 1].from == from && packets->items[i - 1].to == to) {
+        if (packets->items[i - 1].from == from && packets->items[i - 1].to == to &&
+            !packets->items[i - 1].straggles) {
             packets_remove(packets, i - 1);
         }
     }

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "realm.h"
+#include "history.h"
 #include "test.h"
 
 #define ROUNDS_DEFAULT 600u
@@ -62,6 +62,16 @@ static void make_members(struct realm *realm)
     realm->disk_us = chance(realm, 30) ? realm_random(realm, 30000) + 1 : REALM_DISK_US;
     realm->cache_bytes = chance(realm, 30) ? 64 : LS_CACHE_BYTES_DEFAULT;
     realm->window_bytes = chance(realm, 30) ? 256 : LS_WINDOW_BYTES_DEFAULT;
+    realm->straggle_percent = chance(realm, 20) ? 1 + (unsigned)realm_random(realm, 4) : 0;
+    realm->sync_us = chance(realm, 30) ? realm_random(realm, 600000) : REALM_SYNC_US;
+    realm->restore_percent = chance(realm, 30) ? 50 : 0;
+    bool past = chance(realm, 25);
+    if (past) {
+        realm_past(realm);
+    }
+    /* joint, one that is lost may be one too many; a link does not carry what an earlier disk said
+     */
+    realm->may_damage = !past && realm->straggle_percent == 0;
 }
 
 static void propose_somewhere(struct realm *realm, struct counts *counts)
@@ -115,7 +125,7 @@ static void crash(struct node *node, struct counts *counts)
     if (node->alive) {
         counts->crashes++;
         realm_crash(node, (size_t)realm_random(realm, 4));
-        if (realm->damaged == 0 && is_founded(realm) && chance(realm, 4)) {
+        if (realm->damaged == 0 && realm->may_damage && is_founded(realm) && chance(realm, 4)) {
             damage(node, counts);
         }
     } else {
@@ -224,6 +234,7 @@ static void read_somewhere(struct realm *realm, struct counts *counts)
 
 static void chaos(struct realm *realm, struct counts *counts)
 {
+    bool eager = chance(realm, 15);
     for (unsigned i = 0; i < CHAOS_STEPS; i++) {
         (void)realm_run(realm, realm->now_us + realm_random(realm, 60000), NULL, NULL);
         if (chance(realm, 60)) {
@@ -234,6 +245,12 @@ static void chaos(struct realm *realm, struct counts *counts)
         }
         if (chance(realm, 50)) {
             one_fault(realm, counts);
+        }
+        if (chance(realm, 5)) {
+            realm_stranger(any_node(realm));
+        }
+        for (unsigned n = 0; n < realm->nodes_count && eager; n++) {
+            prune(&realm->nodes[n], counts);
         }
         for (unsigned n = 0; n < realm->nodes_count; n++) {
             enum ls_status halted = realm->nodes[n].halted;
@@ -253,6 +270,7 @@ static void heal(struct realm *realm)
     realm->reorder = false;
     realm->jitter_us = 0;
     realm->disk_us = REALM_DISK_US;
+    realm->straggle_percent = 0;
     for (unsigned i = 0; i < realm->nodes_count; i++) {
         struct node *node = &realm->nodes[i];
         node->disk_held = false;
@@ -389,6 +407,9 @@ static void run_world(uint64_t seed, struct counts *counts)
     chaos(realm, counts);
     heal(realm);
     demand_liveness(realm);
+    if (realm->nodes_count > 1) {
+        realm_contradict(&realm->nodes[0], &realm->nodes[1]);
+    }
     counts->refusals += realm->refusals;
     counts->steps += realm->steps;
     counts->committed += realm->committed;

@@ -39,6 +39,7 @@ struct realm *realm_open(uint64_t seed)
     realm->window_bytes = LS_WINDOW_BYTES_DEFAULT;
     realm->latency_us = REALM_LATENCY_US;
     realm->disk_us = REALM_DISK_US;
+    realm->sync_us = REALM_SYNC_US;
     realm->failed = fail_by_exit;
     return realm;
 }

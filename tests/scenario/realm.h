@@ -64,6 +64,7 @@ struct packet {
     uint64_t at_us;
     uint64_t order;
     unsigned from, to;
+    bool straggles;
 };
 
 struct packets {
@@ -175,6 +176,9 @@ struct realm {
     unsigned loss_percent, duplicate_percent;
     unsigned refused_percent; /* of messages: the core gets no memory while it handles them */
     bool refusing;
+    unsigned straggle_percent; /* of messages: come very late, whatever happened to the link */
+    uint64_t sync_us;          /* until an automatic state sync answers */
+    unsigned restore_percent;  /* of those: a snapshot, although the log would do */
     uint64_t refusals;
     bool reorder;
 
@@ -184,6 +188,7 @@ struct realm {
     ls_index committed; /* the longest commit any member has seen */
     unsigned *leaders;  /* by term: 1 + node */
     size_t leaders_count;
+    bool may_damage;
     unsigned damaged; /* wipes and torn disks so far */
     struct pending_read *reads;
     size_t reads_count, reads_capacity;

@@ -35,7 +35,7 @@ static bool half_has(const struct ls_configuration *configuration, uint32_t mask
             have += (mask >> i) & 1u;
         }
     }
-    return voters > 0 && have >= (all ? voters : voters / 2 + !LS_MUTANT(C9));
+    return voters > 0 && have >= (all ? voters : voters / 2 + !LS_MUTANT(P15));
 }
 
 bool ls__quorum_has(const struct ls_configuration *configuration, uint32_t mask)

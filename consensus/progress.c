@@ -318,6 +318,7 @@ ls_index ls__prune_safe(const struct ls_core *core)
     for (uint32_t i = 0; i < core->peers_count; i++) {
         const struct ls__peer *peer = &core->peers[i];
         bool given_up = core->lag_entries > 0 && peer->match + core->lag_entries < core->commit;
+        given_up = given_up || (LS_MUTANT(Y10) && peer->match == 0);
         if (!ls_peer_id_equal(&peer->id, &core->self) && peer->match < safe && !given_up &&
             !LS_MUTANT(S7)) {
             safe = peer->match;

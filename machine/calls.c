@@ -409,6 +409,7 @@ static void call_answer_remote(struct ls_group *group, struct ls__call *call)
     struct ls_forward_reply *reply = &frame.as.forward_reply;
     if (call->status == LS_OK) {
         reply->first = call->first;
+        reply->first.index += LS_MUTANT(K9);
     }
     if (call->status == LS_OK && call->kind == LS__CALL_EXECUTE) {
         for (uint32_t i = 0; i < call->count; i++) {
@@ -453,7 +454,7 @@ static void refuse_remote(struct ls_group *group)
     struct ls__call *next = NULL;
     for (struct ls__call *call = group->calls.queued.first; call != NULL; call = next) {
         next = call->next;
-        if (call->remote) {
+        if (call->remote && !LS_MUTANT(K2)) {
             ls__call_finish(group, call, LS_ERR_NOT_LEADER);
         }
     }
@@ -514,7 +515,7 @@ void ls__calls_forward(struct ls_group *group, const struct ls_peer_id *from,
                                                                   : LS__CALL_TRANSFER;
     struct ls__call *call = NULL;
     enum ls_status status =
-        group->role == LS_ROLE_LEADER ? ls__call_check(group) : LS_ERR_NOT_LEADER;
+        group->role == LS_ROLE_LEADER || LS_MUTANT(K2) ? ls__call_check(group) : LS_ERR_NOT_LEADER;
     if (status == LS_OK) {
         status = ls__call_new(group, kind, forward->commands, forward->count, &call);
     }
@@ -598,7 +599,7 @@ void ls__calls_applied(struct ls_group *group, struct ls_cursor cursor,
         return;
     }
     LS_ASSERT(cursor.index < call->first.index + call->count);
-    if (cursor.term != call->first.term) {
+    if (cursor.term != call->first.term && !LS_MUTANT(K6)) {
         ls__call_finish(group, call, LS_ERR_UNKNOWN); /* another leader's entry stands there (K6) */
         return;
     }
@@ -628,7 +629,10 @@ static void finish_all(struct ls_group *group, struct ls__list *list, enum ls_st
 
 void ls__calls_deposed(struct ls_group *group)
 {
-    finish_all(group, &group->calls.proposed, LS_MUTANT(K1) ? LS_ERR_NO_LEADER : LS_ERR_UNKNOWN);
+    if (!LS_MUTANT(K6)) {
+        finish_all(group, &group->calls.proposed,
+                   LS_MUTANT(K1) ? LS_ERR_NO_LEADER : LS_ERR_UNKNOWN);
+    }
 }
 
 void ls__calls_leader_changed(struct ls_group *group)
@@ -701,7 +705,9 @@ void ls__calls_end(struct ls_group *group, enum ls_status status)
     finish_all(group, &group->calls.rounds, status);
     finish_all(group, &group->calls.fresh, status);
     finish_all(group, &group->calls.proposed, LS_ERR_UNKNOWN);
-    finish_all(group, &group->calls.forwarded, LS_ERR_UNKNOWN);
+    if (!LS_MUTANT(K10)) {
+        finish_all(group, &group->calls.forwarded, LS_ERR_UNKNOWN);
+    }
 }
 
 void ls__calls_answer(struct ls_group *group)

@@ -507,7 +507,7 @@ void ls__group_timer(struct ls_group *group, uint64_t now_us)
 bool ls__group_serving(const struct ls_group *group)
 {
     return group->role == LS_ROLE_LEADER && group->own_term_first > 0 &&
-           group->applied >= group->own_term_first && group->halted == LS_OK;
+           (group->applied >= group->own_term_first || LS_MUTANT(K8)) && group->halted == LS_OK;
 }
 
 bool ls__group_online(const struct ls_group *group)

@@ -80,7 +80,8 @@ static ls_index prune_bound(struct ls_group *group, const char **why)
         const char *why;
     } bounds[] = {
         {group->commit > 0 ? group->commit - 1 : 0, "log kept: its last committed entry stays"},
-        {group->applied < durable_applied ? group->applied : durable_applied,
+        {group->applied < durable_applied || LS_MUTANT(P12_PRUNE) ? group->applied
+                                                                  : durable_applied,
          group->machine.durable_applied != NULL
              ? "log kept: the machine's state is not durable beyond"
          : group->snap.kept ? "log kept: the newest snapshot file is there"

@@ -243,6 +243,7 @@ static enum ls_status machine_open(struct ls_group *group, const struct ls_group
             return ls_error_wrap(error, status, "open the machine");
         }
     }
+    group->applied = LS_MUTANT(F13) ? 0 : group->applied;
     enum ls_status status = ls__snapshots_open(group, state, options->snapshot_entries, error);
     if (status != LS_OK) {
         return status;

@@ -183,8 +183,9 @@ enum ls_buffer_verdict ls__run_add(struct ls__run *run, struct ls__arenas *arena
         /* sent again, or from before the run: the log before it is fetched anyway */
         return prev.index >= run->prev.index ? LS_BUFFER_DUPLICATE : LS_BUFFER_DROPPED;
     }
+    prev = LS_MUTANT(Y8) && prev.index > run->last.index ? run->last : prev;
     if (prev.index > run->last.index) {
-        run->dropped = !LS_MUTANT(Y8); /* something between was lost: no holes */
+        run->dropped = true; /* something between was lost: no holes */
         return LS_BUFFER_DROPPED;
     }
     uint32_t skip = (uint32_t)(run->last.index - prev.index);

@@ -160,7 +160,7 @@ static const char *answer_invalid(const struct ls__replay_session *session,
     if (answer->first != range->first) {
         return "entries from another place than asked";
     }
-    if (answer->count == 0) {
+    if (answer->count == 0 && !LS_MUTANT(Y11)) {
         return "no entries";
     }
     if (answer->count > range->last - range->first + 1) {
@@ -257,7 +257,7 @@ static enum ls_sync_verdict session_receive(void *self, const struct ls_peer_id 
         ls__replay_penalise(session, peer, reason);
         return LS_SYNC_INVALID;
     }
-    if (answer.attempt != session->attempt) {
+    if (answer.attempt != session->attempt && !LS_MUTANT(Y21)) {
         return LS_SYNC_IGNORE;
     }
     return answer.kind == LS__REPLAY_ENTRIES ? take_entries(session, peer, &answer)
@@ -359,7 +359,8 @@ static void session_effect(void *self, uint64_t token, enum ls_status status)
 /* The target is in the log. True when nothing is left to wait for. */
 static bool finished(struct ls__replay_session *session, uint64_t now)
 {
-    if (session->handed.index < session->target || session->installing_count > 0) {
+    if (session->handed.index < session->target ||
+        (session->installing_count > 0 && !LS_MUTANT(Y19))) {
         return false;
     }
     if (session->run.first_arena == NULL) {

@@ -86,7 +86,7 @@ compile() {
     added=$at/${2//\//.}.o
     command=$(ninja -C "$build" -t commands "$object" | tail -1)
     command=${command/ -MD -MT $object -MF $object.d/}
-    command=${command/-o $object/-o $added -DLS_MUTANT_$1=1 -include $root/tests/mutants/mutant.h}
+    command=${command/-o $object/-o $added -DLS_MUTANT_$1=1 -include $root/tests/mutants/mutant.h -w}
     if ! (cd "$build" && eval "$command") >"$at/compile" 2>&1; then
         echo "mutant $1: $2 does not compile:" >&2
         cat "$at/compile" >&2

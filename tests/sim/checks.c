@@ -13,6 +13,7 @@ void sim_check_leader(struct sim_member *member, ls_term term)
     if (*leader == 0) {
         *leader = member->at + 1;
         checks->leader_changes++;
+        member->lead_known = checks->known;
         sim_check_new_leader(member, term);
     } else if (*leader != member->at + 1) {
         sim_fail(member->world, "two leaders in term %llu: %s and %s", (unsigned long long)term,
@@ -42,6 +43,11 @@ void sim_check_turn(struct sim_member *member)
         sim_fail(member->world, "%s: applied %llu, commit %llu, last %llu are out of order",
                  member->name, (unsigned long long)status.core.applied,
                  (unsigned long long)status.core.commit, (unsigned long long)status.core.last);
+    }
+    if (status.serving && status.core.applied < member->lead_known) {
+        sim_fail(member->world, "%s serves at %llu, but %llu was acknowledged before it led",
+                 member->name, (unsigned long long)status.core.applied,
+                 (unsigned long long)member->lead_known);
     }
     sim_check_buffers(member, &status);
     if (status.halted != LS_OK && !sim_member_excused(member, status.halted)) {

@@ -14,10 +14,14 @@ static struct ls_span disk_signature(void *self)
     return disk->inner.signature(disk->inner.self);
 }
 
+ls_index sim_disk_durable(const struct sim_disk *disk)
+{
+    return disk->synced == 0 ? 0 : disk->items[disk->synced - 1].at.index;
+}
+
 static ls_index disk_durable(void *self)
 {
-    const struct sim_disk *disk = self;
-    return disk->synced == 0 ? 0 : disk->items[disk->synced - 1].at.index;
+    return sim_disk_durable(self);
 }
 
 static enum ls_status disk_open(void *self, const struct ls_group_id *group,

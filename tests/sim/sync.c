@@ -54,6 +54,9 @@ void sim_sync_open(struct world *world)
     uint32_t which = (uint32_t)sim_random_in(random, 1, world->count);
     sync->lies_percent = (uint32_t)sim_random_in(random, 5, 60);
     sync->every = (uint32_t)sim_random_in(random, 1, 50);
+    sync->spells = sim_random_next(random);
+    bool slow = sim_random_percent(random, 40);
+    sync->slow_percent = slow ? (uint32_t)sim_random_in(random, 5, 50) : 0;
     sync->on_disk = on_disk;
     if (world->count > 1 && small) {
         sync->cache_bytes = cache_bytes;
@@ -241,6 +244,10 @@ bool sim_sync_prune(struct world *world, uint32_t at)
     sim_mix(world, pruned << 8 | at);
     world->sync->pruned += pruned - before;
     sim_fault_count(world, SIM_FAULT_PRUNE);
+    if (side->disk.inner.size != 0 && pruned > sim_disk_durable(&side->disk)) {
+        sim_fail(world, "%s pruned up to %llu, its machine's disk holds %llu", member->name,
+                 (unsigned long long)pruned, (unsigned long long)sim_disk_durable(&side->disk));
+    }
     uint64_t now = sim_member_now(member);
     for (uint32_t i = 0; i < world->count; i++) {
         const struct sim_lease *lease = &side->leases[i];

@@ -53,8 +53,10 @@ struct sim_sync {
     bool prunable; /* somebody could have */
     uint32_t liar; /* member + 1; 0: nobody lies */
     uint32_t lies_percent;
-    uint32_t every;     /* commands between two syncs of a machine on disk */
-    ls_index committed; /* by any member */
+    uint32_t slow_percent; /* of answers that wait */
+    uint64_t spells;       /* of the liar */
+    uint32_t every;        /* commands between two syncs of a machine on disk */
+    ls_index committed;    /* by any member */
     uint64_t sessions, entries, lies, pruned;
     struct ls_value values[LS_VALUES_MAX];
     struct sim_side sides[SIM_MEMBERS_MAX];
@@ -88,6 +90,7 @@ void sim_relay_make(struct sim_relay *relay, struct sim_side *side,
 
 /* disk.c */
 void sim_disk_wrap(struct sim_side *side, struct ls_machine *machine);
+ls_index sim_disk_durable(const struct sim_disk *disk);
 void sim_disk_free(struct sim_disk *disk);
 
 #endif

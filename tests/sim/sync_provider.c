@@ -2,7 +2,8 @@
 /*
  * The serving side, watched: nothing leaves it that no member has committed. One member's may lie,
  * in every way that a session can and must see through: it says nothing, or too much, at another
- * place, in another order, to another question.
+ * place, in another order, to another question. In some worlds all are slow: an answer waits, and
+ * the session that asked may be over when it arrives.
  */
 #include "sync.h"
 
@@ -11,6 +12,8 @@
 enum { ASK = 1, TELL = 2, FETCH = 3, ENTRIES = 4 };
 /* where the message of entries has what */
 enum { AT_ATTEMPT = 2, AT_ID = 3, AT_HELD_LAST = 5, AT_FIRST = 6, AT_COUNT = 7, AT_ENTRIES = 8 };
+
+#define SPELL_US 2000000u
 
 enum lie {
     LIE_SILENCE,
@@ -26,10 +29,20 @@ enum lie {
     LIES
 };
 
+/* An answer that waits. */
+struct held {
+    struct held *next;
+    struct ls_peer_id to;
+    uint64_t due_us;
+    size_t bytes;
+    uint8_t data[];
+};
+
 struct provider {
     struct sim_relay relay;
     struct ls_provider_context outer;
     struct ls_sync_provider inner;
+    struct held *held;
     uint8_t *bytes;
     size_t capacity;
 };
@@ -53,6 +66,13 @@ static void resize(struct ls_value *values, size_t *count, uint64_t entries)
 {
     *count = AT_ENTRIES + 3u * (size_t)entries;
     values[AT_COUNT].as.count = 3u * (uint32_t)entries;
+}
+
+/* For a while it knows one lie only, then it says any of them now and then (LIES). */
+static enum lie spell(const struct sim_sync *sync, uint64_t now_us)
+{
+    struct sim_random random = {sync->spells ^ now_us / SPELL_US};
+    return (enum lie)sim_random_in(&random, 0, LIES);
 }
 
 /* Changes the message in place; false: there is nothing to change it into. */
@@ -126,6 +146,45 @@ static enum ls_status send_lie(struct provider *provider, const struct ls_peer_i
     return relay->outer.send_to(relay->outer.self, to, message);
 }
 
+/* ---- slowness ---- */
+
+static void hold(struct provider *provider, const struct ls_peer_id *to, struct ls_span message)
+{
+    struct sim_relay *relay = &provider->relay;
+    struct sim_sync *sync = relay->side->world->sync;
+    struct held *held = sim_allocate(sizeof *held + message.bytes);
+    held->to = *to;
+    held->due_us = relay->outer.now_us(relay->outer.self) +
+                   sim_random_in(&sync->random, 0, 2000u * (uint64_t)sync->options.timeout_ms);
+    held->bytes = message.bytes;
+    (void)memcpy(held->data, message.data, message.bytes);
+    struct held **at = &provider->held;
+    while (*at != NULL && (*at)->due_us <= held->due_us) {
+        at = &(*at)->next;
+    }
+    held->next = *at;
+    *at = held;
+    relay->outer.wake_at(relay->outer.self, provider->held->due_us);
+}
+
+static void send_held(struct provider *provider, bool all)
+{
+    struct sim_relay *relay = &provider->relay;
+    while (provider->held != NULL &&
+           (all || provider->held->due_us <= relay->outer.now_us(relay->outer.self))) {
+        struct held *held = provider->held;
+        provider->held = held->next;
+        if (!all) {
+            (void)relay->outer.send_to(relay->outer.self, &held->to,
+                                       (struct ls_span){held->data, held->bytes});
+        }
+        free(held);
+    }
+    if (provider->held != NULL) {
+        relay->outer.wake_at(relay->outer.self, provider->held->due_us);
+    }
+}
+
 /* ---- what it says and hears ---- */
 
 static enum ls_status provider_send(void *self, const struct ls_peer_id *to, struct ls_span message)
@@ -142,11 +201,16 @@ static enum ls_status provider_send(void *self, const struct ls_peer_id *to, str
         check_committed(provider, sync->values[AT_FIRST].as.number - 1 +
                                       sync->values[AT_COUNT].as.count / 3u);
     }
+    if (!side->world->quiet && sim_random_percent(&sync->random, sync->slow_percent)) {
+        hold(provider, to, message);
+        return LS_OK;
+    }
+    enum lie lie = spell(sync, side->world->now_us);
     if (sync->liar != side->at + 1 || side->world->quiet ||
-        !sim_random_percent(&sync->random, sync->lies_percent)) {
+        (lie == LIES && !sim_random_percent(&sync->random, sync->lies_percent))) {
         return provider->relay.outer.send_to(provider->relay.outer.self, to, message);
     }
-    enum lie lie = (enum lie)sim_random_in(&sync->random, 0, LIES - 1);
+    lie = lie == LIES ? (enum lie)sim_random_in(&sync->random, 0, LIES - 1) : lie;
     sync->lies++;
     sim_note(side->world, "%s: lies, kind %u", side->world->members[side->at].name, (unsigned)lie);
     return send_lie(provider, to, message, lie);
@@ -186,6 +250,7 @@ static bool provider_is_leader(void *self)
 static void provider_poll(void *self)
 {
     struct provider *provider = self;
+    send_held(provider, false);
     provider->inner.poll(provider->inner.self);
 }
 
@@ -205,6 +270,7 @@ static void provider_destroy(void *self)
 {
     struct provider *provider = self;
     provider->inner.destroy(provider->inner.self);
+    send_held(provider, true);
     free(provider->bytes);
     free(provider);
 }

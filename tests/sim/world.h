@@ -122,6 +122,7 @@ struct sim_member {
     uint64_t clock_us;     /* what its clock showed at 0 */
     uint64_t down_us;      /* after closing */
     ls_index commit;
+    ls_index lead_known; /* what clients knew when it began to lead */
     struct sim_shadow shadow;
     uint64_t turns;
     struct sim_watch watch;

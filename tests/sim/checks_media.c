@@ -190,6 +190,20 @@ static void check_core(struct sim_member *member, const struct ls_peer_id *to,
     check_term(member, term);
 }
 
+/* K2: what another member forwarded is never forwarded again. */
+static void check_forward(struct sim_member *member, const struct ls_forward *forward)
+{
+    struct world *world = member->world;
+    uint64_t id = 0;
+    if (forward->count > 0 && forward->commands[0].bytes >= sizeof id) {
+        (void)memcpy(&id, forward->commands[0].data, sizeof id);
+    }
+    if (id >= 1 && id <= world->ops_made && world->ops[id]->call.member != member->at) {
+        sim_fail(world, "%s forwards call %llu, which %s was asked", member->name, U(id),
+                 world->members[world->ops[id]->call.member].name);
+    }
+}
+
 void sim_check_sent(struct sim_member *member, const struct ls_peer_id *to, struct ls_span bytes,
                     bool leaves)
 {
@@ -212,6 +226,8 @@ void sim_check_sent(struct sim_member *member, const struct ls_peer_id *to, stru
         if (leaves) {
             check_core(member, to, &frame.as.core);
         }
+    } else if (frame.kind == LS_WIRE_FORWARD) {
+        check_forward(member, &frame.as.forward);
     }
 }
 

@@ -217,6 +217,7 @@ void sim_sync_turn(struct sim_member *member, const struct ls_group_status *stat
     sync->sides[member->at].durable = status->core.durable;
     sync->committed = status->core.commit > sync->committed ? status->core.commit : sync->committed;
     struct sim_side *side = &sync->sides[member->at];
+    sim_sync_awake(side);
     bool able = status->prune_safe >= status->log_first;
     sync->prunable = sync->prunable || able;
     if (side->prune_able && !member->world->quiet && able) {

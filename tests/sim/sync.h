@@ -31,6 +31,8 @@ struct sim_disk {
     ls_index kept; /* the machine itself had as much when it was opened */
 };
 
+struct session; /* sync_session.c */
+
 /** One member's. */
 struct sim_side {
     struct world *world;
@@ -38,9 +40,10 @@ struct sim_side {
     struct ls_statesync replay;
     struct sim_disk disk;
     struct sim_lease leases[SIM_MEMBERS_MAX];
-    ls_index durable; /* its log is known to reach so far */
-    bool prune_next;  /* as soon as somebody fetches from it */
-    bool prune_able;  /* as soon as something may go */
+    ls_index durable;        /* its log is known to reach so far */
+    bool prune_next;         /* as soon as somebody fetches from it */
+    bool prune_able;         /* as soon as something may go */
+    struct session *session; /* that runs, or NULL */
     uint32_t failures;
     uint64_t failed_us;
 };
@@ -74,6 +77,7 @@ enum ls_status sim_sync_session(void *self, const struct ls_session_context *con
 /** An attempt begins, and one failed: they keep their distance. */
 void sim_sync_begins(struct sim_side *side);
 void sim_sync_failed(struct sim_side *side);
+void sim_sync_awake(struct sim_side *side);
 
 /* sync_provider.c: the serving side */
 enum ls_status sim_sync_provider(void *self, const struct ls_provider_context *context,

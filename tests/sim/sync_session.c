@@ -13,6 +13,8 @@
 #define FETCHES_MAX 40u
 #define ASKS_MAX    150u
 #define PLACES      128u
+/* longer than two timeouts without a question */
+#define SLEEPS_US 2000000u
 /* log replay lets the leader wait this part of a timeout for what others say */
 #define PATIENCE_DIVISOR 10u
 #define BACKOFF_EXPONENT 8u
@@ -37,6 +39,7 @@ struct session {
     struct ls_sync_session inner;
     struct source sources[SIM_MEMBERS_MAX];
     struct rate fetches[PLACES];
+    uint64_t active_us; /* asked for entries, or had some written */
     struct {
         uint64_t token;
         ls_index last;
@@ -122,6 +125,7 @@ static enum ls_status session_send(void *self, const struct ls_peer_id *to, stru
         source->asked_us = now;
     } else if (kind == FETCH) {
         check_leader_last(session, peer, first);
+        session->active_us = now;
     }
     bool often = kind == ASK
                      ? too_often(&source->asks, 0, now, ASKS_MAX)
@@ -206,6 +210,7 @@ static void session_effect(void *self, uint64_t token, enum ls_status status)
 {
     struct session *session = self;
     struct world *world = session->relay.side->world;
+    session->active_us = session->relay.outer.now_us(session->relay.outer.self);
     for (size_t i = 0; i < LS_SYNC_EFFECTS_MAX; i++) {
         if (session->installs[i].token != token) {
             continue;
@@ -239,6 +244,34 @@ static enum ls_session_state session_poll(void *self, struct ls_cursor *at, cons
         }
     }
     return state;
+}
+
+/* Y12: while somebody holds what it needs next it asks for it, again and again. */
+void sim_sync_awake(struct sim_side *side)
+{
+    struct session *session = side->session;
+    if (session == NULL) {
+        return;
+    }
+    struct world *world = side->world;
+    struct ls_sync_progress progress = {.phase = LS_SYNC_IDLE};
+    session->inner.progress(session->inner.self, &progress);
+    uint64_t now = sim_member_now(&world->members[side->at]);
+    uint64_t patience = SLEEPS_US + 2000u * (uint64_t)world->sync->options.timeout_ms;
+    bool held = false;
+    for (uint32_t i = 0; i < world->count; i++) {
+        const struct source *source = &session->sources[i];
+        held = held || (source->known && !source->avoided && source->first <= progress.at + 1 &&
+                        source->last > progress.at);
+    }
+    for (size_t i = 0; i < LS_SYNC_EFFECTS_MAX; i++) {
+        held = held && session->installs[i].token == 0;
+    }
+    if (held && progress.at < progress.target && now > session->active_us + patience) {
+        sim_fail(world, "%s: state sync has asked nobody for %llu since %llu ms",
+                 world->members[side->at].name, (unsigned long long)progress.at + 1,
+                 (unsigned long long)(now - session->active_us) / 1000u);
+    }
 }
 
 static void session_peer(void *self, const struct ls_peer_id *id, bool bonded)
@@ -279,6 +312,7 @@ static void session_progress(void *self, struct ls_sync_progress *out)
 static void session_destroy(void *self)
 {
     struct session *session = self;
+    session->relay.side->session = NULL;
     session->inner.destroy(session->inner.self);
     free(session);
 }
@@ -303,6 +337,8 @@ enum ls_status sim_sync_session(void *self, const struct ls_session_context *con
         free(session);
         return status;
     }
+    side->session = session;
+    session->active_us = context->base.now_us(context->base.self);
     *out = (struct ls_sync_session){.size = sizeof *out,
                                     .self = session,
                                     .poll = session_poll,

@@ -60,7 +60,7 @@ void ls__on_heartbeat(struct ls_core *core, const struct ls_message *message)
     struct ls_message *reply = &ls__send(core, LS_MESSAGE_HEARTBEAT_REPLY, &message->from)->message;
     /* the reply has the term of today: it must not look like one to a round of today (R2) */
     reply->as.heartbeat_reply = (struct ls_heartbeat_reply){
-        .round = stale && !LS_MUTANT(R2_STALE) ? 0 : heartbeat->round,
+        .round = stale ? 0 : heartbeat->round,
         .last = core->trail.last,
         .match = core->commit < core->durable ? core->commit : core->durable,
         .counts = ls__makes_promises(core)};

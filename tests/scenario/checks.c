@@ -270,6 +270,9 @@ void check_ready_after(struct node *node, const struct ls_ready *ready, enum ls_
             "the core's last term is %" PRIu64, ls_core_term_at(node->core, last));
     REQUIRE(node, log_term(&node->view, last) <= ready->term,
             "an entry of term %" PRIu64 " at its end", log_term(&node->view, last));
+    REQUIRE(node, node->acked.term != ready->term || node->acked.index <= last,
+            "lets go of %" PRIu64 ", which it acknowledged in this term: ends at %" PRIu64,
+            node->acked.index, last);
     if (ready->truncate || ready->configuration_changed) {
         check_configuration(node, ready);
     }
@@ -351,6 +354,10 @@ void check_release(struct node *node, const struct packet *packet)
         REQUIRE(node, !present || message->as.append_reply.match <= safe,
                 "acknowledges %" PRIu64 ", durable is %" PRIu64, message->as.append_reply.match,
                 safe);
+        if (message->term > node->acked.term ||
+            (present && message->as.append_reply.match > node->acked.index)) {
+            node->acked = (struct ls_cursor){message->term, message->as.append_reply.match};
+        }
     }
 }
 

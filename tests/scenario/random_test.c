@@ -232,6 +232,20 @@ static void read_somewhere(struct realm *realm, struct counts *counts)
     }
 }
 
+/* What another member has committed or applied comes by itself: a session that began long ago. */
+static void catch_up(struct realm *realm)
+{
+    struct node *node = any_node(realm), *from = any_node(realm);
+    if (node != from && node->alive && from->alive && node->halted == LS_OK &&
+        from->halted == LS_OK && node->role != LS_ROLE_LEADER) {
+        if (chance(realm, 50)) {
+            realm_sync(node, from);
+        } else if (from->applied > node->commit) {
+            realm_restore(node, from);
+        }
+    }
+}
+
 static void chaos(struct realm *realm, struct counts *counts)
 {
     bool eager = chance(realm, 15);
@@ -245,6 +259,9 @@ static void chaos(struct realm *realm, struct counts *counts)
         }
         if (chance(realm, 50)) {
             one_fault(realm, counts);
+        }
+        if (chance(realm, 4)) {
+            catch_up(realm);
         }
         if (chance(realm, 5)) {
             realm_stranger(any_node(realm));

@@ -423,6 +423,7 @@ void realm_wipe(struct node *node)
     node->ghost_votes_count = node->votes_count;
     log_release(&node->disk.log);
     node->disk = (struct disk){0};
+    node->acked = (struct ls_cursor){0, 0};
     node->incarnation++;
     node->votes = NULL;
     node->votes_count = 0;
@@ -435,6 +436,7 @@ void realm_tear(struct node *node, size_t count)
     keep_ghost(node);
     node->disk.guard_last = log_last(&node->disk.log);
     node->disk.torn = true;
+    node->acked = (struct ls_cursor){0, 0};
     node->disk.log.count -= count;
     node->realm->damaged++;
 }

@@ -111,7 +111,8 @@ struct node {
     bool syncing;
     uint64_t sync_at_us; /* when the automatic state sync answers; 0: none under way */
 
-    unsigned *votes; /* by term: 1 + candidate, of the present incarnation */
+    struct ls_cursor acked; /* how far it acknowledged entries in that term */
+    unsigned *votes;        /* by term: 1 + candidate, of the present incarnation */
     size_t votes_count;
     /* what it had promised before it was wiped or torn: that much was counted rightly */
     struct log ghost;

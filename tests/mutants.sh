@@ -9,7 +9,7 @@
 # a run; then the unmutated twin has to pass the same seed. Assertions are no checks: they are off in the
 # object that changed, and in each one where one fires; after a signal the next seed is tried. A mutant that the whole stack lets
 # through may still be caught by scenario_random, which simulates the core alone; the table says so. One that
-# nothing catches within LS_MUTANT_SEEDS (1000) seeds or LS_MUTANT_SECONDS (60) of processor time fails the run.
+# nothing catches within LS_MUTANT_SEEDS (400) seeds or LS_MUTANT_SECONDS (30) of processor time fails the run.
 #
 #   --quick   three of them
 #   --all     also runs the worlds of cores, the scenario scripts and the suites that the list names; shown
@@ -23,7 +23,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 build=${LS_MUTANT_BUILD:-$root/build/release}
 list=tests/mutants/list.txt
-seeds=${LS_MUTANT_SEEDS:-1000} limit=${LS_MUTANT_SECONDS:-60} jobs=${LS_MUTANT_JOBS:-2}
+seeds=${LS_MUTANT_SEEDS:-400} limit=${LS_MUTANT_SECONDS:-30} jobs=${LS_MUTANT_JOBS:-2}
 read -ra options <<<"${LS_MUTANT_OPTIONS:---seconds 5 --exact}"
 worlds=4000 # of scenario_random
 

@@ -6,6 +6,9 @@
 #ifndef LOCKSTEP_SIM_CIPHER_H
 #define LOCKSTEP_SIM_CIPHER_H
 
+#define sodium_malloc sim_sodium_malloc
+#define sodium_free   sim_sodium_free
+
 #define crypto_scalarmult           sim_crypto_scalarmult
 #define crypto_scalarmult_base      sim_crypto_scalarmult_base
 #define crypto_sign_detached        sim_crypto_sign_detached

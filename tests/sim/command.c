@@ -6,6 +6,9 @@
 #include "world.h"
 
 #include <inttypes.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -213,6 +216,11 @@ static bool run_seeds(struct arguments *arguments, struct sim_totals *totals)
 int ls_sim_main(int argc, char **argv, const struct ls_sim_workload *workloads, size_t count)
 {
     LS_ASSERT(count > 0);
+#ifdef __GLIBC__
+    /* members come and go with tables of their own: not a system call for each of them */
+    (void)mallopt(M_MMAP_THRESHOLD, 64 << 20);
+    (void)mallopt(M_TRIM_THRESHOLD, 512 << 20);
+#endif
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     const char *program = argc > 0 ? argv[0] : "lockstep-sim";
     struct arguments arguments = {.options = {.program = slash != NULL ? slash + 1 : program,

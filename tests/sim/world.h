@@ -350,10 +350,10 @@ struct world {
 };
 
 void sim_fail(struct world *world, const char *format, ...) LS_PRINTF(2, 3);
-void sim_fail_list(struct world *world, const char *format, va_list list);
+void sim_fail_list(struct world *world, const char *format, va_list list) LS_PRINTF(2, 0);
 /** Printed with --trace. */
 void sim_note(const struct world *world, const char *format, ...) LS_PRINTF(2, 3);
-void sim_note_list(const struct world *world, const char *format, va_list list);
+void sim_note_list(const struct world *world, const char *format, va_list list) LS_PRINTF(2, 0);
 void sim_mix(struct world *world, uint64_t word);
 void sim_mix_bytes(struct world *world, const void *bytes, size_t count);
 void sim_push(struct world *world, uint64_t at_us, enum sim_event_kind kind, uint32_t a, uint32_t b,

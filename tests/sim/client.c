@@ -72,8 +72,11 @@ static enum ls_status group_call(struct sim_op *op, const struct ls_span *data)
 {
     struct world *world = op->world;
     struct ls_group *group = world->members[op->call.member].group;
+    /* most have little time, or those who ask a member that is away would be the load no more */
+    bool hurry = sim_random_percent(&world->random, 80) && !world->quiet;
     const struct ls_call_options call = {
-        .deadline_ms = (uint32_t)sim_random_in(&world->random, world->quiet ? 3000 : 200, 3000)};
+        .deadline_ms =
+            (uint32_t)sim_random_in(&world->random, world->quiet ? 3000 : 50, hurry ? 300 : 3000)};
     switch (op->call.kind) {
     case LS_SIM_QUERY:
         return ls_group_query(group, op->call.consistency, *data, &call, on_done, op);

@@ -62,6 +62,10 @@ static const char *hand_over(struct sim_member *member, const struct sim_parcel 
         sim_fail(world, "%s found a message of %s malformed: %s", member->name,
                  world->members[of->from].name, reason);
     }
+    /* who campaigns may be more than one thing within a turn; of the others, messages tell */
+    if (member->rules.role == LS_ROLE_PRE_CANDIDATE || member->rules.role == LS_ROLE_CANDIDATE) {
+        sim_check_turn(member);
+    }
     return reason;
 }
 

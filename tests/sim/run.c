@@ -9,8 +9,8 @@
 #include <stdlib.h>
 
 /* load of a world, all clients together: calls a second, and what one takes without faults */
-#define CALLS_MIN 250u
-#define CALLS_MAX 600u
+#define CALLS_MIN 350u
+#define CALLS_MAX 800u
 #define CALL_US   8000u
 /* how often the time with faults is prolonged until each kind has struck */
 #define OWED_PARTS_MAX 20u

@@ -84,7 +84,7 @@ static ls_index prune_bound(struct ls_group *group, const char **why)
                                                                   : durable_applied,
          group->machine.durable_applied != NULL
              ? "log kept: the machine's state is not durable beyond"
-         : group->snap.kept ? "log kept: the newest snapshot file is there"
+         : group->snap.kept ? "log kept: the newest snapshot file ends here"
                             : "log kept: the machine lives in memory"},
         {ls_supervisor_safe_to_prune(group->supervisor), "log kept: for members that catch up"},
         {group->prune_safe, "log kept: a member has not acknowledged more"},
@@ -128,6 +128,10 @@ void ls_group_status(struct ls_group *group, struct ls_group_status *out)
     out->apply_us_max = group->apply_us_max;
     out->elections = group->elections;
     out->leader_changes = group->leader_changes;
+    out->snapshot_index = group->snap.kept_at.index;
+    out->snapshots_written = group->snap.written;
+    out->snapshots_installed = group->snap.installed;
+    out->freeze_us_max = group->freeze_us_max;
 }
 
 size_t ls_group_members(struct ls_group *group, struct ls_member_info *out, size_t capacity)

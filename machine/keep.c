@@ -124,6 +124,7 @@ static void begin(struct ls_group *group)
     }
     snapshots->builder.bytes_max = ls_snapshot_chunk_bytes(snapshots->source->frozen.bytes);
     snapshots->builder.next_bytes = 0;
+    snapshots->keep_began_us = ls__now(group->node);
     snapshots->keep = LS__KEEP_CUTTING;
 }
 
@@ -212,7 +213,9 @@ static void step_sync(struct ls_group *group)
         fail(group, status);
         return;
     }
+    uint64_t now = ls__now(group->node);
     snapshots->kept_at = snapshots->source->anchor;
+    snapshots->keep_not_before_us = now + (LS__KEEP_SHARE - 1) * (now - snapshots->keep_began_us);
     snapshots->written++;
     ls__keep_abort(group);
 }

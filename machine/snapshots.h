@@ -22,6 +22,8 @@
 #define LS__SNAPSHOT_SYNC_US 1000u
 /* after a failure no snapshot file is written for so long */
 #define LS__KEEP_PAUSE_US 10000000u
+/* writing takes at most one part in so many of the time, however large the state is */
+#define LS__KEEP_SHARE 10u
 
 struct ls_group;
 
@@ -74,7 +76,7 @@ struct ls__snapshots {
     struct ls_chunk_builder builder;
     struct ls_hash *hashes;
     size_t hashes_count, hashes_capacity;
-    uint64_t keep_not_before_us;
+    uint64_t keep_not_before_us, keep_began_us;
     uint64_t written, installed; /* counters */
 };
 

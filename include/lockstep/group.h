@@ -182,6 +182,9 @@ struct ls_group_status {
     uint64_t proposed, applied_commands, forwarded, reads, unknown; /* counters since the join */
     uint64_t apply_us_max;                                          /* longest single apply call */
     uint64_t elections, leader_changes;
+    ls_index snapshot_index;                         /* of the newest snapshot file; 0: none */
+    uint64_t snapshots_written, snapshots_installed; /* since the join */
+    uint64_t freeze_us_max;                          /* longest single freeze of the machine */
 };
 /** What lies beyond the end of a text is left as it was. */
 LS_API void ls_group_status(struct ls_group *group, struct ls_group_status *out);

@@ -11,8 +11,8 @@
 
 /* short leases: what was served a moment ago does not keep the log */
 static struct ls_log_replay_options keep_little = {
-    .size = sizeof keep_little, .keep_entries = 100, .lease_ms = 150};
-static struct ls_snapshot_options snapshots = {.size = sizeof snapshots, .lease_ms = 150};
+    .size = sizeof keep_little, .keep_entries = 100, .lease_ms = 70};
+static struct ls_snapshot_options snapshots = {.size = sizeof snapshots, .lease_ms = 70};
 static struct ls_statesync syncs[2];
 
 struct scene {
@@ -33,7 +33,7 @@ static void open_scene(struct scene *scene)
     trio->options.window_bytes = 8u << 10;
     trio->options.snapshot_entries = 300;
     trio->options.lag_entries = 400;
-    trio->options.election_ms = 400;
+    trio->options.election_ms = 200;
     trio->options.heartbeat_ms = 30;
     trio->snapshots = true;
     scene->leader = trio_up(trio);
@@ -130,7 +130,7 @@ TEST(install, that_the_power_ends_at_any_step_leaves_the_old_state_or_the_new)
     open_scene(&scene);
     bool all = false;
     uint64_t steps = 0;
-    for (uint64_t k = 0; !all; k += 1 + k / 12) {
+    for (uint64_t k = 0; !all; k += 1 + k / 8) {
         leave_behind(&scene);
         struct ls_vault_medium *vault = scene.trio.members[scene.away].vault;
         uint64_t before = ls_vault_medium_changes(vault);
@@ -284,5 +284,24 @@ TEST(file, that_is_damaged_is_left_for_the_log_when_that_is_whole)
     trio_start(&scene.trio, at);
     assert_int_equal(scene.trio.members[at].tally.count, 0);
     trio_wait_equal(&scene.trio, 700);
+    trio_close(&scene.trio);
+}
+
+TEST(file, that_is_being_written_when_the_power_ends_leaves_the_one_before)
+{
+    struct scene scene;
+    open_scene(&scene);
+    for (uint64_t k = 0; k < 40; k += 4) {
+        leave_behind(&scene);
+        struct trio_member *member = &scene.trio.members[scene.away];
+        trio_start(&scene.trio, scene.away);
+        ls_vault_medium_fail(member->vault, k, UINT64_MAX);
+        trio_until(&scene.trio, changed,
+                   &(struct reach){&scene, ls_vault_medium_changes(member->vault) + k});
+        power_cut(&scene);
+        ls_vault_medium_fail(member->vault, 0, 0);
+        trio_start(&scene.trio, scene.away);
+        catches_up(&scene);
+    }
     trio_close(&scene.trio);
 }

@@ -23,7 +23,7 @@ static void open_snapshots(struct trio *trio, size_t count, struct ls_statesync 
     trio->options.snapshot_entries = 300;
     trio->options.lag_entries = 400;
     trio->snapshots = true;
-    trio->options.election_ms = 400; /* a busy machine is no reason for an election here */
+    trio->options.election_ms = 200; /* a busy machine is no reason for an election here */
     trio->options.heartbeat_ms = 30;
 }
 
@@ -105,6 +105,9 @@ TEST(snapshot, brings_back_a_member_whose_entries_were_pruned_everywhere)
     trio_until(&trio, is_online, &away);
     struct ls_group_status status = status_of(&trio, away);
     assert_true(status.log_first > 6 * BATCH);
+    assert_int_equal(status.snapshots_installed, 1);
+    assert_true(status.snapshot_index > 6 * BATCH);
+    assert_true(status_of(&trio, leader).snapshots_written > 2);
     assert_int_equal(status.sync.failures, 0);
     assert_int_equal(status.sync.penalties, 0);
     assert_int_equal(trio.members[away].tally.published, 2); /* at the start, and by snapshot */

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/* The contract of a vault, over memory; and the faults that only this one has. */
+#include "vault_suite.h"
+
+static void open_memory(void *arg, struct ls_vault *out)
+{
+    ls_vault_memory_open_on(arg, out);
+}
+
+static void on_medium(void (*prove)(const struct vault_subject *subject))
+{
+    struct ls_vault_medium *medium = NULL;
+    assert_ok(ls_vault_medium_open(NULL, &medium));
+    struct vault_subject subject = {open_memory, medium};
+    prove(&subject);
+    ls_vault_medium_close(medium);
+}
+
+TEST(vault_memory, keeps_what_was_synced)
+{
+    on_medium(vault_keeps_what_was_synced);
+}
+
+TEST(vault_memory, overwrites_cuts_and_grows)
+{
+    on_medium(vault_overwrites_cuts_and_grows);
+}
+
+TEST(vault_memory, replaces_at_once)
+{
+    on_medium(vault_replaces_at_once);
+}
+
+TEST(vault_memory, removes_also_what_is_not_there)
+{
+    on_medium(vault_removes_also_what_is_not_there);
+}
+
+TEST(vault_memory, keeps_groups_and_files_apart)
+{
+    on_medium(vault_keeps_groups_and_files_apart);
+}
+
+TEST(vault_memory, loses_with_the_power_what_was_not_synced)
+{
+    struct ls_vault_medium *medium = NULL;
+    struct ls_vault vault;
+    const struct ls_group_id group = {{1}};
+    char found[8];
+    size_t got = 0;
+    assert_ok(ls_vault_medium_open(NULL, &medium));
+    ls_vault_memory_open_on(medium, &vault);
+    assert_ok(vault.write(vault.self, &group, LS_VAULT_MARK, 0, (struct ls_span){"one", 3}));
+    assert_ok(vault.sync(vault.self, &group, LS_VAULT_MARK));
+    assert_ok(vault.write(vault.self, &group, LS_VAULT_MARK, 3, (struct ls_span){"two", 3}));
+    assert_ok(vault.write(vault.self, &group, LS_VAULT_STAGED, 0, (struct ls_span){"x", 1}));
+    ls_vault_medium_power_cut(medium);
+    assert_int_equal(vault.write(vault.self, &group, LS_VAULT_MARK, 3, (struct ls_span){"y", 1}),
+                     LS_ERR_IO);
+    ls_vault_memory_open_on(medium, &vault);
+    assert_ok(vault.read(vault.self, &group, LS_VAULT_MARK, 0, found, sizeof found, &got));
+    assert_int_equal(got, 3);
+    assert_int_equal(vault.read(vault.self, &group, LS_VAULT_STAGED, 0, found, 1, &got),
+                     LS_ERR_NOT_FOUND);
+    ls_vault_medium_close(medium);
+}
+
+TEST(vault_memory, holds_syncs_and_fails_on_request)
+{
+    struct ls_vault_medium *medium = NULL;
+    struct ls_vault vault;
+    const struct ls_group_id group = {{1}};
+    assert_ok(ls_vault_medium_open(NULL, &medium));
+    ls_vault_memory_open_on(medium, &vault);
+    ls_vault_medium_fail(medium, 1, 1);
+    assert_ok(vault.write(vault.self, &group, LS_VAULT_MARK, 0, (struct ls_span){"one", 3}));
+    assert_int_equal(vault.write(vault.self, &group, LS_VAULT_MARK, 3, (struct ls_span){"x", 1}),
+                     LS_ERR_IO);
+    ls_vault_medium_hold(medium, true);
+    assert_int_equal(vault.sync(vault.self, &group, LS_VAULT_MARK), LS_ERR_BUSY);
+    ls_vault_medium_hold(medium, false);
+    assert_ok(vault.sync(vault.self, &group, LS_VAULT_MARK));
+    assert_int_equal(ls_vault_medium_changes(medium), 3);
+    assert_true(ls_vault_medium_flip(medium, &group, LS_VAULT_MARK, 2));
+    assert_false(ls_vault_medium_flip(medium, &group, LS_VAULT_MARK, 3));
+    ls_vault_medium_close(medium);
+}

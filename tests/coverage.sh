@@ -19,7 +19,7 @@ case ${1:-} in
 esac
 
 build=build/coverage
-suites='^(unit_(consensus|statesync)_|paper_|scenario_|model_|fuzz_(core|core_messages|log_replay|supervisor)$|conformance_statesync_|sim_(seeds|members)_[0-9]$)'
+suites='^(unit_(consensus|statesync)_|paper_|scenario_|model_|fuzz_(core|core_messages|log_replay|snapshot_sync|supervisor)$|conformance_statesync_|sim_(seeds|members)_[0-9]$)'
 
 tools/packages.sh build test
 mkdir -p "$build"

@@ -7,6 +7,7 @@
 #define LOCKSTEP_SIM_CHECKS_H
 
 #include <lockstep/lockstep.h>
+#include <lockstep/sim.h>
 #include <lockstep/storage_memory.h>
 #include <lockstep/wire.h>
 
@@ -63,8 +64,9 @@ struct sim_watch {
     uint64_t live_bytes, live_bytes_max;
     uint64_t second; /* of virtual time, in which are counted: */
     uint64_t turns, inputs;
-    uint64_t append_bytes_max; /* payloads of the largest AppendEntries it sent */
-    uint64_t log_bytes;        /* payloads ever given to its store */
+    uint64_t append_bytes_max;              /* payloads of the largest AppendEntries it sent */
+    ls_index sent_next[LS_SIM_MEMBERS_MAX]; /* behind the last one to each */
+    uint64_t log_bytes;                     /* payloads ever given to its store */
     uint64_t window_bytes, in_flight_bytes, cache_bytes; /* settings of its group */
 };
 

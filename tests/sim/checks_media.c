@@ -7,7 +7,7 @@
  * promises   what a message says about its sender's disk is there when the message leaves (P1),
  *            and still there whenever the member starts
  */
-#include "world.h"
+#include "sync.h"
 
 #define U(number) ((unsigned long long)(number))
 
@@ -134,13 +134,18 @@ static void check_match(struct sim_member *member, ls_term term, ls_index index)
     }
 }
 
-static void note_append(struct sim_member *member, const struct ls_append *append)
+static void note_append(struct sim_member *member, const struct ls_peer_id *to,
+                        const struct ls_append *append)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < append->count; i++) {
         bytes += append->entries[i].data.bytes;
     }
     struct sim_watch *watch = &member->watch;
+    uint32_t at = sim_sync_member(member->world, to);
+    if (at < member->world->count) {
+        watch->sent_next[at] = append->prev.index + append->count + 1;
+    }
     watch->append_bytes_max = bytes > watch->append_bytes_max ? bytes : watch->append_bytes_max;
 }
 
@@ -221,7 +226,7 @@ void sim_check_sent(struct sim_member *member, const struct ls_peer_id *to, stru
         sim_fail(world, "%s sends a message that nobody can read: %s", member->name, reason);
     } else if (frame.kind == LS_WIRE_CORE) {
         if (frame.as.core.kind == LS_MESSAGE_APPEND) {
-            note_append(member, &frame.as.core.as.append);
+            note_append(member, to, &frame.as.core.as.append);
         }
         if (leaves) {
             check_core(member, to, &frame.as.core);

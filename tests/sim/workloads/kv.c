@@ -2,8 +2,8 @@
 /*
  * The workload "kv": the key-value machine of examples/kv, as it runs in production with its state
  * in memory, and clients that set, compare and set, delete and read, one key or two. A value is the
- * number of the call that wrote it. What the clients were told is judged by the linearizability
- * checker alone.
+ * number of the call that wrote it, and in some runs now and then a long tail. What the clients
+ * were told is judged by the linearizability checker alone.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +16,8 @@
 #define TEXT_BYTES  24u
 #define ARGS_MAX    5u
 #define QUERY_BYTES 256u
+#define TAIL_BYTES  40000u
+#define REPLY_BYTES (2u * (TAIL_BYTES + 64u))
 
 /* a call of two keys has two records, one after the other */
 enum note { NOTE_VERB, NOTE_RECORD, NOTE_KEYS };
@@ -36,9 +38,12 @@ static const struct {
 
 static struct {
     struct kv_machine machines[LS_SIM_MEMBERS_MAX];
-    struct kv_buffer entry;  /* the next command */
-    char query[QUERY_BYTES]; /* the next query */
-    struct kv_buffer read;   /* what was read behind a barrier */
+    struct kv_buffer entry;                  /* the next command */
+    char query[QUERY_BYTES];                 /* the next query */
+    char values[2][TEXT_BYTES + TAIL_BYTES]; /* of the next command: expected, and new */
+    char reply[REPLY_BYTES];                 /* as text */
+    uint32_t tail_bytes;                     /* at most, in this run */
+    struct kv_buffer read;                   /* what was read behind a barrier */
     struct history history;
 } all;
 
@@ -106,6 +111,22 @@ static void words_add(struct words *words, const char *head, uint64_t number)
     words->args[words->count++] = (struct ls_span){text, strlen(text)};
 }
 
+/* How many bytes follow the number in the value that this call wrote. */
+static size_t tail_of(uint64_t id)
+{
+    uint64_t hash = id * 0x9fb21c651e98df25u;
+    hash ^= hash >> 32;
+    return all.tail_bytes > 0 && hash % 16 == 0 ? (size_t)(hash >> 4) % all.tail_bytes : 0;
+}
+
+static void words_add_value(struct words *words, uint32_t which, uint64_t id)
+{
+    char *text = all.values[which];
+    size_t digits = (size_t)snprintf(text, TEXT_BYTES, "%llu", (unsigned long long)id);
+    (void)memset(text + digits, 'x', tail_of(id));
+    words->args[words->count++] = (struct ls_span){text, digits + tail_of(id)};
+}
+
 static enum verb choose(struct ls_sim *sim, const struct ls_sim_call *call)
 {
     if (call->probe) {
@@ -156,10 +177,10 @@ static void next(void *self, struct ls_sim *sim, struct ls_sim_call *call)
         op.key = (key + i * (1 + call->id % (KEYS - 1))) % KEYS;
         words_add(&words, "key", op.key);
         if (verb == VERB_CAS) {
-            words_add(&words, "", op.expected);
+            words_add_value(&words, 0, op.expected);
         }
         if (op.kind == LINEAR_WRITE || op.kind == LINEAR_CAS) {
-            words_add(&words, "", call->id);
+            words_add_value(&words, 1, call->id);
         }
         call->notes[NOTE_KEYS + i] = op.key;
         size_t record = history_begin(&all.history, call, &op);
@@ -193,10 +214,11 @@ static bool reply_word(const char **at, char type, uint64_t *number)
         if (type == '$' && strncmp(*at, "\r\n", 2) == 0) {
             size_t bytes = (size_t)*number;
             *number = strtoull(*at + 2, &end, 10);
-            if (bytes == 0 || end != *at + 2 + bytes) {
+            size_t tail = strspn(end, "x");
+            *at += 2 + bytes;
+            if (bytes == 0 || tail != tail_of(*number) || end + tail != *at) {
                 return false;
             }
-            *at = end;
         }
     }
     bool whole = strncmp(*at, "\r\n", 2) == 0;
@@ -225,13 +247,12 @@ static struct ls_span read_here(struct ls_sim *sim, const struct ls_sim_call *ca
 /* One number for each record. */
 static bool reply_read(enum verb verb, struct ls_span reply, uint64_t numbers[2])
 {
-    char text[QUERY_BYTES];
-    if (reply.bytes >= sizeof text) {
+    if (reply.bytes >= sizeof all.reply) {
         return false;
     }
-    (void)memcpy(text, reply.data, reply.bytes);
-    text[reply.bytes] = '\0';
-    const char *at = text;
+    (void)memcpy(all.reply, reply.data, reply.bytes);
+    all.reply[reply.bytes] = '\0';
+    const char *at = all.reply;
     uint64_t count = 0;
     if (verb == VERB_MGET) {
         return reply_word(&at, '*', &count) && count == 2 && reply_word(&at, '$', &numbers[0]) &&
@@ -270,9 +291,10 @@ static void judge(void *self, struct ls_sim *sim, const struct ls_sim_call *call
 
 static void begin(void *self, struct ls_sim *sim)
 {
+    static const uint32_t tails[] = {0, 0, 0, 200, 3000, TAIL_BYTES};
     (void)self;
-    (void)sim;
     (void)memset(&all, 0, sizeof all);
+    all.tail_bytes = tails[ls_sim_random(sim, 0, sizeof tails / sizeof tails[0] - 1)];
 }
 
 static void check_end(void *self, struct ls_sim *sim)

@@ -11,8 +11,8 @@
  * was, no call sees less than what was acknowledged before it began; and when the faults end, all
  * members converge and serve.
  *
- * A library of its own, static: link with `pkg-config lockstep-sim` or lockstep::sim. It is for
- * tests: where memory is out it asserts.
+ * A library of its own, static: link with `pkg-config lockstep-sim` or lockstep::sim; its names
+ * begin with ls_sim_ and sim_. It is for tests: where memory is out it asserts.
  *
  * Thread: a run happens inside of ls_sim_run, on its caller's thread; runs on several threads are
  * independent if their workloads are. The functions of a workload may call those that take a struct
@@ -78,8 +78,10 @@ struct ls_sim_workload {
 
     /**
      * Makes the machine of a member that starts, for this life of it: a machine in memory is empty
-     * again. Its `close` is called when that life ends, also when the member could not start.
-     * Required. Any error ends the run.
+     * again. Its `close` is called when that life ends, also when the member could not start. In
+     * some runs the simulator keeps a journal of its commands, as if it were on a disk. Snapshots
+     * are not simulated yet: freeze and what belongs to it is not called. Required. Any error ends
+     * the run.
      */
     enum ls_status (*machine)(void *self, uint32_t member, struct ls_machine *out);
 

@@ -95,7 +95,10 @@ void sim_rules_heard(struct sim_member *member, uint32_t from, struct ls_span me
 {
     struct ls_wire_decoder **decoder = &member->world->checks.logs.decoder;
     struct ls_wire_frame frame;
-    if (*decoder != NULL && ls_wire_decode(*decoder, message, &frame, NULL) == LS_OK &&
+    const uint8_t *bytes = message.data; /* version, kind of frame, kind of message, ... */
+    bool reply =
+        message.bytes > 3 && bytes[2] == LS_WIRE_CORE && bytes[3] == LS_MESSAGE_APPEND_REPLY;
+    if (reply && *decoder != NULL && ls_wire_decode(*decoder, message, &frame, NULL) == LS_OK &&
         frame.kind == LS_WIRE_CORE && frame.as.core.kind == LS_MESSAGE_APPEND_REPLY &&
         !frame.as.core.as.append_reply.accepted) {
         member->rules.beliefs[from].refused = true;

@@ -14,6 +14,8 @@ enum { ASK = 1, TELL = 2, FETCH = 3, ENTRIES = 4 };
 enum { AT_ATTEMPT = 2, AT_ID = 3, AT_HELD_LAST = 5, AT_FIRST = 6, AT_COUNT = 7, AT_ENTRIES = 8 };
 
 #define SPELL_US 2000000u
+/* fetches that are remembered of one member */
+#define ASKED LS_REPLAY_WINDOW_MAX
 
 enum lie {
     LIE_SILENCE,
@@ -45,6 +47,9 @@ struct provider {
     struct held *held;
     uint8_t *bytes;
     size_t capacity;
+    struct {
+        uint64_t id, last;
+    } asked[SIM_MEMBERS_MAX][ASKED]; /* by each member, the latest */
 };
 
 static void check_committed(struct provider *provider, ls_index last)
@@ -73,6 +78,21 @@ static enum lie spell(const struct sim_sync *sync, uint64_t now_us)
 {
     struct sim_random random = {sync->spells ^ now_us / SPELL_US};
     return (enum lie)sim_random_in(&random, 0, LIES);
+}
+
+/* An answer that is shorter than what was asked for may go on with anything, and the session has to
+ * believe it: members are trusted. One that is full may not. */
+static bool is_full(const struct provider *provider, const struct ls_peer_id *to,
+                    const struct ls_value *values)
+{
+    uint32_t peer = sim_sync_member(provider->relay.side->world, to);
+    uint64_t last = values[AT_FIRST].as.number + values[AT_COUNT].as.count / 3u - 1u;
+    for (uint32_t i = 0; peer < SIM_MEMBERS_MAX && i < ASKED; i++) {
+        if (provider->asked[peer][i].id == values[AT_ID].as.number) {
+            return provider->asked[peer][i].last == last;
+        }
+    }
+    return false;
 }
 
 /* Changes the message in place; false: there is nothing to change it into. */
@@ -124,9 +144,10 @@ static enum ls_status send_lie(struct provider *provider, const struct ls_peer_i
     } else if (sim_sync_peek(relay->outer.env, sync, message, &count)) {
         bool changed = lie == LIE_ATTEMPT;
         values[AT_ATTEMPT].as.number += lie == LIE_ATTEMPT ? 1 : 0;
-        if (values[1].as.number == ENTRIES) {
+        if (values[1].as.number == ENTRIES &&
+            (lie != LIE_LONGER || is_full(provider, to, values))) {
             changed = lie_about_entries(values, &count, lie) || changed;
-        } else if (lie == LIE_LONGER) {
+        } else if (values[1].as.number == TELL && lie == LIE_LONGER) {
             values[4].as.number += 50; /* more than it holds */
             changed = true;
         }
@@ -227,6 +248,10 @@ static enum ls_sync_verdict provider_receive(void *self, const struct ls_peer_id
     size_t count = 0;
     bool read = sim_sync_peek(provider->relay.outer.env, world->sync, message, &count);
     uint64_t kind = read ? values[1].as.number : 0;
+    if (kind == FETCH && peer < world->count) {
+        provider->asked[peer][values[3].as.number % ASKED].id = values[3].as.number;
+        provider->asked[peer][values[3].as.number % ASKED].last = values[6].as.number;
+    }
     ls_index need = kind == ASK ? values[3].as.number : kind == FETCH ? values[4].as.number : 0;
     enum ls_sync_verdict verdict = provider->inner.receive(provider->inner.self, from, message);
     if (verdict == LS_SYNC_OK && need != 0 && peer < world->count) {

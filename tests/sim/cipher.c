@@ -12,7 +12,7 @@
 
 #include "world.h"
 
-static bool stand_in;
+static _Thread_local bool stand_in;
 
 void sim_cipher_stand_in(bool on)
 {

@@ -4,6 +4,7 @@
  * machine with a fault in it is noticed without a word of the workload.
  */
 #include <lockstep/sim.h>
+#include <pthread.h>
 #include <stdio.h>
 
 #include "test.h"
@@ -127,7 +128,7 @@ static void begin(void *self, struct ls_sim *sim)
 static void next(void *self, struct ls_sim *sim, struct ls_sim_call *call)
 {
     struct knobs *knobs = self;
-    static uint64_t number;
+    static _Thread_local uint64_t number;
     knobs->nexts++;
     assert_int_equal(call->id, knobs->nexts);
     assert_int_equal(call->invoked, ls_sim_event(sim));
@@ -143,7 +144,7 @@ static void next(void *self, struct ls_sim *sim, struct ls_sim_call *call)
     if (knobs->many && call->kind == LS_SIM_QUERY && call->id % 2 == 0) {
         call->kind = LS_SIM_BARRIER;
     } else if (knobs->many && call->kind == LS_SIM_COMMAND) {
-        static struct ls_span commands[3];
+        static _Thread_local struct ls_span commands[3];
         commands[0] = commands[1] = commands[2] = call->data;
         call->commands = commands;
         call->count = 3;
@@ -273,6 +274,44 @@ TEST(sim, run_of_a_seed_is_the_same_twice)
     assert_string_equal(first.text, "clean");
     assert_int_not_equal(first.trace_hash, 0);
     assert_memory_equal(&first, &second, sizeof first);
+}
+
+/* A thread's seeds, in one order or the other. */
+struct thread {
+    bool backwards;
+    uint64_t hashes[10];
+};
+
+static void *run_thread(void *arg)
+{
+    struct thread *thread = arg;
+    static const struct ls_sim_options options = {.size = sizeof options, .seconds = 2};
+    for (uint64_t i = 0; i < 10; i++) {
+        struct knobs knobs = {.batches = false};
+        struct ls_sim_workload workload = template;
+        struct ls_sim_options own = options;
+        struct ls_sim_result result;
+        uint64_t seed = thread->backwards ? 9 - i : i;
+        workload.self = &knobs;
+        own.seed = seed + 1;
+        own.exact = true;
+        thread->hashes[seed] = ls_sim_run(&own, &workload, &result) ? result.trace_hash : 0;
+    }
+    return NULL;
+}
+
+TEST(sim, runs_on_two_threads_do_not_meet)
+{
+    struct thread threads[2] = {{.backwards = false}, {.backwards = true}};
+    pthread_t ids[2];
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&ids[i], NULL, run_thread, &threads[i]), 0);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(pthread_join(ids[i], NULL), 0);
+    }
+    assert_memory_equal(threads[0].hashes, threads[1].hashes, sizeof threads[0].hashes);
+    assert_int_not_equal(threads[0].hashes[0], 0);
 }
 
 TEST(sim, every_call_is_judged_and_every_machine_closed)

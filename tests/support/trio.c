@@ -174,6 +174,7 @@ static enum ls_status tally_publish(void *self, struct ls_cursor anchor)
     tally->count = fresh->count;
     tally->digest = fresh->digest;
     tally->last = fresh->last;
+    tally->restored = anchor.index;
     uint8_t *items = tally->items;
     tally->items = fresh->items;
     fresh->items = items;
@@ -189,6 +190,12 @@ static enum ls_status tally_query(void *self, struct ls_span query, struct ls_re
     return ls_reply_set(reply, 0, &tally->count, sizeof tally->count);
 }
 
+static ls_index tally_durable(void *self)
+{
+    const struct tally *tally = self;
+    return tally->last > tally->restored ? tally->last : tally->restored;
+}
+
 /* What it knows of the applied index is that of its last command: a little less is fine. */
 static enum ls_status tally_open(void *self, const struct ls_group_id *group,
                                  const struct ls_incarnation *incarnation, ls_index *applied,
@@ -197,13 +204,8 @@ static enum ls_status tally_open(void *self, const struct ls_group_id *group,
     (void)group;
     (void)incarnation;
     (void)error;
-    *applied = ((struct tally *)self)->last;
+    *applied = tally_durable(self);
     return LS_OK;
-}
-
-static ls_index tally_durable(void *self)
-{
-    return ((struct tally *)self)->last;
 }
 
 /* ---- members ---- */

@@ -30,6 +30,7 @@ struct tally {
     enum ls_status reentered;
     uint8_t *items; /* TALLY_ITEMS; owned. NULL: none */
     struct tally *restoring;
+    ls_index restored; /* anchor of the last one that was published */
     uint64_t freezes, thaws, published;
 };
 

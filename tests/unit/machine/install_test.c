@@ -21,7 +21,7 @@ struct scene {
     uint64_t count; /* commands so far */
 };
 
-static void open_scene(struct scene *scene)
+static void open_scene_of(struct scene *scene, bool durable)
 {
     struct trio *trio = &scene->trio;
     trio_open(trio, 3);
@@ -36,9 +36,15 @@ static void open_scene(struct scene *scene)
     trio->options.election_ms = 200;
     trio->options.heartbeat_ms = 30;
     trio->snapshots = true;
+    trio->durable = durable;
     scene->leader = trio_up(trio);
     scene->away = (scene->leader + 1) % 3;
     scene->count = 0;
+}
+
+static void open_scene(struct scene *scene)
+{
+    open_scene_of(scene, false);
 }
 
 static struct ls_group_status status_of(const struct scene *scene, size_t at)
@@ -124,10 +130,10 @@ static bool changed(struct trio *trio, void *arg)
 }
 
 /* S1 */
-TEST(install, that_the_power_ends_at_any_step_leaves_the_old_state_or_the_new)
+static void ends_at_any_step(bool durable)
 {
     struct scene scene;
-    open_scene(&scene);
+    open_scene_of(&scene, durable);
     bool all = false;
     uint64_t steps = 0;
     for (uint64_t k = 0; !all; k += 1 + k / 8) {
@@ -151,16 +157,26 @@ TEST(install, that_the_power_ends_at_any_step_leaves_the_old_state_or_the_new)
     trio_close(&scene.trio);
 }
 
+TEST(install, that_the_power_ends_at_any_step_leaves_the_old_state_or_the_new)
+{
+    ends_at_any_step(false);
+}
+
+TEST(install, of_a_machine_on_disk_may_end_at_any_step)
+{
+    ends_at_any_step(true);
+}
+
 static bool published(struct trio *trio, void *arg)
 {
     const struct scene *scene = arg;
     return trio->members[scene->away].tally.published > 0;
 }
 
-TEST(install, that_was_published_is_finished_when_the_log_does_not_know_of_it)
+static void is_finished(bool durable)
 {
     struct scene scene;
-    open_scene(&scene);
+    open_scene_of(&scene, durable);
     leave_behind(&scene);
     struct trio_member *member = &scene.trio.members[scene.away];
     for (int round = 0; round < 3; round++) {
@@ -184,6 +200,16 @@ TEST(install, that_was_published_is_finished_when_the_log_does_not_know_of_it)
     start(&scene);
     catches_up(&scene);
     trio_close(&scene.trio);
+}
+
+TEST(install, that_was_published_is_finished_when_the_log_does_not_know_of_it)
+{
+    is_finished(false);
+}
+
+TEST(install, that_a_machine_on_disk_published_is_finished)
+{
+    is_finished(true);
 }
 
 TEST(install, goes_on_when_the_vault_is_slow)

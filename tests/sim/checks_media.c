@@ -163,6 +163,7 @@ static void check_core(struct sim_member *member, const struct ls_peer_id *to,
         break;
     case LS_MESSAGE_VOTE:
         check_vote(member, term, &member->id);
+        sim_rules_vote(member, term, &message->as.vote);
         break;
     case LS_MESSAGE_VOTE_REPLY:
         if (message->as.vote_reply.granted) {

@@ -39,15 +39,22 @@ static void check_founders(struct sim_member *member)
  * A pre-vote is won with a quorum whose logs were no longer. One of them held what was committed
  * when the round began; so must the candidate, or it disturbs the others for nothing (E7).
  */
-static void check_candidate(struct sim_member *member, const struct ls_core_status *core)
+static void note_candidate(struct sim_member *member, const struct ls_core_status *core)
 {
     struct sim_rules *rules = &member->rules;
-    if (core->role == LS_ROLE_PRE_CANDIDATE && rules->role != LS_ROLE_PRE_CANDIDATE) {
+    if (core->role == LS_ROLE_PRE_CANDIDATE && rules->floor_term != core->term + 1) {
+        rules->floor_term = core->term + 1; /* a late answer to the first round counts as well */
         rules->floor = member->world->rules_commit;
-    } else if (core->role == LS_ROLE_CANDIDATE && rules->role == LS_ROLE_PRE_CANDIDATE &&
-               core->last < rules->floor) {
+    }
+}
+
+void sim_rules_vote(struct sim_member *member, ls_term term, const struct ls_vote *vote)
+{
+    const struct sim_rules *rules = &member->rules;
+    if (!vote->transfer && rules->life == member->life && term == rules->floor_term &&
+        vote->last.index < rules->floor) {
         sim_fail(member->world, "%s asks for votes with a log up to %llu, but %llu was committed",
-                 member->name, U(core->last), U(rules->floor));
+                 member->name, U(vote->last.index), U(rules->floor));
     }
 }
 
@@ -131,7 +138,7 @@ void sim_rules_turn(struct sim_member *member, const struct ls_core_status *core
     if (core->role == LS_ROLE_LEADER && world->checks.leader_changes <= 1) {
         check_founders(member);
     }
-    check_candidate(member, core);
+    note_candidate(member, core);
     check_commit(member, core);
     for (uint32_t i = 0; i < core->progress_count; i++) {
         check_progress(member, core, &core->progress[i]);

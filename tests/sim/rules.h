@@ -22,6 +22,7 @@ struct sim_rules {
     bool serving; /* leads, and has committed in its term */
     ls_term term;
     ls_index durable, commit;
+    ls_term floor_term;
     ls_index floor; /* committed anywhere when its round of pre-votes began */
     struct sim_belief beliefs[LS_SIM_MEMBERS_MAX];
 };
@@ -31,5 +32,8 @@ struct sim_rules {
 void sim_rules_heard(struct sim_member *member, uint32_t from, struct ls_span message);
 /** After each turn of the member. */
 void sim_rules_turn(struct sim_member *member, const struct ls_core_status *core);
+
+/** It asks for a vote in `term`. */
+void sim_rules_vote(struct sim_member *member, ls_term term, const struct ls_vote *vote);
 
 #endif

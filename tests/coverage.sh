@@ -30,7 +30,7 @@ quiet() {
         exit 1
     fi
 }
-quiet cmake --preset coverage -DLS_TESTS=ON -DLS_SIM_SEEDS=20
+quiet cmake --preset coverage -DLS_TESTS=ON -DLS_SIM_SEEDS=8
 # the programs of the chosen tests, which are to be built
 programs=$(find "$build" -name CTestTestfile.cmake -exec cat {} + |
     sed -nE 's/^add_test\(\[?=?\[?([a-z0-9_]+)\]?=?\]? "[^"]*\/bin\/([a-z0-9_-]+)".*/\1 \2/p' |

@@ -29,6 +29,11 @@ static const struct {
     [SIM_FAULT_PAUSE] = {"pause", 1, false},
     [SIM_FAULT_TRANSFER] = {"transfer", 2, false},
     [SIM_FAULT_PRUNE] = {"prune", 2, true},
+    [SIM_FAULT_ABSENCE] = {"absence", 3, false},
+    [SIM_FAULT_SLOW_LOOP] = {"slow_loop", 1, false},
+    [SIM_FAULT_SLOW_APPLY] = {"slow_apply", 1, false},
+    [SIM_FAULT_CLOCK_STOP] = {"clock_stop", 1, false},
+    [SIM_FAULT_CLOCK_LEAP] = {"clock_leap", 1, false},
     [SIM_FAULT_TORN_COMMIT] = {"torn_commit", 1, true},
     [SIM_FAULT_SLOW_SYNC] = {"slow_sync", 1, false},
     [SIM_FAULT_HUNG_SYNC] = {"hung_sync", 1, false},
@@ -36,7 +41,9 @@ static const struct {
     [SIM_FAULT_SYNC_ERROR] = {"sync_error", 1, true},
     [SIM_FAULT_DISK_FULL] = {"disk_full", 1, true},
     [SIM_FAULT_STORE_BUSY] = {"store_busy", 1, true},
-    [SIM_FAULT_CLOCK_RATE] = {"clock_rate", 1, false}, /* R9 */
+    [SIM_FAULT_CLOCK_RATE] = {"clock_rate", 1, false},
+    [SIM_FAULT_CLOCK_COARSE] = {"clock_coarse", 1, false},
+    [SIM_FAULT_LATE_START] = {"late_start", 1, false},
     [SIM_FAULT_RESET] = {"session_reset", 2, false},
     [SIM_FAULT_HALVES] = {"partition_halves", 2, false},
     [SIM_FAULT_ISOLATE] = {"partition_isolate", 2, false},
@@ -89,7 +96,7 @@ void sim_fault_count(struct world *world, enum sim_fault fault)
 bool sim_fault_owed(const struct world *world, enum sim_fault fault)
 {
     /* a condition needs something to act on: a full queue a peer that is slow enough */
-    bool met = !whole_run(fault) || fault == SIM_FAULT_CLOCK_RATE ||
+    bool met = !whole_run(fault) || fault < SIM_FAULT_NETWORK ||
                (world->network.messages > MESSAGES_ENOUGH && fault != SIM_FAULT_FULL_QUEUE);
     return sim_fault_enabled(world, fault) && met && world->injected[fault] == 0 &&
            (fault != SIM_FAULT_PRUNE || sim_sync_prunable(world));
@@ -118,6 +125,30 @@ uint32_t sim_strike_pick(struct sim_strike *strike)
     return (uint32_t)sim_random_in(&strike->random, 0, strike->world->count - 1);
 }
 
+bool sim_is_up(const struct sim_member *member)
+{
+    return member->node != NULL;
+}
+
+bool sim_is_awake(const struct sim_member *member)
+{
+    return member->group != NULL && !member->paused;
+}
+
+struct sim_member *sim_strike_find(struct sim_strike *strike,
+                                   bool (*fits)(const struct sim_member *member))
+{
+    struct world *world = strike->world;
+    uint32_t from = sim_strike_pick(strike);
+    for (uint32_t i = 0; i < world->count; i++) {
+        struct sim_member *member = &world->members[(from + i) % world->count];
+        if (fits(member)) {
+            return member;
+        }
+    }
+    return &world->members[from];
+}
+
 void sim_strike_tell(struct sim_strike *strike, const char *format, ...)
 {
     char *text = strike->record->text;
@@ -142,12 +173,14 @@ static void on_heal(struct world *world, const struct sim_event *event)
     }
     world->in_force[fault][event->b] = 0;
     sim_note(world, "fault %" PRIu64 " ends: %s", event->token - 1, kinds[fault].name);
-    if (fault >= SIM_FAULT_DISK && fault < SIM_FAULT_CONDITION) {
-        sim_heal_disk(world, fault, event->b);
-    } else if (fault < SIM_FAULT_NETWORK) {
-        sim_heal_member(world, fault, event->b);
-    } else {
+    if (fault >= SIM_FAULT_NETWORK) {
         sim_heal_network(world, fault, event->b, event->token);
+    } else if (fault >= SIM_FAULT_DISK) {
+        sim_heal_disk(world, fault, event->b);
+    } else if (fault >= SIM_FAULT_CLOCK) {
+        sim_heal_clock(world, fault, event->b);
+    } else {
+        sim_heal_member(world, fault, event->b);
     }
 }
 
@@ -180,7 +213,9 @@ void sim_faults_open(struct world *world)
         world->fault_order[at - 1] = world->fault_order[other];
         world->fault_order[other] = kept;
     }
-    sim_push(world, sim_random_in(&mix, 0, 3000000), SIM_FAULT, 0, 0, 0);
+    /* most groups are founded in peace */
+    uint64_t founding_us = sim_random_percent(&mix, 60) ? 2000000 : 0;
+    sim_push(world, founding_us + sim_random_in(&mix, 0, 3000000), SIM_FAULT, 0, 0, 0);
 }
 
 struct sim_random sim_fault_member_stream(const struct world *world, uint32_t at)
@@ -241,6 +276,7 @@ static void strike(struct world *world)
     sim_mix(world, (uint64_t)number << 8 | (uint64_t)strike.fault);
     bool struck = strike.fault >= SIM_FAULT_NETWORK ? sim_strike_network(&strike)
                   : strike.fault >= SIM_FAULT_DISK  ? sim_strike_disk(&strike)
+                  : strike.fault >= SIM_FAULT_CLOCK ? sim_strike_clock(&strike)
                                                     : sim_strike_member(&strike);
     strike.record->struck = struck;
     world->injected[strike.fault] += struck && !kinds[strike.fault].later ? 1u : 0u;

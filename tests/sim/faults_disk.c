@@ -94,13 +94,12 @@ static bool busy(struct sim_strike *strike, uint32_t at)
     }
     ls_storage_medium_refuse(member->medium, stages);
     sim_strike_tell(strike, " %zu times", stages);
-    sim_strike_heal(strike, sim_strike_until(strike, 20, 5000), at);
     return true;
 }
 
 bool sim_strike_disk(struct sim_strike *strike)
 {
-    uint32_t at = sim_strike_pick(strike);
+    uint32_t at = sim_strike_find(strike, sim_is_up)->at;
     sim_strike_tell(strike, " %s", strike->world->members[at].name);
     switch ((int)strike->fault) {
     case SIM_FAULT_TORN_COMMIT:
@@ -136,8 +135,6 @@ void sim_heal_disk(struct world *world, enum sim_fault fault, uint32_t at)
     struct sim_member *member = &world->members[at];
     if (fault == SIM_FAULT_SLOW_SYNC || fault == SIM_FAULT_HUNG_SYNC) {
         sync_heal(member);
-    } else if (fault == SIM_FAULT_STORE_BUSY) {
-        ls_storage_medium_refuse(member->medium, 0);
     } else if (member->disk_error.fault == fault) {
         error_heal(member);
         sim_member_repair(member, 200000);

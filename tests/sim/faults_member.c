@@ -2,9 +2,8 @@
 /* Faults of members: what happens to the process. */
 #include "faults.h"
 
-static bool crash(struct sim_strike *strike, uint32_t at, uint64_t down_ms)
+static bool crash(struct sim_strike *strike, struct sim_member *member, uint64_t down_ms)
 {
-    struct sim_member *member = &strike->world->members[at];
     if (member->node == NULL) {
         return false;
     }
@@ -13,7 +12,26 @@ static bool crash(struct sim_strike *strike, uint32_t at, uint64_t down_ms)
     uint64_t start_us = sim_strike_until(strike, 1, down_ms);
     sim_strike_tell(strike, " %s keeps %zu of %zu", member->name, keep, held);
     sim_member_crash(member, keep);
-    sim_push(strike->world, start_us, SIM_START, at, 0, 0);
+    sim_push(strike->world, start_us, SIM_START, member->at, 0, 0);
+    return true;
+}
+
+/* Long enough to miss what the others' caches hold; only where a majority stays. */
+static bool absence(struct sim_strike *strike)
+{
+    struct world *world = strike->world;
+    struct sim_member *member = sim_strike_find(strike, sim_is_up);
+    uint32_t absent = 1;
+    for (uint32_t i = 0; i < world->count; i++) {
+        absent += world->in_force[SIM_FAULT_ABSENCE][i] != 0 ? 1u : 0u;
+    }
+    if (member->node == NULL || absent * 2 >= world->count || world->checks.last == 0) {
+        return false;
+    }
+    uint64_t until_us = sim_strike_until(strike, 2000, 30000);
+    sim_strike_tell(strike, " %s until %.3f ms", member->name, (double)until_us / 1000.0);
+    sim_member_crash(member, 0);
+    sim_strike_heal(strike, until_us, member->at);
     return true;
 }
 
@@ -21,8 +39,8 @@ static bool crash(struct sim_strike *strike, uint32_t at, uint64_t down_ms)
  */
 static bool start_crash(struct sim_strike *strike)
 {
-    uint32_t at = sim_strike_pick(strike);
-    struct sim_member *member = &strike->world->members[at];
+    struct sim_member *member = sim_strike_find(strike, sim_is_up);
+    uint32_t at = member->at;
     if (member->node == NULL) {
         return false;
     }
@@ -47,8 +65,8 @@ static bool start_crash(struct sim_strike *strike)
 static bool close_member(struct sim_strike *strike)
 {
     struct world *world = strike->world;
-    struct sim_member *member = &world->members[sim_strike_pick(strike)];
-    if (member->group == NULL || member->paused) {
+    struct sim_member *member = sim_strike_find(strike, sim_is_awake);
+    if (!sim_is_awake(member)) {
         return false;
     }
     sim_strike_tell(strike, " %s", member->name);
@@ -61,7 +79,7 @@ static bool storm(struct sim_strike *strike)
     bool any = false;
     for (uint32_t i = 0; i < strike->world->count; i++) {
         if (sim_random_percent(&strike->random, 70)) {
-            any = crash(strike, i, 400) || any;
+            any = crash(strike, &strike->world->members[i], 400) || any;
         }
     }
     return any;
@@ -69,15 +87,14 @@ static bool storm(struct sim_strike *strike)
 
 static bool pause_member(struct sim_strike *strike)
 {
-    uint32_t at = sim_strike_pick(strike);
-    struct sim_member *member = &strike->world->members[at];
-    if (member->node == NULL || member->paused) {
+    struct sim_member *member = sim_strike_find(strike, sim_is_awake);
+    if (!sim_is_awake(member)) {
         return false;
     }
     uint64_t until_us = sim_strike_until(strike, 20, 4000);
     sim_strike_tell(strike, " %s until %.3f ms", member->name, (double)until_us / 1000.0);
     sim_member_pause(member, true);
-    sim_push(strike->world, until_us, SIM_RESUME, at, 0, member->life);
+    sim_push(strike->world, until_us, SIM_RESUME, member->at, 0, member->life);
     return true;
 }
 
@@ -105,7 +122,9 @@ bool sim_strike_member(struct sim_strike *strike)
     uint32_t at;
     switch ((int)strike->fault) {
     case SIM_FAULT_CRASH:
-        return crash(strike, sim_strike_pick(strike), 3000);
+        return crash(strike, sim_strike_find(strike, sim_is_up), 3000);
+    case SIM_FAULT_ABSENCE:
+        return absence(strike);
     case SIM_FAULT_CLOSE:
         return close_member(strike);
     case SIM_FAULT_STORM:
@@ -115,7 +134,7 @@ bool sim_strike_member(struct sim_strike *strike)
     case SIM_FAULT_START_CRASH:
         return start_crash(strike);
     case SIM_FAULT_TRANSFER:
-        at = sim_strike_pick(strike);
+        at = sim_strike_find(strike, sim_is_awake)->at;
         return sim_strike_transfer(strike, at, sim_strike_pick(strike));
     case SIM_FAULT_PRUNE:
         at = sim_strike_pick(strike);
@@ -130,7 +149,9 @@ bool sim_strike_member(struct sim_strike *strike)
 void sim_heal_member(struct world *world, enum sim_fault fault, uint32_t at)
 {
     struct sim_member *member = &world->members[at];
-    if (fault == SIM_FAULT_START_CRASH && member->node != NULL) {
+    if (fault == SIM_FAULT_ABSENCE) {
+        sim_member_start(member);
+    } else if (fault == SIM_FAULT_START_CRASH && member->node != NULL) {
         sim_member_crash(member, 0);
         sim_push(world, world->now_us + 1000, SIM_START, at, 0, 0);
         sim_fault_count(world, SIM_FAULT_START_CRASH);
@@ -141,6 +162,7 @@ void sim_heal_members(struct world *world)
 {
     for (uint32_t i = 0; i < world->count; i++) {
         struct sim_member *member = &world->members[i];
+        sim_heal_clocks(member);
         sim_member_pause(member, false);
         sim_heal_disks(member);
         sim_member_start(member);

@@ -89,8 +89,13 @@ static enum ls_status machine_apply(void *self, const struct ls_command *command
 {
     struct sim_machine *machine = self;
     struct ls_command inner = *command;
+    size_t count = 1;
+    enum ls_status status = sim_slow_apply(machine->member, &count);
+    if (status != LS_OK) {
+        return status;
+    }
     (void)prefix_take(&inner.data);
-    enum ls_status status = machine->inner.apply(machine->inner.self, &inner, replies);
+    status = machine->inner.apply(machine->inner.self, &inner, replies);
     if (status == LS_OK) {
         note_applied(machine, command, replies, 0);
         sim_check_state(machine);
@@ -103,6 +108,11 @@ static enum ls_status machine_apply_batch(void *self, const struct ls_command *c
                                           size_t count, struct ls_replies *replies, size_t *applied)
 {
     struct sim_machine *machine = self;
+    *applied = 0;
+    enum ls_status status = sim_slow_apply(machine->member, &count);
+    if (status != LS_OK) {
+        return status;
+    }
     if (count > machine->capacity) {
         machine->capacity = 2 * count;
         machine->commands =
@@ -113,7 +123,7 @@ static enum ls_status machine_apply_batch(void *self, const struct ls_command *c
         machine->commands[i] = commands[i];
         (void)prefix_take(&machine->commands[i].data);
     }
-    enum ls_status status =
+    status =
         machine->inner.apply_batch(machine->inner.self, machine->commands, count, replies, applied);
     for (size_t i = 0; i < *applied && i < count; i++) {
         note_applied(machine, &commands[i], replies, i);

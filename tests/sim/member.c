@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A member: its node's loop (events instead of libevent), its env (virtual clock, own stream of
- * randomness, trace into the hash of the run) and its disk, whose commits wait until an event makes
- * them durable. A crash cuts the power of the medium and the node's paths first, so that nothing
- * that the dying node still does can reach disk or network.
+ * A member: its node's loop (events instead of libevent), its env (env.c) and its disk, whose
+ * commits wait until an event makes them durable. A crash cuts the power of the medium and the
+ * node's paths first, so that nothing that the dying node still does can reach disk or network.
  */
 #include "world.h"
 
@@ -14,80 +13,12 @@
 #define NOT_ARMED (UINT64_MAX - 1)
 /* more than closing may take */
 #define DYING_US 3600000000u
+/* clocks begin above what one can lose by standing still */
+#define CLOCK_MIN_US 100000000000u
 /* a member that could not start is started again */
 #define START_AGAIN_US 100000u
 
 static const uint8_t network_key[LS_KEY_BYTES] = {7, 1, 8, 2, 8, 1, 8, 2, 8, 4};
-
-/* ---- env ---- */
-
-uint64_t sim_member_now(const struct sim_member *member)
-{
-    uint64_t now = member->world->now_us;
-    return member->clock_us + now * (uint64_t)(1000 + member->rate_permille) / 1000u;
-}
-
-uint64_t sim_member_time(const struct sim_member *member, uint64_t local_us)
-{
-    uint64_t rate = (uint64_t)(1000 + member->rate_permille);
-    uint64_t since = local_us > member->clock_us ? local_us - member->clock_us : 0;
-    uint64_t at = (since * 1000u + rate - 1) / rate;
-    return at > member->world->now_us ? at : member->world->now_us;
-}
-
-static uint64_t env_now(void *self)
-{
-    return sim_member_now(self);
-}
-
-static void env_entropy(void *self, void *out, size_t bytes)
-{
-    struct sim_member *member = self;
-    uint8_t *at = out;
-    for (size_t i = 0; i < bytes; i++) {
-        at[i] = (uint8_t)(sim_random_next(&member->random) >> 56);
-    }
-}
-
-static void *env_allocate(void *self, void *block, size_t bytes)
-{
-    return sim_check_allocate(self, block, bytes);
-}
-
-/* The medium is a disk: what it holds is nobody's memory. */
-static void *disk_allocate(void *self, void *block, size_t bytes)
-{
-    (void)self;
-    if (bytes == 0) {
-        free(block);
-        return NULL;
-    }
-    return realloc(block, bytes);
-}
-
-static void env_trace(void *self, const struct ls_trace *trace)
-{
-    struct sim_member *member = self;
-    struct world *world = member->world;
-    world->traces++;
-    sim_mix(world, (uint64_t)trace->level << 8 | member->at);
-    sim_mix_bytes(world, trace->format, strlen(trace->format));
-    if (trace->peer != NULL) {
-        sim_mix_bytes(world, trace->peer->bytes, sizeof trace->peer->bytes);
-    }
-    if (trace->detail != NULL) {
-        sim_mix_bytes(world, trace->detail, strlen(trace->detail));
-    }
-    for (size_t i = 0; i < LS_TRACE_ARGS_MAX; i++) {
-        sim_mix(world, trace->args[i]);
-    }
-    if (world->options.trace) {
-        char text[SIM_TEXT_BYTES];
-        (void)ls_trace_render(trace, text, sizeof text);
-        (void)printf("%9.3f ms  %s  %s: %s\n", (double)world->now_us / 1000.0, member->name,
-                     trace->room, text);
-    }
-}
 
 /* ---- loop ---- */
 
@@ -112,9 +43,18 @@ static void loop_arm(void *self, uint64_t at_us)
     }
     member->armed_local_us = at_us;
     member->armed++;
-    if (at_us != UINT64_MAX) {
-        sim_push(member->world, sim_member_time(member, at_us), SIM_TIMER, member->at, 0,
-                 member->armed);
+    uint64_t due_us = at_us == UINT64_MAX ? UINT64_MAX : sim_member_time(member, at_us);
+    if (due_us != UINT64_MAX) {
+        sim_push(member->world, due_us, SIM_TIMER, member->at, 0, member->armed);
+    }
+}
+
+void sim_member_clock(struct sim_member *member)
+{
+    uint64_t at_us = member->armed_local_us;
+    if (member->node != NULL && at_us != NOT_ARMED) {
+        member->armed_local_us = NOT_ARMED;
+        loop_arm(member, at_us);
     }
 }
 
@@ -150,6 +90,17 @@ static void loop_close(void *self)
 
 /* ---- life ---- */
 
+/* The medium is a disk: what it holds is nobody's memory. */
+static void *disk_allocate(void *self, void *block, size_t bytes)
+{
+    (void)self;
+    if (bytes == 0) {
+        free(block);
+        return NULL;
+    }
+    return realloc(block, bytes);
+}
+
 void sim_member_prepare(struct world *world, uint32_t at)
 {
     struct sim_member *member = &world->members[at];
@@ -157,13 +108,9 @@ void sim_member_prepare(struct world *world, uint32_t at)
     (void)snprintf(member->name, sizeof member->name, "%c", (char)('a' + at));
     (void)snprintf(member->address, sizeof member->address, "10.0.0.%u:7000", (unsigned)at + 1);
     member->random.state = sim_random_next(&world->random);
-    member->env = *ls_env_default();
-    member->env.self = member;
-    member->env.now_us = env_now;
-    member->env.entropy = env_entropy;
-    member->env.allocate = env_allocate;
-    member->env.trace = env_trace;
-    member->clock_us = sim_random_in(&world->random, 1, 1000000000u);
+    member->granularity_us = 1;
+    member->clock_us = CLOCK_MIN_US + sim_random_in(&world->random, 1, 1000000000u);
+    sim_env_make(member);
     struct ls_error error = {LS_OK, ""};
     enum ls_status status =
         ls_identity_founder(network_key, member->name, &member->identity, &error);
@@ -328,6 +275,7 @@ void sim_member_crash(struct sim_member *member, size_t keep)
     sim_network_vanish(member->world, member->at);
     member->dying = true;
     member->group = NULL;
+    sim_clock_settle(member);
     ls_node_close(member->node, on_closed, member);
     member->clock_us += DYING_US; /* no time is left to close in */
     member->loop.turn(member->loop.self);
@@ -408,14 +356,21 @@ static void run_turn(struct sim_member *member)
         member->loop.timer(member->loop.self);
     }
     member->turn_due = false; /* asked for by the timer: this one */
+    sim_dawdle_begin(member);
     uint64_t faults = ls_storage_medium_faults(member->medium);
     sim_check_loop(member);
     member->loop.turn(member->loop.self);
     if (ls_storage_medium_faults(member->medium) != faults) {
         sim_fault_count(member->world, SIM_FAULT_STORE_BUSY);
+        sim_check_input(member); /* it asks again soon */
     }
     sim_member_after(member);
     sim_check_turn(member);
+    uint64_t ends_us = member->dawdles ? sim_member_time(member, member->floor_us) : 0;
+    if (ends_us > member->world->now_us && ends_us != UINT64_MAX && member->node != NULL) {
+        sim_member_pause(member, true); /* that long it took */
+        sim_push(member->world, ends_us, SIM_RESUME, member->at, 0, member->life);
+    }
 }
 
 static void on_release(struct sim_member *member)
@@ -446,10 +401,13 @@ void sim_member_pause(struct sim_member *member, bool paused)
         return;
     }
     member->paused = paused;
-    sim_note(member->world, "%s: %s", member->name, paused ? "stands still" : "goes on");
+    if (!member->dawdles) {
+        sim_note(member->world, "%s: %s", member->name, paused ? "stands still" : "goes on");
+    }
     if (!paused) {
         sim_client_resume(member->world, member->at);
-        if (member->timer_due) { /* timers and sockets are served in any order */
+        if (member->timer_due &&
+            !member->dawdles) { /* timers and sockets are served in any order */
             member->timer_due = false;
             sim_push(member->world,
                      member->world->now_us + sim_random_in(&member->world->random, 0, 3000),

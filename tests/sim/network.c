@@ -16,6 +16,8 @@
 #define RETRANSMIT_US    40000u
 #define FLAP_US          400000u
 #define RETRANSMIT_AT_US 120000u /* a path that opens carries what waited within so long */
+/* a timer of a member whose clock stands still is looked at again */
+#define STOPPED_US 20000u
 
 /* ---- timers ---- */
 
@@ -89,7 +91,7 @@ bool sim_net_add(void *self, struct ls__event *event, uint64_t after_us)
     timer->missed = false;
     uint64_t at_us =
         after_us == 0 ? world->now_us : sim_member_time(member, sim_member_now(member) + after_us);
-    timer_push(world, event, at_us);
+    timer_push(world, event, at_us != UINT64_MAX ? at_us : world->now_us + after_us);
     return true;
 }
 
@@ -121,6 +123,10 @@ static void on_timer(struct world *world, const struct sim_event *at)
     }
     if (member->paused) {
         timer->missed = true;
+        return;
+    }
+    if (member->stopped) { /* its clock: looked at again soon */
+        sim_push(world, world->now_us + STOPPED_US, SIM_NET_TIMER, at->a, at->b, at->token);
         return;
     }
     struct ls__event *event = timer->event;

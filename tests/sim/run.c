@@ -102,11 +102,7 @@ void sim_world_open(struct world *world, const struct sim_options *options)
         member->sync_min_us = 50;
         member->sync_max_us = 2000;
         struct sim_random conditions = sim_fault_member_stream(world, i);
-        if (sim_fault_enabled(world, SIM_FAULT_CLOCK_RATE)) {
-            member->rate_permille = (int32_t)sim_random_in(&conditions, 0, 200) - 100;
-            member->rate_permille += member->rate_permille == 0 ? 1 : 0;
-            world->injected[SIM_FAULT_CLOCK_RATE]++;
-        }
+        sim_clock_conditions(member, &conditions);
     }
     sim_topology_open(world);
     for (uint32_t i = 0; i < world->clients_count; i++) {

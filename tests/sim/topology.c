@@ -45,6 +45,7 @@ void sim_topology_open(struct world *world)
     for (uint32_t i = 0; i < world->count; i++) {
         uint64_t at_us = sim_random_in(&random, 0, 300000);
         at_us += i == late ? sim_random_in(&random, 1000000, 4000000) : 0;
+        at_us = world->members[i].late_us != 0 ? world->members[i].late_us : at_us;
         sim_push(world, at_us, SIM_START, i, 0, 0);
     }
 }

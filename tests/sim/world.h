@@ -41,6 +41,11 @@ enum sim_fault {
     SIM_FAULT_PAUSE,
     SIM_FAULT_TRANSFER,
     SIM_FAULT_PRUNE, /* logs, also in the middle of what is served from them */
+    SIM_FAULT_ABSENCE,
+    SIM_FAULT_SLOW_LOOP,
+    SIM_FAULT_SLOW_APPLY,
+    SIM_FAULT_CLOCK_STOP,
+    SIM_FAULT_CLOCK_LEAP,
     SIM_FAULT_TORN_COMMIT,
     SIM_FAULT_SLOW_SYNC,
     SIM_FAULT_HUNG_SYNC,
@@ -49,6 +54,8 @@ enum sim_fault {
     SIM_FAULT_DISK_FULL,
     SIM_FAULT_STORE_BUSY,
     SIM_FAULT_CLOCK_RATE,
+    SIM_FAULT_CLOCK_COARSE,
+    SIM_FAULT_LATE_START,
     SIM_FAULT_RESET,
     SIM_FAULT_HALVES,
     SIM_FAULT_ISOLATE,
@@ -65,9 +72,10 @@ enum sim_fault {
     SIM_FAULT_LATE,       /* the same */
     SIM_FAULT_FULL_QUEUE, /* a message found no room to wait in */
     SIM_FAULTS,
-    SIM_FAULT_DISK = SIM_FAULT_TORN_COMMIT, /* from here on: of disks */
-    SIM_FAULT_CONDITION = SIM_FAULT_CLOCK_RATE,
-    SIM_FAULT_NETWORK = SIM_FAULT_RESET /* from here on: of paths */
+    SIM_FAULT_DISK = SIM_FAULT_TORN_COMMIT,     /* from here on: of disks */
+    SIM_FAULT_CLOCK = SIM_FAULT_SLOW_LOOP,      /* from here on: of time */
+    SIM_FAULT_CONDITION = SIM_FAULT_CLOCK_RATE, /* from here on: of the whole run */
+    SIM_FAULT_NETWORK = SIM_FAULT_RESET         /* from here on: of paths */
 };
 
 /* ---- members ---- */
@@ -120,7 +128,14 @@ struct sim_member {
     uint64_t tear_down_us;
     int32_t rate_permille; /* its clock runs that much faster */
     uint64_t clock_us;     /* what its clock showed at 0 */
-    uint64_t down_us;      /* after closing */
+    uint64_t granularity_us, floor_us, stopped_us;
+    bool stopped; /* its clock */
+    bool dawdles; /* this turn takes time: what it reads of the clock */
+    struct sim_random dawdle;
+    uint64_t late_us; /* its first start, unless 0 */
+    uint64_t dawdle_max_us, reading_us, apply_max_us;
+    uint32_t apply_busy_percent;
+    uint64_t down_us; /* after closing */
     ls_index commit;
     ls_index lead_known; /* what clients knew when it began to lead */
     struct sim_shadow shadow;
@@ -132,8 +147,19 @@ struct sim_member {
 };
 
 uint64_t sim_member_now(const struct sim_member *member);
-/** When the member's clock shows `local_us`, or a moment later. */
+void sim_env_make(struct sim_member *member);
+/** When the member's clock shows `local_us`, or a moment later; UINT64_MAX: it stands still. */
 uint64_t sim_member_time(const struct sim_member *member, uint64_t local_us);
+void sim_clock_stop(struct sim_member *member, bool stopped);
+void sim_clock_leap(struct sim_member *member, uint64_t by_us);
+/** It goes on; what a turn has taken has passed. */
+void sim_clock_settle(struct sim_member *member);
+/** The clock is another one: its timer is due at another time. */
+void sim_member_clock(struct sim_member *member);
+/** A turn begins; if the member is slow, what it does takes time. */
+void sim_dawdle_begin(struct sim_member *member);
+/** So much time passes in the middle of a turn that takes time. */
+void sim_dawdle(struct sim_member *member, uint64_t local_us);
 void sim_member_prepare(struct world *world, uint32_t at);
 void sim_member_start(struct sim_member *member);
 /**
@@ -229,6 +255,10 @@ void sim_faults_open(struct world *world);
 /** What concerns this member in the whole run is drawn from it. */
 struct sim_random sim_fault_member_stream(const struct world *world, uint32_t at);
 void sim_fault_event(struct world *world, const struct sim_event *event);
+/** The clock and the first start of a member, by the conditions of the run. */
+void sim_clock_conditions(struct sim_member *member, struct sim_random *random);
+/** Before a machine applies: how long that takes. LS_OK and how many it may do, or LS_ERR_BUSY. */
+enum ls_status sim_slow_apply(struct sim_member *member, size_t *count);
 /** Ends all faults; members that are down start again. */
 void sim_faults_end(struct world *world);
 /** The list of all that struck, each with its number. */

@@ -7,6 +7,7 @@
 
 /* virtual time in which a healed group must serve again: elections, reconnects, catch-up */
 #define CONVERGE_US      60000000u
+#define CATCH_UP_US      20000u /* for each entry, beside that */
 #define PROBE_ROUNDS_MAX 5u
 #define STORIES          2u
 
@@ -73,6 +74,12 @@ static uint32_t probe_all(struct world *world)
     return served;
 }
 
+/* Log replay may be set to one entry a time, and the log of a long run to be many. */
+static uint64_t catch_up_us(const struct world *world)
+{
+    return world->checks.last * CATCH_UP_US;
+}
+
 /* Those that do not rest converge and serve. */
 static void demand_service(struct world *world)
 {
@@ -80,9 +87,9 @@ static void demand_service(struct world *world)
     for (uint32_t i = 0; i < world->count; i++) {
         needed += rests(world, i) ? 0u : 1u;
     }
-    if (!sim_world_until(world, world->now_us + CONVERGE_US, settled)) {
+    if (!sim_world_until(world, world->now_us + CONVERGE_US + catch_up_us(world), settled)) {
         sim_fail(world, "no convergence of %u of %u members in %u virtual seconds", needed,
-                 world->count, CONVERGE_US / 1000000u);
+                 world->count, (unsigned)((CONVERGE_US + catch_up_us(world)) / 1000000u));
         return;
     }
     for (uint32_t i = 0; i < PROBE_ROUNDS_MAX && served != needed && !world->failed; i++) {

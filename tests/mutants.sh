@@ -79,11 +79,21 @@ programs=(lockstep-sim scenario_random "${suites[@]}")
 
 # ---- one mutant; everything below runs in a folder of its own, $at ----
 
+# where the build has the simulator's own copy of the links
+links=tests/sim/CMakeFiles/ls_sim_links.dir/__/__
+
 # compile <id> <source>: with the mutant and without assertions
 compile() {
-    local object command added
-    object=CMakeFiles/ls_${2%%/*}.dir/$2.o
-    added=$at/${2//\//.}.o
+    compile_as "$1" "$2" "CMakeFiles/ls_${2%%/*}.dir/$2.o" "$at/${2//\//.}.o" || return 1
+    objects+=("$at/${2//\//.}.o")
+    if [ -e "$build/$links/$2.o" ]; then
+        compile_as "$1" "$2" "$links/$2.o" "$at/link.${2##*/}.o" && join_links
+    fi
+}
+
+# compile_as <id> <source> <object of the build> <object>
+compile_as() {
+    local object=$3 added=$4 command
     command=$(ninja -C "$build" -t commands "$object" | tail -1)
     command=${command/ -MD -MT $object -MF $object.d/}
     command=${command/-o $object/-o $added -DLS_MUTANT_$1=1 -include $root/tests/mutants/mutant.h -w}
@@ -92,7 +102,16 @@ compile() {
         cat "$at/compile" >&2
         return 1
     fi
-    objects+=("$added")
+}
+
+# join_links: they are one object, as tests/sim/CMakeLists.txt makes it
+join_links() {
+    local part parts=()
+    for part in "$build/$links"/transport/*.o; do
+        [ ! -e "$at/link.${part##*/}" ] || part=$at/link.${part##*/}
+        parts+=("$part")
+    done
+    ld -r -o "$at/links.o" "${parts[@]}" && objcopy --keep-global-symbol=sim_links_open "$at/links.o"
 }
 
 # compile_mutant <id>: the objects that change, in $objects
@@ -116,9 +135,10 @@ silence() {
 
 # link_mutant <program>: as the build does, with the objects in front of the library
 link_mutant() {
-    local command
+    local command added=${objects[*]}
+    [ "$1" != lockstep-sim ] || [ ! -e "$at/links.o" ] || added+=" $at/links.o"
     command=$(ninja -C "$build" -t commands "bin/$1" | tail -1)
-    command=${command/ -o bin\/$1 / ${objects[*]} -o $at/$1 }
+    command=${command/ -o bin\/$1 / $added -o $at/$1 }
     (cd "$build" && eval "$command")
 }
 

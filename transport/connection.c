@@ -110,7 +110,9 @@ void ls__connection_write(struct ls__connection *connection)
         }
         if (written == 0) {
             connection->blocked = true;
-            write_later(connection);
+            if (!LS_MUTANT(G3_BLOCKED)) {
+                write_later(connection);
+            }
             return;
         }
         ls__out_written(&connection->out, (size_t)written);

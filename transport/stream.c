@@ -310,9 +310,10 @@ static enum ls_status frame_open(struct ls__in *in, const char **reason)
         return LS_ERR_BUSY;
     }
     uint8_t tag = 0, *text = head + LS__FRAME_HEAD;
-    if (crypto_secretstream_xchacha20poly1305_pull(in->stream, text + 1, NULL, &tag, text, sealed,
-                                                   head, LS__FRAME_HEAD) != 0 ||
-        tag != crypto_secretstream_xchacha20poly1305_TAG_MESSAGE) {
+    if ((crypto_secretstream_xchacha20poly1305_pull(in->stream, text + 1, NULL, &tag, text, sealed,
+                                                    head, LS__FRAME_HEAD) != 0 ||
+         tag != crypto_secretstream_xchacha20poly1305_TAG_MESSAGE) &&
+        !LS_MUTANT(A7_FRAME)) {
         *reason = "a frame that is not authentic";
         return LS_ERR_PROTOCOL;
     }

@@ -6,7 +6,8 @@
  *     port.c      the transport port that a node gets: the production one, with a sink in between
  *                 that counts, and hands messages over twice or late
  *     network.c   paths between members: delay, loss, what is blocked; timers
- *     sockets.c   listening, dialling, byte streams and how they end
+ *     dialing.c   listening, dialling, accepting
+ *     sockets.c   byte streams and how they end
  *     cipher.c    in most runs, a cheap stand-in for the mathematics of libsodium
  */
 #ifndef LOCKSTEP_SIM_NETWORK_H
@@ -149,7 +150,7 @@ uint64_t sim_path_due(struct world *world, uint32_t from, uint32_t to, size_t by
 /** All conditions and faults of the network end. */
 void sim_network_calm(struct world *world);
 
-/* ---- sockets.c ---- */
+/* ---- sockets.c, dialing.c ---- */
 
 /** Connections of two members break; what is under way is lost. all: else only one of them. */
 bool sim_sockets_reset(struct world *world, uint32_t a, uint32_t b, bool all);

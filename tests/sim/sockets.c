@@ -1,58 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Virtual sockets: listening, dialling, byte streams with a window, and the ways in which they end.
- * A descriptor is a listener (the member's place) or one end of a connection. Everything that
+ * Virtual sockets: byte streams with a window, and the ways in which they end. Everything that
  * happens to an end is found by looking at it: bytes whose time has come, room for more, its end.
  */
-#include "net.h"
+#include "sockets.h"
 
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 
-#define DESCRIPTORS_FROM 64
-#define PORT             7000u
-#define PORTS_FROM       20000u
-#define MARKS            64u
-/* a first packet that is lost is sent again after so long, doubled each time */
-#define DIAL_AGAIN_US  200000u
-#define DIALS_MAX      5u
 #define BREAK_AGAIN_US 150000u
 /* reads and writes that take only a part of what they could */
 #define SHORT_PERCENT 3u
 /* bytes of the handshake, one way: what is damaged behind them belongs to a record */
 #define HANDSHAKE_BYTES 273u
 
-static uint32_t index_of(int descriptor)
-{
-    return (uint32_t)(descriptor - DESCRIPTORS_FROM) >> 1;
-}
-
-static uint32_t side_of(int descriptor)
-{
-    return (uint32_t)(descriptor - DESCRIPTORS_FROM) & 1u;
-}
-
-static int descriptor_of(uint32_t index, uint32_t side)
-{
-    return DESCRIPTORS_FROM + (int)(index << 1 | side);
-}
-
-static struct sim_end *end_of(struct world *world, int descriptor)
-{
-    uint32_t index = index_of(descriptor);
-    LS_ASSERT(descriptor >= DESCRIPTORS_FROM && index < world->network.connections_count);
-    return &world->network.connections[index]->ends[side_of(descriptor)];
-}
-
-static bool gone(const struct sim_end *end)
-{
-    return end->state == SIM_END_NONE || end->state == SIM_END_CLOSED || end->state == SIM_END_DEAD;
-}
-
 /* ---- what becomes of an end ---- */
 
-static void look(struct world *world, uint32_t index, uint32_t side, uint64_t at_us)
+void sim_look(struct world *world, uint32_t index, uint32_t side, uint64_t at_us)
 {
     struct sim_connection *connection = world->network.connections[index];
     struct sim_end *end = &connection->ends[side];
@@ -62,16 +26,15 @@ static void look(struct world *world, uint32_t index, uint32_t side, uint64_t at
     }
 }
 
-static void break_at(struct world *world, uint32_t index, uint32_t side, uint64_t at_us,
-                     int failure)
+void sim_break_at(struct world *world, uint32_t index, uint32_t side, uint64_t at_us, int failure)
 {
     uint64_t generation = world->network.connections[index]->generation;
     sim_push(world, at_us, SIM_BREAK, index, side, generation << 16 | (uint64_t)failure);
 }
 
-static void release_if_over(struct sim_connection *connection)
+void sim_release_if_over(struct sim_connection *connection)
 {
-    if (connection->used && gone(&connection->ends[0]) && gone(&connection->ends[1])) {
+    if (connection->used && sim_gone(&connection->ends[0]) && sim_gone(&connection->ends[1])) {
         connection->used = false;
         connection->generation++;
     }
@@ -89,10 +52,11 @@ static void pipe_cut(struct sim_pipe *in)
 static void pipe_mark(struct sim_pipe *in, uint64_t due)
 {
     in->due = due > in->due ? due : in->due;
-    if (in->marks_count == MARKS) {
+    if (in->marks_count == SIM_DUES_MAX) {
         in->marks_count--; /* the last two arrive together */
     }
-    in->marks[(in->marks_first + in->marks_count) % MARKS] = (struct sim_due){in->written, in->due};
+    in->marks[(in->marks_first + in->marks_count) % SIM_DUES_MAX] =
+        (struct sim_due){in->written, in->due};
     in->marks_count++;
 }
 
@@ -111,7 +75,7 @@ static uint64_t pipe_arrive(struct world *world, uint32_t from, struct sim_end *
             return due;
         }
         in->arrived = mark->end;
-        in->marks_first = (in->marks_first + 1u) % MARKS;
+        in->marks_first = (in->marks_first + 1u) % SIM_DUES_MAX;
         in->marks_count--;
     }
     return SIM_NEVER;
@@ -139,7 +103,7 @@ static void damage_expect(struct world *world, const struct sim_end *end, uint32
     }
 }
 
-static void fire(struct world *world, struct ls__event *event, uint32_t member)
+void sim_fire(struct world *world, struct ls__event *event, uint32_t member)
 {
     event->fire(event->arg);
     sim_member_after(&world->members[member]);
@@ -155,21 +119,22 @@ static void on_look(struct world *world, const struct sim_event *at)
     }
     end->look_us = SIM_NEVER;
     uint64_t next = pipe_arrive(world, other->member, end);
-    if (gone(end)) {
+    if (sim_gone(end)) {
         if (end->in.arrived > end->in.read) { /* nobody is there to take it */
             end->in.read = end->in.arrived;
-            break_at(world, at->a, 1 - at->b, world->now_us + network->delay_min_us, ECONNRESET);
+            sim_break_at(world, at->a, 1 - at->b, world->now_us + network->delay_min_us,
+                         ECONNRESET);
         }
     } else if (!world->members[end->member].paused) {
         if (end->writable != NULL && is_writable(network, end, other)) {
             struct ls__event *event = end->writable;
             end->writable = NULL;
-            fire(world, event, end->member);
+            sim_fire(world, event, end->member);
         }
         if (connection->generation == at->token && end->readable != NULL && is_readable(end)) {
             end->activated = false;
             network->tainted = end->in.damaged < end->in.read;
-            fire(world, end->readable, end->member);
+            sim_fire(world, end->readable, end->member);
             if (network->tainted) {
                 network->tainted = false;
                 damage_expect(world, end, other->member);
@@ -180,7 +145,7 @@ static void on_look(struct world *world, const struct sim_event *at)
         }
     }
     if (connection->generation == at->token && next != SIM_NEVER) {
-        look(world, at->a, at->b, next);
+        sim_look(world, at->a, at->b, next);
     }
 }
 
@@ -189,7 +154,7 @@ static void on_break(struct world *world, const struct sim_event *at)
     struct sim_network *network = &world->network;
     struct sim_connection *connection = network->connections[at->a];
     struct sim_end *end = &connection->ends[at->b], *other = &connection->ends[1 - at->b];
-    if (connection->generation != at->token >> 16 || gone(end) || end->failure != 0) {
+    if (connection->generation != at->token >> 16 || sim_gone(end) || end->failure != 0) {
         return;
     }
     bool host_down =
@@ -201,159 +166,7 @@ static void on_break(struct world *world, const struct sim_event *at)
     end->failure = (int)(at->token & 0xffffu);
     network->ports[end->member].broken[other->member] = true;
     pipe_cut(&end->in);
-    look(world, at->a, at->b, world->now_us);
-}
-
-/* ---- dialling ---- */
-
-static uint32_t connection_take(struct sim_network *network)
-{
-    uint32_t index = 0;
-    while (index < network->connections_count && network->connections[index]->used) {
-        index++;
-    }
-    if (index == network->connections_capacity) {
-        network->connections_capacity = index == 0 ? 64 : index * 2;
-        network->connections = realloc(network->connections, network->connections_capacity *
-                                                                 sizeof(struct sim_connection *));
-        LS_ASSERT(network->connections != NULL);
-    }
-    if (index == network->connections_count) {
-        struct sim_connection *added = sim_allocate(sizeof *added);
-        for (uint32_t side = 0; side < 2; side++) {
-            added->ends[side].in.ring = sim_allocate(network->ring_bytes);
-            added->ends[side].in.marks = sim_allocate(MARKS * sizeof(struct sim_due));
-        }
-        added->generation = 1;
-        network->connections[network->connections_count++] = added;
-    }
-    return index;
-}
-
-static void end_open(struct sim_end *end, enum sim_end_state state, uint32_t member)
-{
-    const struct sim_pipe in = {.ring = end->in.ring, .marks = end->in.marks, .damaged = SIM_NEVER};
-    *end = (struct sim_end){.state = state, .member = member, .in = in, .look_us = SIM_NEVER};
-}
-
-int sim_socket_dial(void *self, const struct ls__address *address)
-{
-    struct sim_member *member = self;
-    struct world *world = member->world;
-    struct sim_network *network = &world->network;
-    struct sockaddr_in name;
-    (void)memcpy(&name, &address->storage, sizeof name);
-    uint32_t to = (ntohl(name.sin_addr.s_addr) & 0xffu) - 1u;
-    if (address->storage.ss_family != AF_INET || to >= world->count || to == member->at) {
-        errno = EADDRNOTAVAIL;
-        return -1;
-    }
-    if (network->ports[member->at].cut) {
-        errno = ENETDOWN;
-        return -1;
-    }
-    uint32_t index = connection_take(network);
-    struct sim_connection *connection = network->connections[index];
-    connection->used = true;
-    connection->dials = 0;
-    end_open(&connection->ends[0], SIM_END_DIALING, member->at);
-    end_open(&connection->ends[1], SIM_END_NONE, to);
-    sim_push(world, sim_path_due(world, member->at, to, 60), SIM_DIAL, index, 0,
-             connection->generation);
-    return descriptor_of(index, 0);
-}
-
-/* The first packet is at the other host, or the answer is back. */
-static void on_dial(struct world *world, const struct sim_event *at)
-{
-    struct sim_network *network = &world->network;
-    struct sim_connection *connection = network->connections[at->a];
-    if (connection->generation != at->token || gone(&connection->ends[0])) {
-        return;
-    }
-    uint32_t a = connection->ends[0].member, b = connection->ends[1].member;
-    uint32_t from = at->b == 0 ? a : b, to = at->b == 0 ? b : a;
-    if (network->paths[from][to].blocked != 0) {
-        uint32_t dials = connection->dials < DIALS_MAX ? connection->dials++ : DIALS_MAX;
-        sim_push(world, world->now_us + (DIAL_AGAIN_US << dials), SIM_DIAL, at->a, at->b,
-                 at->token);
-        return;
-    }
-    if (at->b == 1) {
-        connection->ends[0].state = SIM_END_OPEN;
-        look(world, at->a, 0, world->now_us);
-        return;
-    }
-    uint64_t back_us = sim_path_due(world, to, from, 60);
-    struct sim_listener *listener = &network->listeners[to];
-    if (!listener->open) {
-        break_at(world, at->a, 0, back_us, ECONNREFUSED);
-        return;
-    }
-    /* the kernel answers, also for a process that stands still */
-    network->connects++;
-    connection->ends[1].state = SIM_END_WAITING;
-    connection->order = network->connects;
-    sim_push(world, back_us, SIM_DIAL, at->a, 1, at->token);
-    if (listener->readable != NULL && !world->members[to].paused) {
-        fire(world, listener->readable, to);
-    }
-}
-
-int sim_socket_listen(void *self, const struct ls__address *address)
-{
-    struct sim_member *member = self;
-    struct sim_listener *listener = &member->world->network.listeners[member->at];
-    (void)address;
-    if (listener->open) {
-        errno = EADDRINUSE;
-        return -1;
-    }
-    *listener = (struct sim_listener){.open = true};
-    return (int)member->at;
-}
-
-static struct sim_connection *longest_waiting(struct sim_network *network, uint32_t at,
-                                              uint32_t *index)
-{
-    struct sim_connection *found = NULL;
-    for (uint32_t i = 0; i < network->connections_count; i++) {
-        struct sim_connection *connection = network->connections[i];
-        if (connection->used && connection->ends[1].member == at &&
-            connection->ends[1].state == SIM_END_WAITING &&
-            (found == NULL || connection->order < found->order)) {
-            found = connection;
-            *index = i;
-        }
-    }
-    return found;
-}
-
-int sim_socket_accept(void *self, int listener, struct ls__address *remote)
-{
-    struct sim_member *member = self;
-    LS_ASSERT(listener == (int)member->at);
-    uint32_t index = 0;
-    struct sim_connection *connection =
-        longest_waiting(&member->world->network, member->at, &index);
-    if (connection == NULL) {
-        errno = EAGAIN;
-        return -1;
-    }
-    connection->ends[1].state = SIM_END_OPEN;
-    struct sockaddr_in name = {.sin_family = AF_INET,
-                               .sin_port = htons((uint16_t)(PORTS_FROM + index)),
-                               .sin_addr.s_addr = htonl(0x0a000001u + connection->ends[0].member)};
-    (void)memset(remote, 0, sizeof *remote);
-    (void)memcpy(&remote->storage, &name, sizeof name);
-    remote->bytes = sizeof name;
-    return descriptor_of(index, 1);
-}
-
-int sim_socket_failure(void *self, int descriptor)
-{
-    const struct sim_member *member = self;
-    return end_of(member->world, descriptor)->failure;
+    sim_look(world, at->a, at->b, world->now_us);
 }
 
 /* ---- bytes ---- */
@@ -381,8 +194,8 @@ ssize_t sim_socket_write(void *self, int descriptor, struct iovec *vectors, size
     struct sim_member *member = self;
     struct world *world = member->world;
     struct sim_network *network = &world->network;
-    struct sim_end *end = end_of(world, descriptor);
-    uint32_t index = index_of(descriptor), side = side_of(descriptor);
+    struct sim_end *end = sim_end_of(world, descriptor);
+    uint32_t index = sim_index_of(descriptor), side = sim_side_of(descriptor);
     struct sim_end *other = &network->connections[index]->ends[1 - side];
     size_t total = 0;
     for (size_t i = 0; i < count; i++) {
@@ -407,7 +220,7 @@ ssize_t sim_socket_write(void *self, int descriptor, struct iovec *vectors, size
         left -= some;
     }
     pipe_mark(&other->in, sim_path_due(world, member->at, other->member, bytes));
-    look(world, index, 1 - side, other->in.due);
+    sim_look(world, index, 1 - side, other->in.due);
     return (ssize_t)bytes;
 }
 
@@ -428,9 +241,9 @@ ssize_t sim_socket_read(void *self, int descriptor, void *out, size_t bytes)
     struct sim_member *member = self;
     struct world *world = member->world;
     struct sim_network *network = &world->network;
-    struct sim_end *end = end_of(world, descriptor);
+    struct sim_end *end = sim_end_of(world, descriptor);
     struct sim_pipe *in = &end->in;
-    uint32_t index = index_of(descriptor), side = side_of(descriptor);
+    uint32_t index = sim_index_of(descriptor), side = sim_side_of(descriptor);
     struct sim_end *other = &network->connections[index]->ends[1 - side];
     if (in->arrived == in->read) {
         bool over = end->finished && in->marks_count == 0;
@@ -446,24 +259,9 @@ ssize_t sim_socket_read(void *self, int descriptor, void *out, size_t bytes)
     in->read += some;
     if (other->full) {
         other->full = false;
-        look(world, index, 1 - side, world->now_us + network->delay_min_us);
+        sim_look(world, index, 1 - side, world->now_us + network->delay_min_us);
     }
     return (ssize_t)some;
-}
-
-static void listener_close(struct world *world, uint32_t at)
-{
-    struct sim_network *network = &world->network;
-    network->listeners[at] = (struct sim_listener){.open = false};
-    for (uint32_t i = 0; i < network->connections_count; i++) {
-        struct sim_connection *connection = network->connections[i];
-        struct sim_end *end = &connection->ends[1];
-        if (connection->used && end->member == at && end->state == SIM_END_WAITING) {
-            end->state = SIM_END_CLOSED;
-            break_at(world, i, 0, world->now_us + network->delay_min_us, ECONNRESET);
-            release_if_over(connection);
-        }
-    }
 }
 
 void sim_socket_close(void *self, int descriptor)
@@ -471,39 +269,40 @@ void sim_socket_close(void *self, int descriptor)
     struct sim_member *member = self;
     struct world *world = member->world;
     struct sim_network *network = &world->network;
-    if (descriptor < DESCRIPTORS_FROM) {
-        listener_close(world, member->at);
+    if (descriptor < SIM_DESCRIPTORS_FROM) {
+        sim_listener_close(world, member->at);
         return;
     }
-    struct sim_connection *connection = network->connections[index_of(descriptor)];
-    struct sim_end *end = &connection->ends[side_of(descriptor)];
-    struct sim_end *other = &connection->ends[1 - side_of(descriptor)];
+    struct sim_connection *connection = network->connections[sim_index_of(descriptor)];
+    struct sim_end *end = &connection->ends[sim_side_of(descriptor)];
+    struct sim_end *other = &connection->ends[1 - sim_side_of(descriptor)];
     end->readable = end->writable = NULL;
     if (end->state != SIM_END_DEAD) {
         end->state = SIM_END_CLOSED;
         end->in.read = end->in.arrived;
-        if (!gone(other)) {
+        if (!sim_gone(other)) {
             other->finished = true;
             network->ports[other->member].broken[member->at] = true;
             pipe_mark(&other->in, sim_path_due(world, member->at, other->member, 60));
-            look(world, index_of(descriptor), 1 - side_of(descriptor), other->in.due);
+            sim_look(world, sim_index_of(descriptor), 1 - sim_side_of(descriptor), other->in.due);
         }
     }
-    release_if_over(connection);
+    sim_release_if_over(connection);
 }
 
 void sim_socket_watch(struct sim_member *member, struct ls__event *event, bool on)
 {
     struct world *world = member->world;
-    if (event->descriptor < DESCRIPTORS_FROM) {
+    if (event->descriptor < SIM_DESCRIPTORS_FROM) {
         world->network.listeners[member->at].readable = on ? event : NULL;
         return;
     }
-    struct sim_end *end = end_of(world, event->descriptor);
+    struct sim_end *end = sim_end_of(world, event->descriptor);
     struct ls__event **at = event->kind == LS__EVENT_READABLE ? &end->readable : &end->writable;
     if (on) {
         *at = event;
-        look(world, index_of(event->descriptor), side_of(event->descriptor), world->now_us);
+        sim_look(world, sim_index_of(event->descriptor), sim_side_of(event->descriptor),
+                 world->now_us);
     } else if (*at == event) { /* else the descriptor is another one by now */
         *at = NULL;
     }
@@ -511,9 +310,9 @@ void sim_socket_watch(struct sim_member *member, struct ls__event *event, bool o
 
 void sim_socket_activate(struct sim_member *member, const struct ls__event *event)
 {
-    end_of(member->world, event->descriptor)->activated = true;
-    look(member->world, index_of(event->descriptor), side_of(event->descriptor),
-         member->world->now_us);
+    sim_end_of(member->world, event->descriptor)->activated = true;
+    sim_look(member->world, sim_index_of(event->descriptor), sim_side_of(event->descriptor),
+             member->world->now_us);
 }
 
 /* ---- faults ---- */
@@ -526,10 +325,10 @@ bool sim_sockets_reset(struct world *world, uint32_t a, uint32_t b, bool all)
         const struct sim_connection *connection = network->connections[i];
         uint32_t from = connection->ends[0].member, to = connection->ends[1].member;
         bool theirs = (from == a && to == b) || (from == b && to == a);
-        if (connection->used && theirs && !gone(&connection->ends[0])) {
+        if (connection->used && theirs && !sim_gone(&connection->ends[0])) {
             for (uint32_t side = 0; side < 2; side++) {
                 uint64_t after = sim_random_in(&network->random, 0, 20000);
-                break_at(world, i, side, world->now_us + after, ECONNRESET);
+                sim_break_at(world, i, side, world->now_us + after, ECONNRESET);
             }
             any = true;
         }
@@ -550,7 +349,8 @@ bool sim_sockets_damage(struct world *world, struct sim_random *random, uint32_t
         struct sim_connection *connection = network->connections[at / 2];
         struct sim_end *end = &connection->ends[at % 2];
         struct sim_pipe *in = &end->in;
-        if (connection->used && !gone(end) && in->written > in->read && in->damaged == SIM_NEVER) {
+        if (connection->used && !sim_gone(end) && in->written > in->read &&
+            in->damaged == SIM_NEVER) {
             in->damaged = in->read + part % (in->written - in->read);
             in->ring[(uint32_t)in->damaged & (network->ring_bytes - 1u)] ^= bit;
             *from = connection->ends[1 - at % 2].member;
@@ -569,14 +369,14 @@ void sim_sockets_die(struct world *world, uint32_t at, bool silent)
         struct sim_connection *connection = network->connections[i];
         for (uint32_t side = 0; side < 2 && connection->used; side++) {
             struct sim_end *end = &connection->ends[side];
-            if (end->member != at || gone(end)) {
+            if (end->member != at || sim_gone(end)) {
                 continue;
             }
             end->state = SIM_END_DEAD;
             end->silent = silent;
             if (!silent) {
                 uint64_t after = sim_random_in(&network->random, 0, 20000);
-                break_at(world, i, 1 - side, world->now_us + after, ECONNRESET);
+                sim_break_at(world, i, 1 - side, world->now_us + after, ECONNRESET);
             }
         }
     }
@@ -590,15 +390,15 @@ void sim_sockets_look(struct world *world, uint32_t from, uint32_t to)
             const struct sim_end *ends = network->connections[i]->ends;
             if (ends[side].member == to &&
                 (from == SIM_MEMBERS_MAX || ends[1 - side].member == from)) {
-                look(world, i, side, world->now_us);
+                sim_look(world, i, side, world->now_us);
             }
         }
     }
     struct sim_listener *listener = &network->listeners[to];
     uint32_t index = 0;
     if (from == SIM_MEMBERS_MAX && listener->readable != NULL &&
-        longest_waiting(network, to, &index) != NULL) {
-        fire(world, listener->readable, to);
+        sim_longest_waiting(network, to, &index) != NULL) {
+        sim_fire(world, listener->readable, to);
     }
 }
 
@@ -607,7 +407,7 @@ void sim_sockets_event(struct world *world, const struct sim_event *event)
     if (event->kind == SIM_LOOK) {
         on_look(world, event);
     } else if (event->kind == SIM_DIAL) {
-        on_dial(world, event);
+        sim_dial_event(world, event);
     } else if (event->kind == SIM_BREAK) {
         on_break(world, event);
     }

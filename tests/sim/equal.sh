@@ -44,11 +44,13 @@ printf '%s\n' "${variants[@]}" |
 
 status=0 first=${variants[0]}
 traces() { sed -n 's/^seed \([0-9]*\): trace \(.*\)/\1 \2/p' "$build/$1/out"; }
-count=$(traces "$first" | wc -l)
+traces "$first" >"$build/$first/traces"
+count=$(wc -l <"$build/$first/traces")
 [ "$count" -gt 0 ] || { echo "equal: no traces" >&2; exit 1; }
 for variant in "${variants[@]:1}"; do
-    other=$(diff <(traces "$first") <(traces "$variant") | sed -n 's/^[<>] \([0-9]*\) .*/\1/p' | head -1)
-    if [ -n "$other" ]; then
+    traces "$variant" >"$build/$variant/traces"
+    if ! diff "$build/$first/traces" "$build/$variant/traces" >"$build/$variant/diff"; then
+        other=$(sed -n 's/^[<>] \([0-9]*\) .*/\1/p' "$build/$variant/diff" | sed -n 1p)
         status=1
         echo "equal: seed $other differs between $first and $variant; where, tells the difference of"
         for one in "$first" "$variant"; do

@@ -288,6 +288,11 @@ void sim_sync_wipe(struct sim_member *member)
     }
 }
 
+bool sim_sync_waits(const struct world *world)
+{
+    return world->sync->dud;
+}
+
 bool sim_sync_prunes(const struct world *world)
 {
     return world->sync->on_disk;

@@ -310,6 +310,8 @@ void sim_sync_turn(struct sim_member *member, const struct ls_group_status *stat
 bool sim_sync_prune(struct world *world, uint32_t at);
 bool sim_sync_prune_soon(struct world *world, uint32_t at, bool at_once);
 /** May logs be pruned in this world? */
+/** Catching up takes long: what comes first in the list never works. */
+bool sim_sync_waits(const struct world *world);
 bool sim_sync_prunes(const struct world *world);
 /** The machine of the member loses its disk, and from now on nobody prunes. */
 void sim_sync_wipe(struct sim_member *member);

@@ -137,8 +137,8 @@ static void on_read(void *arg, const struct ls_outcome *outcome)
                  member->name, (unsigned long long)member->machine.applied,
                  (unsigned long long)read->floor);
     } else if (outcome->status != LS_OK && read->demanded &&
-               (member->machine.applied >= read->floor || !sim_sync_waits(world))) {
-        sim_fail(world, "a read in a group without faults ends with \"%s\"",
+               (member->machine.applied >= world->checks.last || !sim_sync_waits(world))) {
+        sim_fail(world, "a read of %s in a group without faults ends with \"%s\"", member->name,
                  ls_status_text(outcome->status));
     }
     free(read);

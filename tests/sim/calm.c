@@ -201,6 +201,7 @@ static void hand_over(struct world *world)
     sim_note(world, "%s is to hand over to %s", world->members[leader].name,
              world->members[to].name);
     uint64_t until_us = world->now_us + 2000u * world->election_ms + 1000000u;
+    world->handing = true;
     for (uint32_t i = 0; world->now_us < until_us && !world->failed; i++) {
         if (i == 10 && ls_group_transfer(world->members[leader].group, world->members[to].name,
                                          NULL, on_transfer, world) != LS_OK) {
@@ -225,6 +226,7 @@ static void hand_over(struct world *world)
         world->calm_reads > 0) {
         sim_fail(world, "%u reads hang after a hand-over", world->calm_reads);
     }
+    world->handing = false;
 }
 
 /* ---- one that loses touch ---- */

@@ -125,6 +125,9 @@ static void note_removed(struct sim_member *member, ls_index from)
     if (from > shadow->last) {
         return;
     }
+    if (world->handing) {
+        sim_fail(world, "%s removes %llu in a hand-over without faults", member->name, U(from));
+    }
     if (led(member, term)) {
         sim_fail(world, "%s led term %llu and removes %llu to %llu in it", member->name, U(term),
                  U(from), U(shadow->last));

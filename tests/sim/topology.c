@@ -34,8 +34,8 @@ void sim_topology_open(struct world *world)
     struct sim_random random = {world->options.seed ^ STREAM};
     struct sim_network *network = &world->network;
     seats(world, &random);
-    if (sim_random_percent(&random, 30)) {
-        world->window_bytes = sim_random_in(&random, 32, 4096);
+    if (sim_random_percent(&random, 40)) {
+        world->window_bytes = (uint64_t)16 << sim_random_in(&random, 0, 8);
     }
     if (sim_random_percent(&random, 15)) {
         network->delay_min_us += 1000;

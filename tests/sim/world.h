@@ -375,6 +375,7 @@ struct world {
         ls_term term;
     } story;
     uint32_t resting;    /* mask of those that are away at the end */
+    bool handing;        /* a hand-over of a calm group: nothing may be lost */
     uint32_t calm_reads; /* that have no answer yet */
     struct sim_sync *sync;
     bool failed;

@@ -100,11 +100,11 @@ struct sim_port {
     struct ls_transport_sink sink;
     struct ls_incarnation incarnations[SIM_MEMBERS_MAX]; /* of each peer whose bond is up */
     bool up[SIM_MEMBERS_MAX];
-    bool damaged[SIM_MEMBERS_MAX]; /* its bond must end because of a damaged byte */
-    bool broken[SIM_MEMBERS_MAX];  /* it may end for another reason */
-    bool cut;                      /* nothing reaches the network, and no time is left */
-    uint64_t live_bytes;           /* memory of its links */
-    struct sim_parcel *late;       /* messages that are handed over later */
+    uint64_t damaged_us[SIM_MEMBERS_MAX]; /* a damaged byte of it ended a connection */
+    bool broken[SIM_MEMBERS_MAX];         /* it may end for another reason */
+    bool cut;                             /* nothing reaches the network, and no time is left */
+    uint64_t live_bytes;                  /* memory of its links */
+    struct sim_parcel *late;              /* messages that are handed over later */
 };
 
 struct sim_network {

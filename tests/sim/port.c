@@ -129,12 +129,14 @@ static const char *on_receive(void *self, const struct ls_group_id *group,
 static void damage_check(struct sim_member *member, uint32_t peer, const char *text)
 {
     struct sim_port *port = port_of(member);
+    uint64_t at_us = port->damaged_us[peer];
+    bool now = at_us != 0 && at_us == member->world->now_us;
     bool closed = strstr(text, "closed by the peer") != NULL;
-    if (port->damaged[peer] && !port->broken[peer] && !closed && strstr(text, "a frame ") != text) {
+    if (now && !port->broken[peer] && !closed && strstr(text, "a frame ") != text) {
         sim_fail(member->world, "%s met a damaged byte of %s and says: %s", member->name,
                  member->world->members[peer].name, text);
     }
-    port->damaged[peer] = false;
+    port->damaged_us[peer] = 0;
 }
 
 static void on_bond(void *self, const struct ls_bond_notice *notice)

@@ -94,12 +94,12 @@ static bool is_writable(const struct sim_network *network, const struct sim_end 
                                  other->in.written - other->in.read < network->window_bytes);
 }
 
-/* The bond must go down now, and say why. */
+/* If it was a connection of the link, the bond goes down at once, and says why. */
 static void damage_expect(struct world *world, const struct sim_end *end, uint32_t peer)
 {
     struct sim_port *port = &world->network.ports[end->member];
     if (end->state == SIM_END_CLOSED && end->in.damaged >= HANDSHAKE_BYTES && port->up[peer]) {
-        port->damaged[peer] = true;
+        port->damaged_us[peer] = world->now_us;
     }
 }
 
@@ -278,6 +278,10 @@ void sim_socket_close(void *self, int descriptor)
     struct sim_end *other = &connection->ends[1 - sim_side_of(descriptor)];
     end->readable = end->writable = NULL;
     if (end->state != SIM_END_DEAD) {
+        struct sim_port *port = &network->ports[member->at];
+        if (!network->tainted && port->damaged_us[other->member] != world->now_us) {
+            port->broken[other->member] = true; /* given up for a reason of its own */
+        }
         end->state = SIM_END_CLOSED;
         end->in.read = end->in.arrived;
         if (!sim_gone(other)) {

@@ -65,7 +65,8 @@ void sim_clock_conditions(struct sim_member *member, struct sim_random *random)
     /* all are drawn, so that one that is switched off leaves the others */
     int32_t rate = (int32_t)sim_random_in(random, 0, 200) - 100;
     uint64_t granularity_us = (uint64_t)1000u << sim_random_in(random, 0, 4);
-    uint64_t start_us = sim_random_in(random, 0, 20000000u >> sim_random_in(random, 0, 4));
+    uint32_t halved = (uint32_t)sim_random_in(random, 0, 4);
+    uint64_t start_us = sim_random_in(random, 0, 20000000u >> halved);
     bool late = sim_random_percent(random, 50);
     if (sim_fault_enabled(world, SIM_FAULT_CLOCK_RATE)) {
         member->rate_permille = rate == 0 ? 1 : rate;

@@ -219,7 +219,8 @@ static void step_publish(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
     const struct ls_cursor anchor = snapshots->mark.snapshot.anchor;
-    if (group->commit >= anchor.index) { /* the log came by another way */
+    /* the log came by another way, or will: a leader's log holds all that is committed */
+    if (group->commit >= anchor.index || group->role == LS_ROLE_LEADER) {
         mark_drop(group);
         give_up(group, LS_ERR_INVALID);
         return;

@@ -45,7 +45,7 @@ struct ls__anchor *ls__snap_find_anchor(struct ls__snap_provider *provider, stru
     return NULL;
 }
 
-static void thaw(struct ls__snap_provider *provider, struct ls__anchor *anchor)
+void ls__snap_thaw(struct ls__snap_provider *provider, struct ls__anchor *anchor)
 {
     LS_ASSERT(anchor->live);
     const struct ls__note note = note_of(provider, NULL, NULL);
@@ -63,7 +63,7 @@ static struct ls__anchor *free_place(struct ls__snap_provider *provider, uint64_
     for (size_t i = 0; i < LS_SNAPSHOT_ANCHORS_MAX; i++) {
         struct ls__anchor *anchor = &provider->anchors[i];
         if (anchor->live && anchor->lease_us <= now) {
-            thaw(provider, anchor);
+            ls__snap_thaw(provider, anchor);
         }
         if (!anchor->live) {
             return anchor;
@@ -82,7 +82,7 @@ static struct ls__anchor *freeze(struct ls__snap_provider *provider)
 {
     uint64_t now = now_of(provider);
     struct ls__anchor *anchor = free_place(provider, now);
-    if (anchor == NULL) {
+    if (anchor == NULL || now < provider->failed_us) {
         return NULL;
     }
     struct ls_sync_frozen frozen;
@@ -109,7 +109,6 @@ static struct ls__anchor *best_anchor(struct ls__snap_provider *provider, ls_ind
     for (size_t i = 0; i < LS_SNAPSHOT_ANCHORS_MAX; i++) {
         struct ls__anchor *anchor = &provider->anchors[i];
         if (anchor->live && anchor->frozen.anchor.index >= need &&
-            anchor->state != LS__TABLE_FAILED &&
             (best == NULL || anchor->frozen.anchor.index > best->frozen.anchor.index)) {
             best = anchor;
         }
@@ -204,13 +203,31 @@ static bool marker_asker(struct ls__snap_provider *provider, struct ls_span payl
     return true;
 }
 
+/* Is anybody there who would take it? Not so when a member that starts applies its own log. */
+static bool wanted(const struct ls__snap_provider *provider, ls_index index)
+{
+    const struct ls_sync_context *base = &provider->context.base;
+    struct ls_sync_bond bonds[LS_MEMBERS_MAX];
+    size_t count = base->bonds(base->self, bonds, LS_MEMBERS_MAX);
+    uint64_t now = now_of(provider);
+    for (size_t i = 0; i < LS_MEMBERS_MAX; i++) {
+        const struct ls__snap_client *client = &provider->clients[i];
+        for (size_t k = 0; client->lease_us > now && client->need <= index && k < count; k++) {
+            if (ls_peer_id_equal(&client->id, &bonds[k].peer)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 static void provider_marker(void *self, struct ls_cursor at, struct ls_span payload)
 {
     struct ls__snap_provider *provider = self;
     const struct ls_sync_context *base = &provider->context.base;
     provider->marker_us = 0;
     if (at.index + LS_SNAPSHOT_MARKER_ENTRIES_MAX < base->committed(base->self).index ||
-        !marker_asker(provider, payload)) {
+        !marker_asker(provider, payload) || !wanted(provider, at.index)) {
         return; /* replayed history, or this member asked itself */
     }
     struct ls__anchor *anchor = freeze(provider);
@@ -238,7 +255,7 @@ static void take_request(struct ls__snap_provider *provider, const struct ls_pee
     if (anchor == NULL && request->alone) {
         anchor = freeze(provider);
         if (anchor != NULL && anchor->frozen.anchor.index < request->need) {
-            thaw(provider, anchor);
+            ls__snap_thaw(provider, anchor);
             anchor = NULL;
         }
     }
@@ -297,7 +314,7 @@ static void provider_poll(void *self)
     for (size_t i = 0; i < LS_SNAPSHOT_ANCHORS_MAX; i++) {
         struct ls__anchor *anchor = &provider->anchors[i];
         if (anchor->live && anchor->lease_us <= now) {
-            thaw(provider, anchor);
+            ls__snap_thaw(provider, anchor);
         }
         if (anchor->live) {
             live = true;
@@ -340,7 +357,7 @@ static void provider_destroy(void *self)
     struct ls__snap_provider *provider = self;
     for (size_t i = 0; i < LS_SNAPSHOT_ANCHORS_MAX; i++) {
         if (provider->anchors[i].live) {
-            thaw(provider, &provider->anchors[i]);
+            ls__snap_thaw(provider, &provider->anchors[i]);
         }
     }
     ls__snap_release_memory(provider);

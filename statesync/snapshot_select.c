@@ -66,24 +66,31 @@ static void request(struct ls__snap_session *session, struct ls__snap_peer *peer
     peer->ask_us = now + peer->pause_us;
 }
 
-/* Nobody has an anchor and no marker comes: somebody freezes alone, the leader only if there is no
- * other. */
+/* Is `a` to be asked to freeze alone before `b`? The leader once all others were asked. */
+static bool alone_before(const struct ls__snap_session *session, const struct ls__snap_peer *a,
+                         const struct ls__snap_peer *b)
+{
+    if (a->alone != b->alone) {
+        return a->alone < b->alone;
+    }
+    bool leads = ls__snap_leads(session, a);
+    return leads != ls__snap_leads(session, b) ? !leads : a->order < b->order;
+}
+
+/* Nobody has an anchor and no marker comes: somebody freezes alone. */
 static void request_alone(struct ls__snap_session *session, uint64_t now)
 {
     struct ls__snap_peer *chosen = NULL;
     for (uint32_t i = 0; i < session->peers_count; i++) {
         struct ls__snap_peer *peer = &session->peers[i];
-        if (!peer->bonded || now < peer->avoid_us) {
-            continue;
+        if (peer->bonded && now >= peer->avoid_us &&
+            (chosen == NULL || alone_before(session, peer, chosen))) {
+            chosen = peer;
         }
-        bool worse =
-            chosen != NULL && (ls__snap_leads(session, peer) ||
-                               (!ls__snap_leads(session, chosen) && chosen->order < peer->order));
-        chosen = worse ? chosen : peer;
     }
     session->alone_us = now + session->limits.marker_us;
     if (chosen != NULL) {
-        chosen->order = ++session->last_order; /* the next time another one */
+        chosen->alone++;
         request(session, chosen, true, now);
     }
 }

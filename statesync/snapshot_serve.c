@@ -62,6 +62,14 @@ static enum ls_status cut(struct ls__snap_provider *provider, const struct ls__a
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
+/* Without a table the state is of no use to anybody. */
+static void table_fail(struct ls__snap_provider *provider, struct ls__anchor *anchor)
+{
+    provider->failed_us =
+        provider->context.base.now_us(provider->context.base.self) + provider->limits.lease_us;
+    ls__snap_thaw(provider, anchor);
+}
+
 static void table_end(struct ls__snap_provider *provider, struct ls__anchor *anchor)
 {
     const struct ls_sync_frozen *frozen = &anchor->frozen;
@@ -76,17 +84,18 @@ static void table_end(struct ls__snap_provider *provider, struct ls__anchor *anc
         const struct ls__note note = {base->env, &base->group, NULL, NULL};
         ls__note(&note, LS_TRACE_ERROR, "the machine counts {} items, and has {}", frozen->items,
                  anchor->table.items, 0);
-        anchor->state = LS__TABLE_FAILED;
+        table_fail(provider, anchor);
         return;
     }
     anchor->root = ls_snapshot_root(provider->context.base.env, &snapshot, anchor->table.hashes);
     anchor->state = LS__TABLE_READY;
 }
 
-static bool keep_next(struct ls__snap_provider *provider, struct ls__anchor *anchor)
+/* Room for the key that follows, so that keeping it cannot fail. */
+static bool reserve_next(struct ls__snap_provider *provider, struct ls__anchor *anchor)
 {
     const struct ls_chunk_builder *builder = &provider->builder;
-    if (builder->next_bytes > anchor->next_capacity) {
+    if (builder->full && builder->next_bytes > anchor->next_capacity) {
         const struct ls_env *env = provider->context.base.env;
         void *fresh = env->allocate(env->self, anchor->next, builder->next_bytes);
         if (fresh == NULL) {
@@ -95,9 +104,15 @@ static bool keep_next(struct ls__snap_provider *provider, struct ls__anchor *anc
         anchor->next = fresh;
         anchor->next_capacity = builder->next_bytes;
     }
+    return true;
+}
+
+static void keep_next(const struct ls__snap_provider *provider, struct ls__anchor *anchor)
+{
+    const struct ls_chunk_builder *builder = &provider->builder;
+    LS_ASSERT(builder->next_bytes > 0 && builder->next_bytes <= anchor->next_capacity);
     memcpy(anchor->next, builder->next, builder->next_bytes);
     anchor->next_bytes = builder->next_bytes;
-    return true;
 }
 
 /* One more row. Out of memory: tried again with the next slice. */
@@ -119,7 +134,7 @@ static size_t table_row(struct ls__snap_provider *provider, struct ls__anchor *a
     if (status == LS_OK && builder->full && builder->next_bytes == 0) {
         status = LS_ERR_INVALID; /* only the first key may be empty */
     }
-    if (status == LS_OK && builder->full && !keep_next(provider, anchor)) {
+    if (status == LS_OK && !reserve_next(provider, anchor)) {
         status = LS_ERR_NO_MEMORY;
     }
     if (status == LS_OK) {
@@ -131,10 +146,12 @@ static size_t table_row(struct ls__snap_provider *provider, struct ls__anchor *a
         return SLICE_BYTES;
     }
     if (status != LS_OK) {
-        anchor->state = LS__TABLE_FAILED;
+        table_fail(provider, anchor);
         return 0;
     }
-    if (!builder->full) {
+    if (builder->full) {
+        keep_next(provider, anchor);
+    } else {
         table_end(provider, anchor);
     }
     return builder->bytes;

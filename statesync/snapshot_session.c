@@ -14,6 +14,8 @@
 
 /* left alone after the first wrong answer; doubled with the second */
 #define AVOID_US 1000000u
+/* who offered what it does not have any more is not asked before */
+#define GONE_US 300000u
 /* a refused effect is tried again after so long */
 #define RETRY_US 20000u
 
@@ -256,6 +258,7 @@ static enum ls_sync_verdict session_receive(void *self, const struct ls_peer_id 
         }
         if (answer.kind == LS__SNAP_GONE && peer->question != 0 && answer.id == peer->question) {
             ls__snap_withdraw(session, peer);
+            peer->avoid_us = ls__snap_now(session) + GONE_US; /* it may offer another one */
         }
         return LS_SYNC_IGNORE;
     }

@@ -132,7 +132,7 @@ struct ls_span ls__table_key(const struct ls__table *table, uint32_t chunk);
 
 /* ---- the provider's insides ------------------------------------------------------------------ */
 
-enum ls__table_state { LS__TABLE_NONE = 0, LS__TABLE_MAKING, LS__TABLE_READY, LS__TABLE_FAILED };
+enum ls__table_state { LS__TABLE_NONE = 0, LS__TABLE_MAKING, LS__TABLE_READY };
 
 struct ls__anchor {
     bool live;
@@ -170,6 +170,7 @@ struct ls__snap_provider {
     struct ls__snap_client clients[LS_MEMBERS_MAX];
     struct ls__ask *asks, **asks_end; /* in the order of arrival */
     uint64_t marker_us;               /* a marker is on its way until then */
+    uint64_t failed_us;               /* no table could be made: nothing is frozen before */
     uint64_t credit_us;               /* bytes served so far are paid for until then */
     struct ls_chunk_builder builder;
     uint8_t *encoded;
@@ -178,6 +179,7 @@ struct ls__snap_provider {
 
 struct ls__anchor *ls__snap_find_anchor(struct ls__snap_provider *provider,
                                         struct ls_cursor anchor);
+void ls__snap_thaw(struct ls__snap_provider *provider, struct ls__anchor *anchor);
 /** Room for encoding an answer; NULL: no memory. */
 uint8_t *ls__snap_room(struct ls__snap_provider *provider, size_t bytes);
 void ls__snap_answer_table(struct ls__snap_provider *provider, const struct ls_peer_id *to,
@@ -209,6 +211,7 @@ struct ls__snap_peer {
     uint64_t items, bytes;
     uint64_t ask_us;    /* no request before */
     uint64_t pause_us;  /* between the last two */
+    uint32_t alone;     /* times it was asked to freeze alone */
     uint64_t avoid_us;  /* nothing is asked before */
     uint64_t order;     /* slow ones go to the end */
     uint64_t question;  /* id of the one about its table; 0: none */

@@ -147,6 +147,10 @@ void world_marker(struct world *world)
 {
     ls_index index = world->marker;
     struct ls_entry entry = world->truth.entries[index - 1];
+    if (!world->nodes[0].up) { /* who fed it does not commit it now */
+        world->marker_us = world->now_us + MARKER_US;
+        return;
+    }
     world->marker = 0;
     for (uint32_t i = 0; i < world->nodes_count; i++) {
         struct world_node *node = &world->nodes[i];

@@ -161,7 +161,7 @@ TEST(snapshot, brings_back_members_with_stores_on_disks)
     trio_close(&trio);
 }
 
-TEST(snapshot, a_member_in_memory_opens_with_its_file_and_the_rest_of_its_log)
+TEST(snapshot, S13_a_member_in_memory_opens_with_its_file_and_the_rest_of_its_log)
 {
     struct trio trio;
     struct ls_statesync syncs[2];

@@ -252,7 +252,7 @@ static enum world_fate lose_chunks(struct world *world, const struct world_messa
 }
 
 /* S9 */
-TEST(snapshot, asks_others_for_what_a_source_does_not_send)
+TEST(snapshot, S9_asks_others_for_what_a_source_does_not_send)
 {
     struct ls_snapshot_options options = {.timeout_ms = 300};
     struct world *world = lagging_with(4, &options);
@@ -266,7 +266,7 @@ TEST(snapshot, asks_others_for_what_a_source_does_not_send)
 }
 
 /* Y21 */
-TEST(snapshot, is_resumed_by_another_session)
+TEST(snapshot, Y21_is_resumed_by_another_session)
 {
     struct world *world = lagging(4);
     world_gap(world, 3, END, 0, 0);
@@ -341,7 +341,7 @@ TEST(bad_input, a_corrupt_chunk_is_asked_of_another_and_its_sender_left_alone)
 }
 
 /* S12 */
-TEST(bad_input, a_member_whose_state_differs_is_found_out_and_not_used)
+TEST(bad_input, S12_a_member_whose_state_differs_is_found_out_and_not_used)
 {
     for (uint32_t bad = 1; bad < 3; bad++) {
         struct world *world = lagging(4);
@@ -458,7 +458,7 @@ TEST(snapshot, is_served_no_faster_than_the_rate_allows)
 }
 
 /* S7 */
-TEST(snapshot, pins_the_log_from_its_anchor_on_while_it_is_leased)
+TEST(snapshot, S7_pins_the_log_from_its_anchor_on_while_it_is_leased)
 {
     struct ls_snapshot_options options = {.lease_ms = 4000};
     struct world *world = lagging_with(3, &options);

@@ -161,7 +161,7 @@ limited() {
 
 # class <sentence>: the check, without the numbers of this run
 class() {
-    sed -E 's/ -?[0-9]+(\.[0-9]+)? (virtual )?seconds/ time/; s/\bmember [a-g]\b/a member/; s/^[a-g]( |:)/a member\1/
+    sed -E 's/ -?[0-9]+(\.[0-9]+)? (virtual )?seconds/ time/; s/\bmember [a-g]\b/a member/; /^a (vote|message|read|leader|majority) /!s/^[a-g]( |:)/a member\1/
         s/\b(of|by) [a-g]\b/\1 a member/; s/: .*//; s/,? (at|up to|on key|of key|in term|from)( index)? [0-9].*//
         s/ [0-9]+//g' <<<"$1"
 }

@@ -99,8 +99,7 @@ bool sim_fault_owed(const struct world *world, enum sim_fault fault)
     bool met = !whole_run(fault) || fault < SIM_FAULT_NETWORK ||
                (world->network.messages > MESSAGES_ENOUGH && fault != SIM_FAULT_FULL_QUEUE);
     return sim_fault_enabled(world, fault) && met && world->injected[fault] == 0 &&
-           (fault != SIM_FAULT_PRUNE ||
-            (sim_sync_prunable(world) && world->network.messages > MESSAGES_ENOUGH));
+           fault != SIM_FAULT_PRUNE; /* a log that may be pruned, at that moment */
 }
 
 /* The stream of `number`; streams of neighbours have nothing in common. */

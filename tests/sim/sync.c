@@ -219,7 +219,6 @@ void sim_sync_turn(struct sim_member *member, const struct ls_group_status *stat
     struct sim_side *side = &sync->sides[member->at];
     sim_sync_awake(side);
     bool able = status->prune_safe >= status->log_first;
-    sync->prunable = sync->prunable || able;
     if (side->prune_able && !member->world->quiet && able) {
         side->prune_able = false;
         sim_push(member->world, member->world->now_us, SIM_PRUNE, member->at, 0, 0);
@@ -296,9 +295,4 @@ bool sim_sync_waits(const struct world *world)
 bool sim_sync_prunes(const struct world *world)
 {
     return world->sync->on_disk;
-}
-
-bool sim_sync_prunable(const struct world *world)
-{
-    return world->sync->prunable;
 }

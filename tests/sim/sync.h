@@ -53,7 +53,6 @@ struct sim_sync {
     struct ls_log_replay_options options;
     uint64_t cache_bytes; /* 0: the default */
     bool on_disk, dud;
-    bool prunable; /* somebody could have */
     uint32_t liar; /* member + 1; 0: nobody lies */
     uint32_t lies_percent;
     uint32_t slow_percent; /* of answers that wait */

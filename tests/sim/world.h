@@ -315,8 +315,6 @@ bool sim_sync_waits(const struct world *world);
 bool sim_sync_prunes(const struct world *world);
 /** The machine of the member loses its disk, and from now on nobody prunes. */
 void sim_sync_wipe(struct sim_member *member);
-/** Could one have been so far? */
-bool sim_sync_prunable(const struct world *world);
 
 /* ---- world ---- */
 

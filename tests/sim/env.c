@@ -111,7 +111,18 @@ static void env_entropy(void *self, void *out, size_t bytes)
 
 static void *env_allocate(void *self, void *block, size_t bytes)
 {
-    return sim_check_allocate(self, block, bytes);
+    struct sim_member *member = self;
+    if (bytes > 0 && member->refusals > 0 && !member->dying) {
+        if (member->refuse_after == 0) {
+            member->refusals--;
+            member->excused |= 1u << LS_ERR_NO_MEMORY;
+            member->start_excused |= 1u << LS_ERR_NO_MEMORY;
+            sim_fault_count(member->world, SIM_FAULT_NO_MEMORY);
+            return NULL;
+        }
+        member->refuse_after--;
+    }
+    return sim_check_allocate(member, block, bytes);
 }
 
 static void env_trace(void *self, const struct ls_trace *trace)

@@ -29,6 +29,7 @@ static const struct {
     [SIM_FAULT_PAUSE] = {"pause", 1, false},
     [SIM_FAULT_TRANSFER] = {"transfer", 2, false},
     [SIM_FAULT_PRUNE] = {"prune", 2, true},
+    [SIM_FAULT_NO_MEMORY] = {"no_memory", 1, true},
     [SIM_FAULT_ABSENCE] = {"absence", 3, false},
     [SIM_FAULT_SLOW_LOOP] = {"slow_loop", 1, false},
     [SIM_FAULT_SLOW_APPLY] = {"slow_apply", 1, false},
@@ -95,8 +96,8 @@ void sim_fault_count(struct world *world, enum sim_fault fault)
 
 bool sim_fault_owed(const struct world *world, enum sim_fault fault)
 {
-    /* a condition needs something to act on: a full queue a peer that is slow enough */
-    bool met = !whole_run(fault) || fault < SIM_FAULT_NETWORK ||
+    /* a path needs something under way: a full queue a peer that is slow enough */
+    bool met = fault < SIM_FAULT_NETWORK ||
                (world->network.messages > MESSAGES_ENOUGH && fault != SIM_FAULT_FULL_QUEUE);
     return sim_fault_enabled(world, fault) && met && world->injected[fault] == 0 &&
            fault != SIM_FAULT_PRUNE; /* a log that may be pruned, at that moment */

@@ -35,6 +35,24 @@ static bool absence(struct sim_strike *strike)
     return true;
 }
 
+/* One of the next allocations is refused, and some after it; half of the time while it starts. */
+static bool no_memory(struct sim_strike *strike)
+{
+    struct sim_member *member = sim_strike_find(strike, sim_is_up);
+    bool again = sim_random_percent(&strike->random, 50);
+    member->refuse_after = (uint32_t)sim_random_in(&strike->random, 0, again ? 60 : 8);
+    member->refusals = (uint32_t)1u << sim_random_in(&strike->random, 0, 3);
+    sim_strike_tell(strike, " %s: %u after %u%s", member->name, member->refusals,
+                    member->refuse_after, again ? ", starting" : "");
+    uint64_t start_us = sim_strike_until(strike, 1, 1000);
+    if (again) {
+        sim_member_crash(member, 0);
+        sim_push(strike->world, start_us, SIM_START, member->at, 0, 0);
+    }
+    sim_strike_heal(strike, sim_strike_until(strike, 1000, 5000), member->at);
+    return true;
+}
+
 /* Down, and down again while it starts: at the write that ends opening the store, or a bit later.
  */
 static bool start_crash(struct sim_strike *strike)
@@ -123,6 +141,8 @@ bool sim_strike_member(struct sim_strike *strike)
     switch ((int)strike->fault) {
     case SIM_FAULT_CRASH:
         return crash(strike, sim_strike_find(strike, sim_is_up), 3000);
+    case SIM_FAULT_NO_MEMORY:
+        return no_memory(strike);
     case SIM_FAULT_ABSENCE:
         return absence(strike);
     case SIM_FAULT_CLOSE:
@@ -149,7 +169,9 @@ bool sim_strike_member(struct sim_strike *strike)
 void sim_heal_member(struct world *world, enum sim_fault fault, uint32_t at)
 {
     struct sim_member *member = &world->members[at];
-    if (fault == SIM_FAULT_ABSENCE) {
+    if (fault == SIM_FAULT_NO_MEMORY) {
+        sim_member_repair(member, 200000);
+    } else if (fault == SIM_FAULT_ABSENCE) {
         sim_member_start(member);
     } else if (fault == SIM_FAULT_START_CRASH && member->node != NULL) {
         sim_member_crash(member, 0);
@@ -163,6 +185,7 @@ void sim_heal_members(struct world *world)
     for (uint32_t i = 0; i < world->count; i++) {
         struct sim_member *member = &world->members[i];
         sim_heal_clocks(member);
+        member->refusals = 0;
         sim_member_pause(member, false);
         sim_heal_disks(member);
         sim_member_start(member);

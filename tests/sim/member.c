@@ -254,8 +254,10 @@ void sim_member_start(struct sim_member *member)
     status = status == LS_OK ? group_join(member, &error) : status;
     if (status != LS_OK) {
         start_failed(member, status, error.text);
+        member->start_excused &= ~(1u << (uint32_t)status); /* the others have yet to strike */
+    } else {
+        member->start_excused = 0;
     }
-    member->start_excused = 0;
 }
 
 void sim_member_crash(struct sim_member *member, size_t keep)

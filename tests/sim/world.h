@@ -42,6 +42,7 @@ enum sim_fault {
     SIM_FAULT_TRANSFER,
     SIM_FAULT_PRUNE, /* logs, also in the middle of what is served from them */
     SIM_FAULT_ABSENCE,
+    SIM_FAULT_NO_MEMORY,
     SIM_FAULT_SLOW_LOOP,
     SIM_FAULT_SLOW_APPLY,
     SIM_FAULT_CLOCK_STOP,
@@ -123,6 +124,7 @@ struct sim_member {
     uint32_t excused;       /* statuses, as bits, with which this life may halt */
     uint32_t start_excused; /* with which the next start may fail */
     struct sim_disk_error disk_error;
+    uint32_t refuse_after, refusals; /* allocations that succeed, then such that do not */
     enum ls_storage_cut tear;
     size_t tear_bytes;
     uint64_t tear_down_us;

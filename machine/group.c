@@ -463,6 +463,7 @@ void ls__group_turn_apply(struct ls_group *group)
         }
     }
     ls__snapshots_turn(group);
+    ls__prune_turn(group);
     ls__reads_applied(group);
     if (group->halted != LS_OK && !group->closed) {
         ls__calls_end(group, LS_ERR_HALTED);

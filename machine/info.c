@@ -191,13 +191,9 @@ void ls__prune_report(struct ls_group *group)
     }
 }
 
-enum ls_status ls_group_prune(struct ls_group *group, ls_index upto, ls_index *pruned)
+/* Removes up to `upto` or what is safe, whichever is less. */
+static enum ls_status prune(struct ls_group *group, ls_index upto)
 {
-    enum ls_status status = ls__call_check(group);
-    *pruned = group->log_first - 1;
-    if (status != LS_OK) {
-        return status;
-    }
     const char *why = "";
     ls_index safe = prune_bound(group, &why);
     upto = upto < safe ? upto : safe;
@@ -207,13 +203,37 @@ enum ls_status ls_group_prune(struct ls_group *group, ls_index upto, ls_index *p
     }
     /* the store first: what it does not take changes nothing */
     const struct ls_storage *storage = &group->node->storage;
-    status = storage->prune(storage->self, group->store, upto);
+    enum ls_status status = storage->prune(storage->self, group->store, upto);
     if (status == LS_OK) {
         group->node->staged = true;
         group->log_first = upto + 1;
-        *pruned = upto;
         ls__prune_report(group);
         ls__group_touch(group);
     }
     return status;
+}
+
+enum ls_status ls_group_prune(struct ls_group *group, ls_index upto, ls_index *pruned)
+{
+    enum ls_status status = ls__call_check(group);
+    if (status == LS_OK) {
+        status = prune(group, upto);
+    }
+    *pruned = group->log_first - 1;
+    return status;
+}
+
+void ls__prune_turn(struct ls_group *group)
+{
+    if (!group->snapshots || group->prune_entries == 0 || group->halted != LS_OK ||
+        group->commit < group->log_first + group->prune_entries ||
+        ls__now(group->node) < group->prune_us) {
+        return;
+    }
+    group->prune_us = ls__now(group->node) + LS__PRUNE_LOOK_US;
+    const char *why = "";
+    ls_index safe = prune_bound(group, &why);
+    if (safe >= group->log_first && safe - group->log_first + 1 >= group->prune_entries) {
+        (void)prune(group, safe); /* what the store does not take now, it is asked later */
+    }
 }

@@ -18,7 +18,8 @@ void ls_group_options_init(struct ls_group_options *options)
                                          .cache_bytes = LS_CACHE_BYTES_DEFAULT,
                                          .in_flight_bytes = LS_IN_FLIGHT_BYTES_DEFAULT,
                                          .snapshot_entries = LS_SNAPSHOT_ENTRIES_DEFAULT,
-                                         .lag_entries = LS_LAG_ENTRIES_DEFAULT};
+                                         .lag_entries = LS_LAG_ENTRIES_DEFAULT,
+                                         .prune_entries = LS_PRUNE_ENTRIES_DEFAULT};
 }
 
 static bool text_copy(char *out, size_t capacity, const char *text)
@@ -511,6 +512,7 @@ static struct ls_group *group_new(struct ls_node *node, const struct ls_group_op
     group->machine = options->machine;
     group->election_ms = options->election_ms;
     group->in_flight_bytes_max = options->in_flight_bytes;
+    group->prune_entries = options->prune_entries;
     group->held.env = &node->env;
     group->core_deadline_us = 0; /* the first turn ticks */
     group->sync_deadline_us = group->retry_us = group->calls.deadline_us = UINT64_MAX;

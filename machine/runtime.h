@@ -36,6 +36,8 @@
 #define LS__CACHE_WARM_ENTRIES 8192u
 /* how soon a machine that answered BUSY, or a step that got no memory, is tried again */
 #define LS__RETRY_US 1000u
+/* between two looks at what may be pruned */
+#define LS__PRUNE_LOOK_US 100000u
 /* what a call costs of in_flight_bytes beside its commands */
 #define LS__CALL_BYTES 64u
 /* the smallest block of a call */
@@ -262,6 +264,8 @@ struct ls_group {
     struct ls_machine machine;
     uint32_t election_ms;
     uint64_t in_flight_bytes_max;
+    uint64_t prune_entries,
+        prune_us;   /* pruned by itself: in such steps, and not looked at before */
     bool snapshots; /* a strategy that can bring back a member beyond the log */
 
     struct ls_core *core;
@@ -352,6 +356,8 @@ enum ls_status ls__group_send(struct ls_group *group, const struct ls_peer_id *p
 
 /** Tells the core what was pruned, if it does not know yet. */
 void ls__prune_report(struct ls_group *group);
+/** With the snapshot strategy: prunes when there is enough. */
+void ls__prune_turn(struct ls_group *group);
 
 /* ---- apply.c ---- */
 

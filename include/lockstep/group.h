@@ -41,8 +41,10 @@ struct ls_group_options {
     uint64_t cache_bytes;      /* what the leader can send again itself */
     uint64_t in_flight_bytes;  /* accepted and not yet applied; over it: LS_ERR_BUSY */
     uint64_t snapshot_entries; /* applied between two snapshot files of a machine in memory */
+    uint64_t prune_entries;    /* with the snapshot strategy: the log is pruned by itself when so
+                                  many entries are not needed; 0: by ls_group_prune only */
     uint64_t lag_entries;      /* with the snapshot strategy: a member further behind holds nobody's
-                                  log any more */
+                                       log any more */
 };
 
 LS_API void ls_group_options_init(struct ls_group_options *options);
@@ -207,7 +209,7 @@ LS_API size_t ls_group_bonds(struct ls_group *group, struct ls_group_bond *out, 
 
 /**
  * Removes the log up to `upto`, bounded by what is safe (docs/architecture.md); *pruned tells how
- * far it went. Nothing is pruned automatically while no snapshot strategy is configured.
+ * far it went. Nothing is pruned by itself while no snapshot strategy is configured.
  *
  * errors  LS_ERR_BUSY, LS_ERR_NO_MEMORY (nothing was pruned: again later), LS_ERR_IO,
  * LS_ERR_CLOSED, LS_ERR_HALTED, LS_ERR_REENTRANT

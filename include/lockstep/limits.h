@@ -123,6 +123,8 @@
 #define LS_SNAPSHOT_ENTRIES_DEFAULT 100000u
 /* entries by which a member may lag before it is left to a snapshot */
 #define LS_LAG_ENTRIES_DEFAULT 200000u
+/* entries that are pruned at a time, by a group with the snapshot strategy */
+#define LS_PRUNE_ENTRIES_DEFAULT 10000u
 /* payload of a marker entry, with the place of its state sync in the list */
 #define LS_SYNC_MARKER_BYTES_MAX 64u
 

@@ -33,6 +33,7 @@ static void open_scene_of(struct scene *scene, bool durable)
     trio->options.window_bytes = 8u << 10;
     trio->options.snapshot_entries = 300;
     trio->options.lag_entries = 400;
+    trio->options.prune_entries = 0;
     trio->options.election_ms = 200;
     trio->options.heartbeat_ms = 30;
     trio->snapshots = true;

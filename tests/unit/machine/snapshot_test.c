@@ -35,6 +35,7 @@ static void open_snapshots_in(struct trio *trio, size_t count, struct ls_statesy
     trio->options.window_bytes = 8u << 10;
     trio->options.snapshot_entries = 300;
     trio->options.lag_entries = 400;
+    trio->options.prune_entries = 0; /* the tests say when */
     trio->snapshots = true;
     trio->options.election_ms = 200; /* a busy machine is no reason for an election here */
     trio->options.heartbeat_ms = 30;
@@ -280,5 +281,56 @@ TEST(snapshot, that_was_being_fetched_when_the_member_ended_is_resumed)
     trio_wait_equal(&trio, 4 * BATCH);
     assert_true(staged_of > 4 && staged_already > 0 && staged_already < staged_of);
     same_items(&trio, leader, away);
+    trio_close(&trio);
+}
+
+struct pruned {
+    size_t at;
+    ls_index index;
+};
+
+static bool log_begins_above(struct trio *trio, void *arg)
+{
+    const struct pruned *pruned = arg;
+    return status_of(trio, pruned->at).log_first > pruned->index;
+}
+
+TEST(pruning, S13_happens_by_itself_and_a_member_that_was_away_comes_back)
+{
+    struct trio trio;
+    struct ls_statesync syncs[2];
+    open_snapshots(&trio, 3, syncs);
+    trio.options.prune_entries = 200;
+    size_t leader = trio_up(&trio);
+    size_t away = (leader + 1) % 3;
+    load(&trio, leader, 1);
+    trio_wait_equal(&trio, BATCH);
+    trio_stop(&trio, away);
+    leader = trio_wait_leader(&trio);
+    load(&trio, leader, 5);
+    trio_until(&trio, log_begins_above, &(struct pruned){leader, 2 * BATCH});
+    trio_until(&trio, log_begins_above, &(struct pruned){3 - leader - away, 2 * BATCH});
+    trio_start(&trio, away);
+    trio_wait_equal(&trio, 6 * BATCH);
+    trio_until(&trio, is_online, &away);
+    assert_int_equal(status_of(&trio, away).snapshots_installed, 1);
+    same_items(&trio, leader, away);
+    trio_close(&trio);
+}
+
+TEST(pruning, does_not_happen_by_itself_without_the_snapshot_strategy)
+{
+    struct trio trio;
+    struct ls_statesync syncs[2];
+    open_snapshots(&trio, 3, syncs);
+    trio.options.statesyncs_count = 1;
+    trio.options.prune_entries = 200;
+    size_t leader = trio_up(&trio);
+    load(&trio, leader, 4);
+    trio_wait_equal(&trio, 4 * BATCH);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(status_of(&trio, i).log_first, 1);
+        assert_string_equal(status_of(&trio, i).prune_text, "log kept: no snapshots");
+    }
     trio_close(&trio);
 }

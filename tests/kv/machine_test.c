@@ -481,8 +481,8 @@ TEST(machine, reads_layers_and_files_as_one_state)
     (void)bench_open_rocksdb(&rocks, directory);
     uint64_t random = test_seed() | 1;
     ls_index durable = 0;
-    int files = 0;
-    for (int i = 0; i < 6000; i++) {
+    int files = 0; /* written beside the loop: a busy machine needs more rounds for them */
+    for (int i = 0; i < 6000 || files <= 3; i++) {
         random = random * 6364136223846793005u + 1442695040888963407u;
         same_step(&memory, &rocks, random ^ (random >> 29));
         ls_index now = rocks.port.durable_applied(rocks.port.self);
@@ -494,7 +494,6 @@ TEST(machine, reads_layers_and_files_as_one_state)
             assert_int_equal(bench_open_rocksdb(&rocks, directory), memory.next - 1);
         }
     }
-    assert_true(files > 3);
     bench_close(&memory);
     bench_close(&rocks);
 }

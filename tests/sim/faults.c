@@ -261,6 +261,17 @@ bool sim_skipped(const struct sim_options *options, uint32_t number)
     return number < SIM_SKIP_MAX && (options->skip[number / 64] >> number % 64 & 1u) != 0;
 }
 
+/* A kind that is owed, else this one. */
+static enum sim_fault owed_before(const struct world *world, enum sim_fault fault)
+{
+    for (uint32_t i = 0; i < world->fault_order_count; i++) {
+        if (sim_fault_owed(world, world->fault_order[i])) {
+            return world->fault_order[i];
+        }
+    }
+    return fault;
+}
+
 static void strike(struct world *world)
 {
     uint32_t number = (uint32_t)world->records_count;
@@ -270,8 +281,10 @@ static void strike(struct world *world)
     sim_push(world, world->now_us + gap * 1000u, SIM_FAULT, 0, 0, 0);
     strike.record = record_add(world);
     strike.fault = choose(world, number, &strike.random);
+    strike.fault = world->owed_only ? owed_before(world, strike.fault) : strike.fault;
     strike.record->fault = strike.fault;
-    if (sim_skipped(&world->options, number) || without(world, strike.fault)) {
+    if (sim_skipped(&world->options, number) || without(world, strike.fault) ||
+        (world->owed_only && !sim_fault_owed(world, strike.fault))) {
         return;
     }
     sim_mix(world, (uint64_t)number << 8 | (uint64_t)strike.fault);

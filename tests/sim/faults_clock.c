@@ -42,7 +42,8 @@ bool sim_strike_clock(struct sim_strike *strike)
 
 enum ls_status sim_slow_apply(struct sim_member *member, size_t *count)
 {
-    if (member->apply_max_us == 0) {
+    /* reading the own journal takes no time: a query has to wait for it and cannot be busy */
+    if (member->apply_max_us == 0 || !sim_disk_ready(member->world, member->at)) {
         return LS_OK;
     }
     if (sim_member_time(member, member->floor_us) > member->world->now_us + APPLY_US_MAX) {

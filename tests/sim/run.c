@@ -189,6 +189,8 @@ static void world_trouble(struct world *world)
 {
     bool owed = true;
     for (uint32_t part = 1; part <= OWED_PARTS_MAX && owed && !world->failed; part++) {
+        /* some strike only where the group gets something done */
+        world->owed_only = part > OWED_PARTS_MAX / 2;
         (void)sim_world_until(world, (uint64_t)part * world->options.seconds * 1000000u, NULL);
         owed = false;
         for (uint32_t i = 0; i < SIM_FAULTS && !world->options.exact; i++) {

@@ -358,8 +358,9 @@ struct world {
     struct sim_op **ops;                            /* by id; 0 is none */
     size_t ops_capacity;
     uint64_t ops_made, acknowledged, unknown, refused;
-    bool quiet;  /* faults and clients have ended */
-    bool steady; /* ... but the clients go on */
+    bool owed_only; /* kinds that have struck strike no more */
+    bool quiet;     /* faults and clients have ended */
+    bool steady;    /* ... but the clients go on */
     uint64_t fault_mask;
     uint32_t fault_gap_ms, fault_weights[SIM_FAULTS], fault_order_count;
     enum sim_fault fault_order[SIM_FAULTS];

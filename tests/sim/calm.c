@@ -183,6 +183,22 @@ static void lone_reads(struct world *world)
     }
 }
 
+/* Some member has not applied all that is committed: with small caches a hand-over may leave it to
+ * state sync, which takes its time. */
+static bool some_lag(const struct world *world)
+{
+    for (uint32_t i = 0; i < world->count; i++) {
+        struct ls_group_status status;
+        if (world->members[i].group != NULL) {
+            ls_group_status(world->members[i].group, &status);
+            if (status.core.applied < world->rules_commit) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* ---- a hand-over under load ---- */
 
 static void on_transfer(void *arg, const struct ls_outcome *outcome)
@@ -223,7 +239,7 @@ static void hand_over(struct world *world)
     uint64_t patience_us =
         world->election_ms >= SLOW_MS ? 500u * world->election_ms : 2000u * READ_MS;
     if (!sim_world_until(world, world->now_us + patience_us, reads_done) && !world->failed &&
-        world->calm_reads > 0) {
+        world->calm_reads > 0 && !some_lag(world)) {
         sim_fail(world, "%u reads hang after a hand-over", world->calm_reads);
     }
     world->handing = false;

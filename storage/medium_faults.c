@@ -198,8 +198,9 @@ bool ls_storage_medium_stale(struct ls_storage_medium *medium, const struct ls_g
 {
     struct ls__medium_group *group = ls__medium_group(medium, id, false);
     struct ls__blob *cell = group == NULL ? NULL : &group->cells[LS__CELL_HARD];
-    if (cell == NULL || (cell->count == group->hard_before_bytes &&
-                         memcmp(cell->bytes, group->hard_before, cell->count) == 0)) {
+    if (cell == NULL || cell->count == 0 ||
+        (cell->count == group->hard_before_bytes &&
+         memcmp(cell->bytes, group->hard_before, cell->count) == 0)) {
         return false;
     }
     cell->count = group->hard_before_bytes;

@@ -194,6 +194,28 @@ bool ls_storage_medium_drop(struct ls_storage_medium *medium, const struct ls_gr
     return true;
 }
 
+bool ls_storage_medium_swap(struct ls_storage_medium *medium, const struct ls_group_id *id,
+                            ls_index a, ls_index b)
+{
+    struct ls__medium_group *group = ls__medium_group(medium, id, false);
+    if (group == NULL) {
+        return false;
+    }
+    struct ls_span first = ls__medium_record(group, a), second = ls__medium_record(group, b);
+    if (first.bytes == 0 || first.bytes != second.bytes || first.data == second.data) {
+        return false;
+    }
+    uint8_t *left = (uint8_t *)(uintptr_t)first.data;
+    uint8_t *right = (uint8_t *)(uintptr_t)second.data;
+    for (size_t i = 0; i < first.bytes; i++) {
+        uint8_t kept = left[i];
+        left[i] = right[i];
+        right[i] = kept;
+    }
+    medium->faults++;
+    return true;
+}
+
 bool ls_storage_medium_stale(struct ls_storage_medium *medium, const struct ls_group_id *id)
 {
     struct ls__medium_group *group = ls__medium_group(medium, id, false);

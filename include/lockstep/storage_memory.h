@@ -93,6 +93,10 @@ LS_API bool ls_storage_medium_flip(struct ls_storage_medium *medium, const struc
 /** Removes a part; of the log, the records from `index` on. False: there is no such thing. */
 LS_API bool ls_storage_medium_drop(struct ls_storage_medium *medium, const struct ls_group_id *id,
                                    enum ls_storage_part part, ls_index index);
+/** Two records change places; the same again puts them right. False: one is not there, or they are
+ * of different lengths. */
+LS_API bool ls_storage_medium_swap(struct ls_storage_medium *medium, const struct ls_group_id *id,
+                                   ls_index a, ls_index b);
 /** The hard state that was stored before the last one is back: its write was reported durable and
  * is lost. False: there is none. */
 LS_API bool ls_storage_medium_stale(struct ls_storage_medium *medium, const struct ls_group_id *id);

@@ -44,6 +44,7 @@ void sim_check_turn(struct sim_member *member)
                  member->name, (unsigned long long)status.core.applied,
                  (unsigned long long)status.core.commit, (unsigned long long)status.core.last);
     }
+    sim_check_doubts(member, &status);
     if (status.serving && status.core.applied < member->lead_known) {
         sim_fail(member->world, "%s serves at %llu, but %llu was acknowledged before it led",
                  member->name, (unsigned long long)status.core.applied,

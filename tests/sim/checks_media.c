@@ -241,6 +241,9 @@ void sim_check_promises(struct sim_member *member)
 {
     struct world *world = member->world;
     struct sim_promise *promise = &member->shadow.promise;
+    if (member->broken) {
+        return; /* it must not get far */
+    }
     if (member->shadow.wipes != member->rules.wipes) { /* another incarnation: it owes nothing */
         member->shadow.wipes = member->rules.wipes;
         *promise = (struct sim_promise){.term = 0};
@@ -248,7 +251,10 @@ void sim_check_promises(struct sim_member *member)
     struct ls_storage_medium_left left = {.damaged = false};
     (void)ls_storage_medium_left(member->medium, &member->shadow.group, &left);
     const struct ls_hard_state *hard = &left.hard_state;
-    if (hard->term < promise->term) {
+    member->hard_lost = member->hard_lost && hard->term < promise->term;
+    if (member->hard_lost) {
+        promise->voted = false; /* the guard knows it, until the next term is written */
+    } else if (hard->term < promise->term) {
         sim_fail(world, "%s starts with term %llu, its messages were of term %llu", member->name,
                  U(hard->term), U(promise->term));
     } else if (hard->term == promise->term && promise->voted &&

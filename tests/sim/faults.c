@@ -42,6 +42,7 @@ static const struct {
     [SIM_FAULT_SYNC_ERROR] = {"sync_error", 1, true},
     [SIM_FAULT_DISK_FULL] = {"disk_full", 1, true},
     [SIM_FAULT_STORE_BUSY] = {"store_busy", 1, true},
+    [SIM_FAULT_DISK_DAMAGE] = {"damaged_disk", 1, false},
     [SIM_FAULT_CLOCK_RATE] = {"clock_rate", 1, false}, /* R9 */
     [SIM_FAULT_CLOCK_COARSE] = {"clock_coarse", 1, false},
     [SIM_FAULT_LATE_START] = {"late_start", 1, false},

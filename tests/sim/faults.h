@@ -37,6 +37,7 @@ bool sim_strike_member(struct sim_strike *strike);
 bool sim_strike_clock(struct sim_strike *strike);
 bool sim_strike_disk(struct sim_strike *strike);
 bool sim_strike_network(struct sim_strike *strike);
+bool sim_strike_damage(struct sim_strike *strike);
 bool sim_strike_transfer(struct sim_strike *strike, uint32_t at, uint32_t to);
 
 void sim_heal_member(struct world *world, enum sim_fault fault, uint32_t at);

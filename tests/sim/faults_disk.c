@@ -99,6 +99,9 @@ static bool busy(struct sim_strike *strike, uint32_t at)
 
 bool sim_strike_disk(struct sim_strike *strike)
 {
+    if (strike->fault == SIM_FAULT_DISK_DAMAGE) {
+        return sim_strike_damage(strike);
+    }
     uint32_t at = sim_strike_find(strike, sim_is_up)->at;
     sim_strike_tell(strike, " %s", strike->world->members[at].name);
     switch ((int)strike->fault) {

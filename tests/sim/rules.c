@@ -83,8 +83,8 @@ static void check_progress(struct sim_member *member, const struct ls_core_statu
     }
     bool fell = rules->role == LS_ROLE_LEADER && rules->term == core->term &&
                 progress->match < belief->match && !belief->refused;
-    if (fell && belief->wipes < peer->rules.wipes) {
-        belief->wipes = peer->rules.wipes; /* once for each disk that was lost */
+    if (fell && belief->wipes < peer->rules.wipes + peer->losses) {
+        belief->wipes = peer->rules.wipes + peer->losses; /* once for each disk that was lost */
     } else if (fell) {
         sim_fail(world, "%s had %llu acknowledged by %s, and now only %llu", member->name,
                  U(belief->match), peer->name, U(progress->match));

@@ -296,3 +296,8 @@ bool sim_sync_prunes(const struct world *world)
 {
     return world->sync->on_disk;
 }
+
+bool sim_sync_keeps_all(const struct world *world)
+{
+    return !world->sync->on_disk;
+}

@@ -54,6 +54,7 @@ enum sim_fault {
     SIM_FAULT_SYNC_ERROR,
     SIM_FAULT_DISK_FULL,
     SIM_FAULT_STORE_BUSY,
+    SIM_FAULT_DISK_DAMAGE, /* what was durable is lost or changed */
     SIM_FAULT_CLOCK_RATE,
     SIM_FAULT_CLOCK_COARSE,
     SIM_FAULT_LATE_START,
@@ -121,7 +122,12 @@ struct sim_member {
     bool releasing, sync_hangs;
     uint64_t release; /* names the release that counts */
     uint32_t sync_min_us, sync_max_us;
-    uint32_t excused;       /* statuses, as bits, with which this life may halt */
+    uint32_t excused;   /* statuses, as bits, with which this life may halt */
+    bool broken;        /* its disk is as it must not be opened */
+    bool lossy;         /* it lost what was durable, and has not caught up */
+    ls_term lossy_term; /* in which it was then */
+    bool hard_lost;     /* its hard state is an older one: only its guard knows better */
+    uint32_t losses;
     uint32_t start_excused; /* with which the next start may fail */
     struct sim_disk_error disk_error;
     uint32_t refuse_after, refusals; /* allocations that succeed, then such that do not */
@@ -315,6 +321,10 @@ bool sim_sync_prune_soon(struct world *world, uint32_t at, bool at_once);
 /** Catching up takes long: what comes first in the list never works. */
 bool sim_sync_waits(const struct world *world);
 bool sim_sync_prunes(const struct world *world);
+/** Has every log its first entry, and does every machine live in memory? */
+bool sim_sync_keeps_all(const struct world *world);
+/** damage.c: a member that doubts its log has lost some of it. */
+void sim_check_doubts(struct sim_member *member, const struct ls_group_status *status);
 /** The machine of the member loses its disk, and from now on nobody prunes. */
 void sim_sync_wipe(struct sim_member *member);
 

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Disks that lose or change what they had reported as durable, while their member is down. The
+ * store has to notice when it opens (F3 to F7, P11):
+ *
+ *   a flipped bit, two records in each other's place   it does not open; the operator puts it right
+ *   a slot of the guard is damaged                     the other slot does
+ *   the log lost its end, the hard state is an older one   the member is there but promises
+ * nothing, until it has caught up, also if it starts again before
+ *
+ * What is lost for good is lost on one disk at a time, and only where logs are not pruned.
+ */
+#include "faults.h"
+
+enum damage {
+    DAMAGE_RECORD,
+    DAMAGE_HARD,
+    DAMAGE_COMMIT,
+    DAMAGE_GUARD,
+    DAMAGE_PLACES,
+    DAMAGE_LOG_END,
+    DAMAGE_HARD_OLDER,
+    DAMAGES
+};
+
+static const char *const names[DAMAGES] = {
+    [DAMAGE_RECORD] = "a flipped bit in a record",
+    [DAMAGE_HARD] = "a flipped bit in the hard state",
+    [DAMAGE_COMMIT] = "a flipped bit in the commit hint",
+    [DAMAGE_GUARD] = "a flipped bit in the guard",
+    [DAMAGE_PLACES] = "two records in each other's place",
+    [DAMAGE_LOG_END] = "the end of the log is lost",
+    [DAMAGE_HARD_OLDER] = "an older hard state",
+};
+
+struct place {
+    enum damage damage;
+    ls_index index;
+    size_t bit;
+};
+
+/* Does it, or undoes what can be undone. */
+static bool change(struct sim_member *member, const struct place *place)
+{
+    static const enum ls_storage_part parts[DAMAGES] = {[DAMAGE_RECORD] = LS_STORAGE_LOG,
+                                                        [DAMAGE_HARD] = LS_STORAGE_HARD,
+                                                        [DAMAGE_COMMIT] = LS_STORAGE_COMMIT,
+                                                        [DAMAGE_GUARD] = LS_STORAGE_GUARD};
+    const struct ls_group_id *id = &member->shadow.group;
+    switch ((int)place->damage) {
+    case DAMAGE_PLACES:
+        return ls_storage_medium_swap(member->medium, id, place->index, place->index + 1);
+    case DAMAGE_LOG_END:
+        return ls_storage_medium_drop(member->medium, id, LS_STORAGE_LOG, place->index);
+    case DAMAGE_HARD_OLDER:
+        return ls_storage_medium_stale(member->medium, id);
+    default:
+        return ls_storage_medium_flip(member->medium, id, parts[place->damage], place->index,
+                                      place->bit);
+    }
+}
+
+static enum ls_standing standing(const struct sim_member *member)
+{
+    struct ls_group_status status;
+    ls_group_status(member->group, &status);
+    return status.core.standing;
+}
+
+/* All others are there and keep their promises, so that what one disk loses is not lost. */
+static bool others_count(const struct world *world, uint32_t at)
+{
+    for (uint32_t i = 0; i < world->count; i++) {
+        const struct sim_member *member = &world->members[i];
+        if (member->machine.inner.durable_applied != NULL) {
+            return false; /* it would be ahead of its log */
+        }
+        if (member->lossy || (i != at && (member->group == NULL || member->rules.wipes > 0 ||
+                                          standing(member) == LS_STANDING_TAIL_UNKNOWN))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A disk that does not open: what it says, then all is put right. */
+static void must_refuse(struct sim_member *member, const struct place *place)
+{
+    struct world *world = member->world;
+    member->broken = true;
+    member->start_excused |= 1u << LS_ERR_CORRUPT;
+    sim_member_start(member);
+    if (member->group != NULL) {
+        sim_fail(world, "%s did not notice %s (%llu)", member->name, names[place->damage],
+                 (unsigned long long)place->index);
+    }
+    (void)change(member, place);
+    member->broken = false;
+}
+
+static void must_doubt(struct sim_member *member, const struct place *place)
+{
+    struct world *world = member->world;
+    struct ls_group_status status;
+    if (member->group == NULL) {
+        return; /* it could not be started for another reason */
+    }
+    ls_group_status(member->group, &status);
+    if (status.core.standing == LS_STANDING_COUNTS) {
+        sim_fail(world, "%s did not notice %s (%llu)", member->name, names[place->damage],
+                 (unsigned long long)place->index);
+    } else if (status.core.term < member->lossy_term) {
+        sim_fail(world, "%s was in term %llu and starts in %llu", member->name,
+                 (unsigned long long)member->lossy_term, (unsigned long long)status.core.term);
+    }
+}
+
+bool sim_strike_damage(struct sim_strike *strike)
+{
+    struct world *world = strike->world;
+    uint32_t at = sim_strike_pick(strike);
+    struct sim_member *member = &world->members[at];
+    struct place place = {.damage = (enum damage)sim_random_in(&strike->random, 0, DAMAGES - 1),
+                          .bit = (size_t)sim_random_next(&strike->random) >> 1};
+    uint64_t where = sim_random_next(&strike->random);
+    bool again = sim_random_percent(&strike->random, 50);
+    bool lasts = place.damage == DAMAGE_LOG_END || place.damage == DAMAGE_HARD_OLDER;
+    if (member->group == NULL || member->tear != 0 ||
+        member->disk_error.kind != LS_STORAGE_FAULT_NONE || member->closing ||
+        (lasts && (!others_count(world, at) || !sim_sync_keeps_all(world)))) {
+        return false;
+    }
+    sim_member_crash(member, SIZE_MAX);
+    struct ls_storage_medium_left left;
+    const struct ls_group_id *id = &member->shadow.group;
+    ls_index last = ls_storage_medium_left(member->medium, id, &left) ? left.last : 0;
+    last = place.damage == DAMAGE_LOG_END ? ls_storage_medium_guarded(member->medium, id) : last;
+    last -= place.damage == DAMAGE_PLACES && last > 0 ? 1 : 0;
+    ls_index entries = last > left.anchor.index ? last - left.anchor.index : 0;
+    place.index = entries == 0 ? 0 : left.anchor.index + 1 + where % entries;
+    if ((entries == 0 && place.damage != DAMAGE_HARD) || left.damaged || !change(member, &place)) {
+        sim_push(world, world->now_us + 1000, SIM_START, at, 0, 0);
+        return false;
+    }
+    sim_strike_tell(strike, " %s: %s (%llu)", member->name, names[place.damage],
+                    (unsigned long long)place.index);
+    sim_note(world, "%s: %s", member->name, names[place.damage]);
+    if (place.damage == DAMAGE_GUARD) {
+        sim_member_start(member);
+    } else if (!lasts) {
+        must_refuse(member, &place);
+    } else {
+        member->lossy = true;
+        member->lossy_term = left.hard_state.term;
+        member->losses++;
+        member->hard_lost = place.damage == DAMAGE_HARD_OLDER;
+        member->shadow.promise = (struct sim_promise){.term = left.hard_state.term};
+        sim_member_start(member);
+        must_doubt(member, &place);
+        if (again && member->group != NULL) {
+            sim_member_crash(member, SIZE_MAX);
+            sim_member_start(member);
+            must_doubt(member, &place);
+        }
+    }
+    return true;
+}
+
+void sim_check_doubts(struct sim_member *member, const struct ls_group_status *status)
+{
+    bool doubts = status->core.standing == LS_STANDING_TAIL_UNKNOWN;
+    if (doubts && !member->lossy) {
+        sim_fail(member->world, "%s doubts its log, of which nothing was lost", member->name);
+    }
+    member->lossy = member->lossy && status->core.standing != LS_STANDING_COUNTS &&
+                    status->core.standing != LS_STANDING_OBSERVER;
+}

@@ -67,20 +67,22 @@ static enum ls_standing standing(const struct sim_member *member)
     return status.core.standing;
 }
 
-/* All others are there and keep their promises, so that what one disk loses is not lost. */
+/* All others are there and keep their promises, so that what one disk loses is not lost; and they
+ * are enough to lead it back. */
 static bool others_count(const struct world *world, uint32_t at)
 {
+    uint32_t counting = 0;
     for (uint32_t i = 0; i < world->count; i++) {
         const struct sim_member *member = &world->members[i];
-        if (member->machine.inner.durable_applied != NULL) {
-            return false; /* it would be ahead of its log */
+        if (member->lossy || member->machine.inner.durable_applied != NULL) {
+            return false; /* its machine would be ahead of its log */
         }
-        if (member->lossy || (i != at && (member->group == NULL || member->rules.wipes > 0 ||
-                                          standing(member) == LS_STANDING_TAIL_UNKNOWN))) {
+        if (i != at && (member->group == NULL || member->rules.wipes > 0)) {
             return false;
         }
+        counting += i != at && standing(member) == LS_STANDING_COUNTS ? 1 : 0;
     }
-    return true;
+    return counting >= 2;
 }
 
 /* A disk that does not open: what it says, then all is put right. */

@@ -96,7 +96,8 @@ static bool is_full(const struct provider *provider, const struct ls_peer_id *to
 }
 
 /* Changes the message in place; false: there is nothing to change it into. */
-static bool lie_about_entries(struct ls_value *values, size_t *count, enum lie lie)
+static bool lie_about_entries(struct ls_value *values, size_t *count, enum lie lie,
+                              uint32_t entries_max)
 {
     uint64_t entries = values[AT_COUNT].as.count / 3u;
     switch ((int)lie) {
@@ -106,12 +107,11 @@ static bool lie_about_entries(struct ls_value *values, size_t *count, enum lie l
     case LIE_SHORTER:
         resize(values, count, (entries + 1) / 2);
         return true;
-    case LIE_LONGER:
-        if (entries >= LS_REPLAY_ENTRIES_MAX) {
-            return false;
+    case LIE_LONGER: /* than any range: one more than was sent might be what was asked for */
+        for (; entries <= entries_max; entries++) {
+            (void)memcpy(&values[*count], &values[*count - 3], 3 * sizeof *values);
+            resize(values, count, entries + 1);
         }
-        (void)memcpy(&values[*count], &values[*count - 3], 3 * sizeof *values);
-        resize(values, count, entries + 1);
         return true;
     case LIE_ELSEWHERE:
         values[AT_FIRST].as.number++;
@@ -146,13 +146,13 @@ static enum ls_status send_lie(struct provider *provider, const struct ls_peer_i
         values[AT_ATTEMPT].as.number += lie == LIE_ATTEMPT ? 1 : 0;
         if (values[1].as.number == ENTRIES &&
             (lie != LIE_LONGER || is_full(provider, to, values))) {
-            changed = lie_about_entries(values, &count, lie) || changed;
+            changed = lie_about_entries(values, &count, lie, sync->options.entries_max) || changed;
         } else if (values[1].as.number == TELL && lie == LIE_LONGER) {
             values[4].as.number += 50; /* more than it holds */
             changed = true;
         }
         const struct ls_codec *codec = &relay->outer.env->codec;
-        size_t room = message.bytes + 1024;
+        size_t room = (message.bytes + 1024) * (sync->options.entries_max + 1u);
         if (room > provider->capacity) {
             provider->bytes = realloc(provider->bytes, room);
             LS_ASSERT(provider->bytes != NULL);

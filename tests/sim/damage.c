@@ -120,16 +120,19 @@ static void must_doubt(struct sim_member *member, const struct place *place)
 bool sim_strike_damage(struct sim_strike *strike)
 {
     struct world *world = strike->world;
-    uint32_t at = sim_strike_pick(strike);
-    struct sim_member *member = &world->members[at];
+    struct sim_member *member = sim_strike_find(strike, sim_is_up);
+    uint32_t at = member->at;
     struct place place = {.damage = (enum damage)sim_random_in(&strike->random, 0, DAMAGES - 1),
                           .bit = (size_t)sim_random_next(&strike->random) >> 1};
     uint64_t where = sim_random_next(&strike->random);
     bool again = sim_random_percent(&strike->random, 50);
-    bool lasts = place.damage == DAMAGE_LOG_END || place.damage == DAMAGE_HARD_OLDER;
+    if (place.damage >= DAMAGE_LOG_END &&
+        (!others_count(world, at) || !sim_sync_keeps_all(world))) {
+        place.damage = (enum damage)(place.damage - DAMAGE_LOG_END);
+    }
+    bool lasts = place.damage >= DAMAGE_LOG_END; /* cannot be put right */
     if (member->group == NULL || member->tear != 0 ||
-        member->disk_error.kind != LS_STORAGE_FAULT_NONE || member->closing ||
-        (lasts && (!others_count(world, at) || !sim_sync_keeps_all(world)))) {
+        member->disk_error.kind != LS_STORAGE_FAULT_NONE || member->closing) {
         return false;
     }
     sim_member_crash(member, SIZE_MAX);

@@ -77,7 +77,7 @@ static bool others_count(const struct world *world, uint32_t at)
         if (member->lossy || member->machine.inner.durable_applied != NULL) {
             return false; /* its machine would be ahead of its log */
         }
-        if (i != at && (member->group == NULL || member->rules.wipes > 0)) {
+        if (i != at && (member->group == NULL || member->rules.wipes + member->losses > 0)) {
             return false;
         }
         counting += i != at && standing(member) == LS_STANDING_COUNTS ? 1 : 0;
@@ -122,7 +122,7 @@ bool sim_strike_damage(struct sim_strike *strike)
     struct world *world = strike->world;
     struct sim_member *member = sim_strike_find(strike, sim_is_up);
     uint32_t at = member->at;
-    struct place place = {.damage = (enum damage)sim_random_in(&strike->random, 0, DAMAGES - 1),
+    struct place place = {.damage = (enum damage)sim_random_in(&strike->random, 0, DAMAGE_LOG_END),
                           .bit = (size_t)sim_random_next(&strike->random) >> 1};
     uint64_t where = sim_random_next(&strike->random);
     bool again = sim_random_percent(&strike->random, 50);
@@ -139,7 +139,9 @@ bool sim_strike_damage(struct sim_strike *strike)
     struct ls_storage_medium_left left;
     const struct ls_group_id *id = &member->shadow.group;
     ls_index last = ls_storage_medium_left(member->medium, id, &left) ? left.last : 0;
-    last = place.damage == DAMAGE_LOG_END ? ls_storage_medium_guarded(member->medium, id) : last;
+    if (place.damage == DAMAGE_LOG_END && ls_storage_medium_guarded(member->medium, id) < last) {
+        last = 0; /* what the guard does not know of yet, nobody would notice */
+    }
     last -= place.damage == DAMAGE_PLACES && last > 0 ? 1 : 0;
     ls_index entries = last > left.anchor.index ? last - left.anchor.index : 0;
     place.index = entries == 0 ? 0 : left.anchor.index + 1 + where % entries;
@@ -174,7 +176,8 @@ bool sim_strike_damage(struct sim_strike *strike)
 void sim_check_doubts(struct sim_member *member, const struct ls_group_status *status)
 {
     bool doubts = status->core.standing == LS_STANDING_TAIL_UNKNOWN;
-    if (doubts && !member->lossy) {
+    if (doubts &&
+        member->losses == 0) { /* else its guard may learn later than it that all is back */
         sim_fail(member->world, "%s doubts its log, of which nothing was lost", member->name);
     }
     member->lossy = member->lossy && status->core.standing != LS_STANDING_COUNTS &&

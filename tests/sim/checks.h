@@ -66,7 +66,9 @@ struct sim_watch {
     uint64_t turns, inputs;
     uint64_t append_bytes_max;              /* payloads of the largest AppendEntries it sent */
     ls_index sent_next[LS_SIM_MEMBERS_MAX]; /* behind the last one to each */
-    uint64_t log_bytes;                     /* payloads ever given to its store */
+    /* the first that was not sent to each when more than the window was in flight; 0: it is not */
+    ls_index window_next[LS_SIM_MEMBERS_MAX];
+    uint64_t log_bytes;                                  /* payloads ever given to its store */
     uint64_t window_bytes, in_flight_bytes, cache_bytes; /* settings of its group */
 };
 

@@ -26,8 +26,7 @@
 /* memory of a node beside what its settings bound: tables of fixed size, replies, messages */
 #define MEMORY_BASE (6u << 20)
 /* a stretch of load, and how many of them may pass until one is without an allocation */
-#define STRETCH_US 150000u
-
+#define STRETCH_US    150000u
 #define STRETCHES_MAX 100u
 /* stretches of load in which nothing is acknowledged: a slow member may be asked by all clients */
 #define SILENT_MAX 40u

@@ -5,8 +5,8 @@
  *
  *   a flipped bit, two records in each other's place   it does not open; the operator puts it right
  *   a slot of the guard is damaged                     the other slot does
- *   the log lost its end, the hard state is an older one   the member is there but promises
- * nothing, until it has caught up, also if it starts again before
+ *   the log lost its end, the hard state is older      the member promises nothing until it has
+ *                                                      caught up, also if it starts again before
  *
  * What is lost for good is lost on one disk at a time, and only where logs are not pruned.
  */

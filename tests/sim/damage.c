@@ -122,8 +122,8 @@ bool sim_strike_damage(struct sim_strike *strike)
     struct world *world = strike->world;
     struct sim_member *member = sim_strike_find(strike, sim_is_up);
     uint32_t at = member->at;
-    struct place place = {.damage = (enum damage)sim_random_in(&strike->random, 0, DAMAGE_LOG_END),
-                          .bit = (size_t)sim_random_next(&strike->random) >> 1};
+    struct place place = {.damage = (enum damage)sim_random_in(&strike->random, 0, DAMAGE_LOG_END)};
+    place.bit = (size_t)sim_random_next(&strike->random) >> 1;
     uint64_t where = sim_random_next(&strike->random);
     bool again = sim_random_percent(&strike->random, 50);
     if (place.damage >= DAMAGE_LOG_END &&

@@ -308,7 +308,22 @@ void ls__leader_commit(struct ls_core *core)
     ls__reads_advance(core);
 }
 
-/* The prune-safe index: a member that never acknowledged holds everything. */
+/* Up to where a member's entries may go: one that lags too far holds nothing, and one that has not
+ * answered since this member leads is taken to lag just as far as is allowed. */
+static ls_index prunable(const struct ls_core *core, const struct ls__peer *peer)
+{
+    bool gone = core->lag_entries > 0 && core->commit > peer->match &&
+                core->commit - peer->match > core->lag_entries;
+    if (LS_MUTANT(S7) || (LS_MUTANT(Y10) && peer->match == 0)) {
+        return UINT64_MAX;
+    }
+    if (!gone) {
+        return peer->match;
+    }
+    return peer->match == 0 ? core->commit - core->lag_entries : UINT64_MAX;
+}
+
+/* The prune-safe index. */
 ls_index ls__prune_safe(const struct ls_core *core)
 {
     if (core->role != LS_ROLE_LEADER) {
@@ -317,12 +332,8 @@ ls_index ls__prune_safe(const struct ls_core *core)
     ls_index safe = core->durable < core->commit ? core->durable : core->commit;
     for (uint32_t i = 0; i < core->peers_count; i++) {
         const struct ls__peer *peer = &core->peers[i];
-        bool given_up = core->lag_entries > 0 && peer->match + core->lag_entries < core->commit;
-        given_up = given_up || (LS_MUTANT(Y10) && peer->match == 0);
-        if (!ls_peer_id_equal(&peer->id, &core->self) && peer->match < safe && !given_up &&
-            !LS_MUTANT(S7)) {
-            safe = peer->match;
-        }
+        ls_index upto = ls_peer_id_equal(&peer->id, &core->self) ? safe : prunable(core, peer);
+        safe = upto < safe ? upto : safe;
     }
     return safe;
 }

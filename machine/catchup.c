@@ -221,7 +221,8 @@ bool ls__catchup_snapshots(const struct ls_group *group, const struct ls_statesy
                  (strategy->usable != NULL && strategy->usable(strategy->self, &facts) == NULL &&
                   strategy->usable(strategy->self, &without) != NULL);
     }
-    return brings && machine->freeze != NULL && machine->publish != NULL;
+    return brings && machine->freeze != NULL && machine->publish != NULL &&
+           group->node->vault.size > 0;
 }
 
 enum ls_status ls__catchup_open(struct ls_group *group, const struct ls_statesync *strategies,

@@ -444,6 +444,7 @@ void ls__group_turn_persisted(struct ls_group *group)
         struct ls_event event = {.kind = LS_EVENT_PERSISTED, .as.persisted_seq = seq};
         if (ls__group_step(group, &event, NULL) == LS_OK) {
             group->persisted_seq = seq;
+            group->room_made = group->calls.queued.first != NULL;
         }
     }
     ls__catchup_persisted(group); /* also what was in the log already and needed no write */
@@ -479,7 +480,10 @@ void ls__group_turn_end(struct ls_group *group)
     bool sync = group->sync_deadline_us == 0; /* an install ended: the session goes on at once */
     /* the core steps down, in the next turn or when there is memory */
     bool fault = group->failed != LS_OK && !group->failed_reported && group->retry_us == UINT64_MAX;
-    if (more || sync || fault || ls__snapshots_more(group) || group->calls.finished.first != NULL) {
+    bool room = group->room_made; /* for calls that the leader had none for in this turn */
+    group->room_made = false;
+    if (more || sync || fault || room || ls__snapshots_more(group) ||
+        group->calls.finished.first != NULL) {
         ls__group_touch(group);
     }
 }

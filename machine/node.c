@@ -408,7 +408,7 @@ enum ls_status ls_node_open(const struct ls_node_options *options, struct ls_nod
         if (options->storage.self != NULL) {
             options->storage.close(options->storage.self);
         }
-        if (options->vault.size > 0) {
+        if (options->size >= sizeof *options && options->vault.size > 0) {
             options->vault.close(options->vault.self);
         }
         if (options->loop != NULL) {

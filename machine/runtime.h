@@ -286,6 +286,7 @@ struct ls_group {
     ls_index commit, last, durable, own_term_first, prune_safe, log_first;
     ls_index pruned_reported; /* as the core was told */
     uint64_t core_deadline_us, sync_deadline_us, retry_us;
+    bool room_made; /* in this turn, after calls that wait were refused: once more */
     const struct ls_ready *unstaged; /* its batch waits for room in the store: no step until then */
     uint64_t staged_seq;             /* last given to storage */
     uint64_t durable_seq;            /* last that storage reported */

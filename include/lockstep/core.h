@@ -189,7 +189,7 @@ struct ls_ready {
         own_term_first; /* leader: index of its no-op; it is serving when this is applied. Else 0 */
     ls_index cache_first; /* the driver may drop cached payloads below */
     ls_index
-        prune_safe; /* leader: match of each member that is not syncing; follower: from heartbeat */
+        prune_safe; /* leader: what no member within lag_entries needs; follower: from heartbeat */
 
     bool configuration_changed;                      /* by append, truncate, restore */
     const struct ls_configuration_at *configuration; /* in force; NULL while founding */

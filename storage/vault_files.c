@@ -4,9 +4,10 @@
  *
  *     <directory>/<group id>/snapshot, writing, staged, mark
  *
- * The directory itself is flock'ed while open. Writes go to the page cache at once; each sync runs
- * on a thread of its own, so that the loop never waits for a disk. Every name that is made, moved
- * or removed is synced with the folder it is in.
+ * The directory itself is flock'ed while open. Writes go to the page cache at once; each sync of a
+ * file runs on a thread of its own. Every name that is made, moved or removed is synced with the
+ * folder it is in, by the caller: that waits for the disk, and so do closing a file that is being
+ * synced and closing the vault.
  */
 #include <lockstep/vault.h>
 

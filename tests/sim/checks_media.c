@@ -251,10 +251,7 @@ void sim_check_promises(struct sim_member *member)
     struct ls_storage_medium_left left = {.damaged = false};
     (void)ls_storage_medium_left(member->medium, &member->shadow.group, &left);
     const struct ls_hard_state *hard = &left.hard_state;
-    member->hard_lost = member->hard_lost && hard->term <= member->lossy_term;
-    if (member->hard_lost) {
-        promise->voted = false; /* the guard knows it, until the next term is written */
-    } else if (hard->term < promise->term) {
+    if (hard->term < promise->term) {
         sim_fail(world, "%s starts with term %llu, its messages were of term %llu", member->name,
                  U(hard->term), U(promise->term));
     } else if (hard->term == promise->term && promise->voted &&

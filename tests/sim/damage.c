@@ -5,7 +5,7 @@
  *
  *   a flipped bit, two records in each other's place   it does not open; the operator puts it right
  *   a slot of the guard is damaged                     the other slot does
- *   the log lost its end, the hard state is older      the member promises nothing until it has
+ *   the log lost its end                               the member promises nothing until it has
  *                                                      caught up, also if it starts again before
  *
  * What is lost for good is lost on one disk at a time, and only where logs are not pruned.
@@ -19,7 +19,6 @@ enum damage {
     DAMAGE_GUARD,
     DAMAGE_PLACES,
     DAMAGE_LOG_END,
-    DAMAGE_HARD_OLDER,
     DAMAGES
 };
 
@@ -30,7 +29,6 @@ static const char *const names[DAMAGES] = {
     [DAMAGE_GUARD] = "a flipped bit in the guard",
     [DAMAGE_PLACES] = "two records in each other's place",
     [DAMAGE_LOG_END] = "the end of the log is lost",
-    [DAMAGE_HARD_OLDER] = "an older hard state",
 };
 
 struct place {
@@ -52,8 +50,6 @@ static bool change(struct sim_member *member, const struct place *place)
         return ls_storage_medium_swap(member->medium, id, place->index, place->index + 1);
     case DAMAGE_LOG_END:
         return ls_storage_medium_drop(member->medium, id, LS_STORAGE_LOG, place->index);
-    case DAMAGE_HARD_OLDER:
-        return ls_storage_medium_stale(member->medium, id);
     default:
         return ls_storage_medium_flip(member->medium, id, parts[place->damage], place->index,
                                       place->bit);
@@ -126,11 +122,11 @@ bool sim_strike_damage(struct sim_strike *strike)
     place.bit = (size_t)sim_random_next(&strike->random) >> 1;
     uint64_t where = sim_random_next(&strike->random);
     bool again = sim_random_percent(&strike->random, 50);
-    if (place.damage >= DAMAGE_LOG_END &&
+    if (place.damage == DAMAGE_LOG_END &&
         (!others_count(world, at) || !sim_sync_keeps_all(world))) {
-        place.damage = (enum damage)(place.damage - DAMAGE_LOG_END);
+        place.damage = DAMAGE_RECORD;
     }
-    bool lasts = place.damage >= DAMAGE_LOG_END; /* cannot be put right */
+    bool lasts = place.damage == DAMAGE_LOG_END; /* cannot be put right */
     if (member->group == NULL || member->tear != 0 ||
         member->disk_error.kind != LS_STORAGE_FAULT_NONE || member->closing) {
         return false;
@@ -160,7 +156,6 @@ bool sim_strike_damage(struct sim_strike *strike)
         member->lossy = true;
         member->lossy_term = left.hard_state.term;
         member->losses++;
-        member->hard_lost = place.damage == DAMAGE_HARD_OLDER;
         member->shadow.promise = (struct sim_promise){.term = left.hard_state.term};
         sim_member_start(member);
         must_doubt(member, &place);

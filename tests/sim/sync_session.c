@@ -39,7 +39,7 @@ struct session {
     struct ls_sync_session inner;
     struct source sources[SIM_MEMBERS_MAX];
     struct rate fetches[PLACES];
-    uint64_t active_us; /* asked for entries, or had some written */
+    uint64_t active_us; /* asked for entries, had some written, or had nobody to ask */
     struct {
         uint64_t token;
         ls_index last;
@@ -267,7 +267,9 @@ void sim_sync_awake(struct sim_side *side)
     for (size_t i = 0; i < LS_SYNC_EFFECTS_MAX; i++) {
         held = held && session->installs[i].token == 0;
     }
-    if (held && progress.at < progress.target && now > session->active_us + patience) {
+    if (!held || progress.at >= progress.target) {
+        session->active_us = now; /* it counts from when there is somebody to ask */
+    } else if (now > session->active_us + patience) {
         sim_fail(world, "%s: state sync has asked nobody for %llu since %llu ms",
                  world->members[side->at].name, (unsigned long long)progress.at + 1,
                  (unsigned long long)(now - session->active_us) / 1000u);

@@ -126,7 +126,6 @@ struct sim_member {
     bool broken;        /* its disk is as it must not be opened */
     bool lossy;         /* it lost what was durable, and has not caught up */
     ls_term lossy_term; /* in which it was then */
-    bool hard_lost;     /* its hard state is an older one: only its guard knows better */
     uint32_t losses;
     uint32_t start_excused; /* with which the next start may fail */
     struct sim_disk_error disk_error;

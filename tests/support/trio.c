@@ -506,3 +506,27 @@ struct trio_outcome trio_execute(struct trio *trio, size_t at, const char *text)
     trio_wait(trio, &outcome);
     return outcome;
 }
+
+void trio_load(struct trio *trio, size_t at, uint32_t batches)
+{
+    char bytes[40] = {0};
+    struct ls_span commands[100];
+    for (uint32_t i = 0; i < batches * (TRIO_BATCH / 100); i++) {
+        (void)snprintf(bytes, sizeof bytes, "command %u of this load", i);
+        for (size_t c = 0; c < 100; c++) {
+            commands[c] = (struct ls_span){bytes, sizeof bytes};
+        }
+        struct trio_outcome outcome = {0};
+        assert_ok(ls_group_execute_many(trio->members[at].group, commands, 100, NULL, trio_done,
+                                        &outcome));
+        trio_wait(trio, &outcome);
+        assert_int_equal(outcome.status, LS_OK);
+    }
+}
+
+struct ls_group_status trio_status(const struct trio *trio, size_t at)
+{
+    struct ls_group_status status;
+    ls_group_status(trio->members[at].group, &status);
+    return status;
+}

@@ -34,6 +34,9 @@ struct tally {
     uint64_t freezes, thaws, published;
 };
 
+/* commands of one batch of trio_load */
+#define TRIO_BATCH 500u
+
 struct trio_member {
     char name[8];
     struct ls_identity *identity;
@@ -103,5 +106,9 @@ void trio_done(void *arg, const struct ls_outcome *outcome);
 void trio_wait(struct trio *trio, struct trio_outcome *outcome);
 /** Executes `text` on member `at` and waits. */
 struct trio_outcome trio_execute(struct trio *trio, size_t at, const char *text);
+/** Executes `batches` times TRIO_BATCH commands of 40 bytes on member `at`, 100 in a call, and
+ * waits. */
+void trio_load(struct trio *trio, size_t at, uint32_t batches);
+struct ls_group_status trio_status(const struct trio *trio, size_t at);
 
 #endif

@@ -5,42 +5,13 @@
  */
 #include "trio.h"
 
-#include <stdio.h>
-
 #include <event2/event.h>
-
-#define BATCH 500u
 
 static void open_small_cache(struct trio *trio, size_t count)
 {
     trio_open(trio, count);
     trio->options.cache_bytes = 16u << 10;
     trio->options.window_bytes = 8u << 10;
-}
-
-/* `batches` times BATCH commands of 40 bytes, each batch small enough for the cache. */
-static void load(struct trio *trio, size_t at, uint32_t batches)
-{
-    char bytes[40] = {0};
-    struct ls_span commands[100];
-    for (uint32_t i = 0; i < batches * (BATCH / 100); i++) {
-        (void)snprintf(bytes, sizeof bytes, "command %u of this load", i);
-        for (size_t c = 0; c < 100; c++) {
-            commands[c] = (struct ls_span){bytes, sizeof bytes};
-        }
-        struct trio_outcome outcome = {0};
-        assert_ok(ls_group_execute_many(trio->members[at].group, commands, 100, NULL, trio_done,
-                                        &outcome));
-        trio_wait(trio, &outcome);
-        assert_int_equal(outcome.status, LS_OK);
-    }
-}
-
-static struct ls_group_status status_of(const struct trio *trio, size_t at)
-{
-    struct ls_group_status status;
-    ls_group_status(trio->members[at].group, &status);
-    return status;
 }
 
 struct place {
@@ -56,7 +27,7 @@ static bool has_applied(struct trio *trio, void *arg)
 
 static bool is_online(struct trio *trio, void *arg)
 {
-    struct ls_group_status status = status_of(trio, *(size_t *)arg);
+    struct ls_group_status status = trio_status(trio, *(size_t *)arg);
     return status.online && status.sync.phase != LS_SYNC_FETCHING;
 }
 
@@ -66,22 +37,22 @@ TEST(catchup, a_member_beyond_the_cache_comes_back_by_log_replay)
     open_small_cache(&trio, 3);
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 3;
-    load(&trio, leader, 1);
-    trio_wait_equal(&trio, BATCH);
+    trio_load(&trio, leader, 1);
+    trio_wait_equal(&trio, TRIO_BATCH);
     trio_stop(&trio, away);
-    load(&trio, leader, 10);
+    trio_load(&trio, leader, 10);
     trio_start(&trio, away);
-    trio_wait_equal(&trio, 11 * BATCH);
+    trio_wait_equal(&trio, 11 * TRIO_BATCH);
     trio_until(&trio, is_online, &away);
-    struct ls_sync_progress sync = status_of(&trio, away).sync;
+    struct ls_sync_progress sync = trio_status(&trio, away).sync;
     assert_string_equal(sync.strategy, "log replay");
     assert_int_equal(sync.phase, LS_SYNC_DONE);
     assert_int_equal(sync.percent, 100);
     assert_int_equal(sync.failures, 0);
     assert_int_equal(sync.penalties, 0);
-    assert_true(sync.items > 4 * BATCH);
-    load(&trio, leader, 1); /* and follows by ordinary appends again */
-    trio_wait_equal(&trio, 12 * BATCH);
+    assert_true(sync.items > 4 * TRIO_BATCH);
+    trio_load(&trio, leader, 1); /* and follows by ordinary appends again */
+    trio_wait_equal(&trio, 12 * TRIO_BATCH);
     trio_close(&trio);
 }
 
@@ -92,10 +63,10 @@ TEST(catchup, the_leader_alone_serves_when_nobody_else_is_there)
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 3;
     trio_stop(&trio, away);
-    load(&trio, leader, 10);
+    trio_load(&trio, leader, 10);
     trio_start(&trio, away);
     trio_stop(&trio, (leader + 2) % 3);
-    trio_wait_equal(&trio, 10 * BATCH);
+    trio_wait_equal(&trio, 10 * TRIO_BATCH);
     trio_close(&trio);
 }
 
@@ -106,13 +77,13 @@ TEST(catchup, goes_on_while_the_group_is_under_load)
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 3;
     trio_stop(&trio, away);
-    load(&trio, leader, 6);
+    trio_load(&trio, leader, 6);
     trio_start(&trio, away);
-    load(&trio, leader, 10);
-    trio_wait_equal(&trio, 16 * BATCH);
-    load(&trio, leader, 2);
-    trio_wait_equal(&trio, 18 * BATCH);
-    assert_int_equal(status_of(&trio, away).sync.failures, 0);
+    trio_load(&trio, leader, 10);
+    trio_wait_equal(&trio, 16 * TRIO_BATCH);
+    trio_load(&trio, leader, 2);
+    trio_wait_equal(&trio, 18 * TRIO_BATCH);
+    assert_int_equal(trio_status(&trio, away).sync.failures, 0);
     trio_close(&trio);
 }
 
@@ -123,13 +94,13 @@ TEST(catchup, goes_on_when_the_serving_member_closes)
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 5;
     trio_stop(&trio, away);
-    load(&trio, leader, 30);
+    trio_load(&trio, leader, 30);
     trio_start(&trio, away);
     struct place place = {away, 1};
     trio_until(&trio, has_applied, &place);
     trio_stop(&trio, (leader + 2) % 5);
     trio_stop(&trio, (leader + 3) % 5);
-    trio_wait_equal(&trio, 30 * BATCH);
+    trio_wait_equal(&trio, 30 * TRIO_BATCH);
     trio_close(&trio);
 }
 
@@ -140,13 +111,13 @@ TEST(catchup, goes_on_when_the_leader_closes)
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 5;
     trio_stop(&trio, away);
-    load(&trio, leader, 30);
+    trio_load(&trio, leader, 30);
     trio_start(&trio, away);
     struct place place = {away, 1};
     trio_until(&trio, has_applied, &place);
     trio_stop(&trio, leader);
     (void)trio_wait_leader(&trio);
-    trio_wait_equal(&trio, 30 * BATCH);
+    trio_wait_equal(&trio, 30 * TRIO_BATCH);
     trio_close(&trio);
 }
 
@@ -156,12 +127,12 @@ TEST(catchup, a_wiped_member_gets_the_whole_log)
     open_small_cache(&trio, 3);
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 3;
-    load(&trio, leader, 10);
+    trio_load(&trio, leader, 10);
     trio_stop(&trio, away);
     ls_storage_medium_wipe(trio.members[away].medium);
     trio_start(&trio, away);
-    trio_wait_equal(&trio, 10 * BATCH);
-    assert_true(status_of(&trio, away).text[0] != '\0');
+    trio_wait_equal(&trio, 10 * TRIO_BATCH);
+    assert_true(trio_status(&trio, away).text[0] != '\0');
     trio_close(&trio);
 }
 
@@ -178,16 +149,16 @@ TEST(catchup, entries_that_are_there_already_hold_nothing_up)
     trio.options.statesyncs_count = 1;
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 3;
-    load(&trio, leader, 4);
-    trio_wait_equal(&trio, 4 * BATCH);
-    struct ls_group_id id = status_of(&trio, away).id;
+    trio_load(&trio, leader, 4);
+    trio_wait_equal(&trio, 4 * TRIO_BATCH);
+    struct ls_group_id id = trio_status(&trio, away).id;
     trio_stop(&trio, away);
     assert_true(ls_storage_medium_drop(trio.members[away].medium, &id, LS_STORAGE_COMMIT, 0));
-    load(&trio, leader, 4);
+    trio_load(&trio, leader, 4);
     trio_start(&trio, away);
-    trio_wait_equal(&trio, 8 * BATCH);
+    trio_wait_equal(&trio, 8 * TRIO_BATCH);
     trio_until(&trio, is_online, &away);
-    assert_int_equal(status_of(&trio, away).sync.failures, 0);
+    assert_int_equal(trio_status(&trio, away).sync.failures, 0);
     trio_close(&trio);
 }
 
@@ -201,8 +172,8 @@ TEST(catchup, many_returns_leave_all_members_equal)
         size_t away = (leader + 1 + round % 2) % 3;
         trio_stop(&trio, away);
         leader = trio_wait_leader(&trio);
-        load(&trio, leader, 3);
-        count += 3 * BATCH;
+        trio_load(&trio, leader, 3);
+        count += 3 * TRIO_BATCH;
         trio_start(&trio, away);
         trio_wait_equal(&trio, count);
     }
@@ -218,13 +189,13 @@ TEST(catchup, from_stores_on_disk)
     trio.options.heartbeat_ms = 50;
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 3;
-    load(&trio, leader, 1);
+    trio_load(&trio, leader, 1);
     trio_stop(&trio, away);
-    load(&trio, leader, 4);
+    trio_load(&trio, leader, 4);
     trio_start(&trio, away);
-    trio_wait_equal(&trio, 5 * BATCH);
+    trio_wait_equal(&trio, 5 * TRIO_BATCH);
     trio_until(&trio, is_online, &away);
-    assert_string_equal(status_of(&trio, away).sync.strategy, "log replay");
+    assert_string_equal(trio_status(&trio, away).sync.strategy, "log replay");
     trio_close(&trio);
 }
 
@@ -245,7 +216,7 @@ static ls_index prune_all(const struct trio *trio, size_t at)
 {
     ls_index pruned = 0;
     assert_ok(ls_group_prune(trio->members[at].group, UINT64_MAX, &pruned));
-    assert_int_equal(status_of(trio, at).log_first, pruned + 1);
+    assert_int_equal(trio_status(trio, at).log_first, pruned + 1);
     return pruned;
 }
 
@@ -253,7 +224,7 @@ static bool all_acknowledged(struct trio *trio, void *arg)
 {
     const ls_index *index = arg;
     for (size_t i = 0; i < trio->count; i++) {
-        if (trio->members[i].node != NULL && status_of(trio, i).prune_safe < *index) {
+        if (trio->members[i].node != NULL && trio_status(trio, i).prune_safe < *index) {
             return false;
         }
     }
@@ -267,25 +238,25 @@ TEST(catchup, a_pruned_log_still_brings_back_who_was_away_for_a_short_time)
     open_pruning(&trio, &sync);
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 3;
-    load(&trio, leader, 6);
-    trio_wait_equal(&trio, 6 * BATCH);
-    ls_index safe = 5 * BATCH - 200;
+    trio_load(&trio, leader, 6);
+    trio_wait_equal(&trio, 6 * TRIO_BATCH);
+    ls_index safe = 5 * TRIO_BATCH - 200;
     trio_until(&trio, all_acknowledged, &safe);
     trio_stop(&trio, away);
     assert_true(prune_all(&trio, leader) >= safe);
     assert_true(prune_all(&trio, (leader + 2) % 3) >= safe);
-    load(&trio, leader, 1);
+    trio_load(&trio, leader, 1);
     trio_start(&trio, away);
-    trio_wait_equal(&trio, 7 * BATCH);
+    trio_wait_equal(&trio, 7 * TRIO_BATCH);
     trio_until(&trio, is_online, &away);
-    assert_string_equal(status_of(&trio, away).sync.strategy, "log replay");
+    assert_string_equal(trio_status(&trio, away).sync.strategy, "log replay");
     for (size_t i = 0; i < 3; i++) { /* and each opens again with what is left */
         trio_stop(&trio, i);
         trio_start(&trio, i);
         (void)trio_wait_leader(&trio);
     }
-    load(&trio, trio_wait_leader(&trio), 1);
-    trio_wait_equal(&trio, 8 * BATCH);
+    trio_load(&trio, trio_wait_leader(&trio), 1);
+    trio_wait_equal(&trio, 8 * TRIO_BATCH);
     trio_close(&trio);
 }
 
@@ -296,21 +267,21 @@ TEST(catchup, a_member_that_is_away_keeps_the_log_it_needs)
     open_pruning(&trio, &sync);
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 3;
-    load(&trio, leader, 2);
-    trio_wait_equal(&trio, 2 * BATCH);
+    trio_load(&trio, leader, 2);
+    trio_wait_equal(&trio, 2 * TRIO_BATCH);
     trio_stop(&trio, away);
-    load(&trio, leader, 8);
-    trio_wait_equal(&trio, 10 * BATCH);
-    assert_true(prune_all(&trio, leader) <= 2 * BATCH + 2);
-    assert_true(prune_all(&trio, (leader + 2) % 3) <= 2 * BATCH + 2);
+    trio_load(&trio, leader, 8);
+    trio_wait_equal(&trio, 10 * TRIO_BATCH);
+    assert_true(prune_all(&trio, leader) <= 2 * TRIO_BATCH + 2);
+    assert_true(prune_all(&trio, (leader + 2) % 3) <= 2 * TRIO_BATCH + 2);
     trio_start(&trio, away);
-    trio_wait_equal(&trio, 10 * BATCH);
+    trio_wait_equal(&trio, 10 * TRIO_BATCH);
     trio_close(&trio);
 }
 
 static bool waits_for_entries(struct trio *trio, void *arg)
 {
-    struct ls_sync_progress sync = status_of(trio, *(size_t *)arg).sync;
+    struct ls_sync_progress sync = trio_status(trio, *(size_t *)arg).sync;
     return sync.phase == LS_SYNC_WAITING &&
            strcmp(sync.reason, "no peer holds the next entry") == 0;
 }
@@ -322,9 +293,9 @@ TEST(catchup, a_member_whose_entries_are_gone_everywhere_says_what_it_waits_for)
     open_pruning(&trio, &sync);
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 3;
-    load(&trio, leader, 6);
-    trio_wait_equal(&trio, 6 * BATCH);
-    ls_index safe = 5 * BATCH - 200;
+    trio_load(&trio, leader, 6);
+    trio_wait_equal(&trio, 6 * TRIO_BATCH);
+    ls_index safe = 5 * TRIO_BATCH - 200;
     trio_until(&trio, all_acknowledged, &safe);
     trio_stop(&trio, away);
     (void)prune_all(&trio, leader);
@@ -333,7 +304,7 @@ TEST(catchup, a_member_whose_entries_are_gone_everywhere_says_what_it_waits_for)
     trio.members[away].tally = (struct tally){0};
     trio_start(&trio, away);
     trio_until(&trio, waits_for_entries, &away);
-    assert_int_equal(status_of(&trio, away).sync.failures, 0);
+    assert_int_equal(trio_status(&trio, away).sync.failures, 0);
     assert_int_equal(trio_execute(&trio, leader, "the others go on").status, LS_OK);
     trio_close(&trio);
 }

@@ -5,10 +5,6 @@
  */
 #include "trio.h"
 
-#include <stdio.h>
-
-#define BATCH 500u
-
 /* What the trace told of staged chunks. */
 static uint64_t staged_already, staged_of;
 
@@ -46,33 +42,9 @@ static void open_snapshots(struct trio *trio, size_t count, struct ls_statesync 
     open_snapshots_in(trio, count, syncs, NULL);
 }
 
-static void load(struct trio *trio, size_t at, uint32_t batches)
-{
-    char bytes[40] = {0};
-    struct ls_span commands[100];
-    for (uint32_t i = 0; i < batches * (BATCH / 100); i++) {
-        (void)snprintf(bytes, sizeof bytes, "command %u of this load", i);
-        for (size_t c = 0; c < 100; c++) {
-            commands[c] = (struct ls_span){bytes, sizeof bytes};
-        }
-        struct trio_outcome outcome = {0};
-        assert_ok(ls_group_execute_many(trio->members[at].group, commands, 100, NULL, trio_done,
-                                        &outcome));
-        trio_wait(trio, &outcome);
-        assert_int_equal(outcome.status, LS_OK);
-    }
-}
-
-static struct ls_group_status status_of(const struct trio *trio, size_t at)
-{
-    struct ls_group_status status;
-    ls_group_status(trio->members[at].group, &status);
-    return status;
-}
-
 static bool is_online(struct trio *trio, void *arg)
 {
-    struct ls_group_status status = status_of(trio, *(size_t *)arg);
+    struct ls_group_status status = trio_status(trio, *(size_t *)arg);
     return status.online && status.sync.phase != LS_SYNC_FETCHING;
 }
 
@@ -102,9 +74,9 @@ static size_t leave_behind(struct trio *trio, size_t away, uint32_t batches)
 {
     trio_stop(trio, away);
     size_t leader = trio_wait_leader(trio);
-    load(trio, leader, batches);
+    trio_load(trio, leader, batches);
     trio_wait_equal(trio, 0);
-    ls_index index = status_of(trio, leader).core.commit - 450;
+    ls_index index = trio_status(trio, leader).core.commit - 450;
     trio_until(trio, all_pruned, &index);
     return leader;
 }
@@ -116,23 +88,23 @@ TEST(snapshot, brings_back_a_member_whose_entries_were_pruned_everywhere)
     open_snapshots(&trio, 3, syncs);
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 3;
-    load(&trio, leader, 1);
-    trio_wait_equal(&trio, BATCH);
+    trio_load(&trio, leader, 1);
+    trio_wait_equal(&trio, TRIO_BATCH);
     leader = leave_behind(&trio, away, 6);
     trio_start(&trio, away);
-    trio_wait_equal(&trio, 7 * BATCH);
+    trio_wait_equal(&trio, 7 * TRIO_BATCH);
     trio_until(&trio, is_online, &away);
-    struct ls_group_status status = status_of(&trio, away);
-    assert_true(status.log_first > 6 * BATCH);
+    struct ls_group_status status = trio_status(&trio, away);
+    assert_true(status.log_first > 6 * TRIO_BATCH);
     assert_int_equal(status.snapshots_installed, 1);
-    assert_true(status.snapshot_index > 6 * BATCH);
-    assert_true(status_of(&trio, leader).snapshots_written > 0);
+    assert_true(status.snapshot_index > 6 * TRIO_BATCH);
+    assert_true(trio_status(&trio, leader).snapshots_written > 0);
     assert_int_equal(status.sync.failures, 0);
     assert_int_equal(status.sync.penalties, 0);
     assert_int_equal(trio.members[away].tally.published, 2); /* at the start, and by snapshot */
     same_items(&trio, leader, away);
-    load(&trio, leader, 1); /* and follows by ordinary appends again */
-    trio_wait_equal(&trio, 8 * BATCH);
+    trio_load(&trio, leader, 1); /* and follows by ordinary appends again */
+    trio_wait_equal(&trio, 8 * TRIO_BATCH);
     same_items(&trio, leader, away);
     trio_close(&trio);
 }
@@ -145,19 +117,19 @@ TEST(snapshot, brings_back_members_with_stores_on_disks)
     trio.disk = true;
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 3;
-    load(&trio, leader, 1);
+    trio_load(&trio, leader, 1);
     leader = leave_behind(&trio, away, 3);
     trio_start(&trio, away);
-    trio_wait_equal(&trio, 4 * BATCH);
+    trio_wait_equal(&trio, 4 * TRIO_BATCH);
     trio_until(&trio, is_online, &away);
     same_items(&trio, leader, away);
-    assert_true(status_of(&trio, away).log_first > 3 * BATCH);
+    assert_true(trio_status(&trio, away).log_first > 3 * TRIO_BATCH);
     for (size_t i = 0; i < 3; i++) { /* and each opens again with what is left */
         trio_stop(&trio, i);
         trio_start(&trio, i);
         (void)trio_wait_leader(&trio);
     }
-    trio_wait_equal(&trio, 4 * BATCH);
+    trio_wait_equal(&trio, 4 * TRIO_BATCH);
     same_items(&trio, leader, away);
     trio_close(&trio);
 }
@@ -168,9 +140,9 @@ TEST(snapshot, S13_a_member_in_memory_opens_with_its_file_and_the_rest_of_its_lo
     struct ls_statesync syncs[2];
     open_snapshots(&trio, 3, syncs);
     size_t leader = trio_up(&trio);
-    load(&trio, leader, 3);
-    trio_wait_equal(&trio, 3 * BATCH);
-    ls_index index = 2 * BATCH;
+    trio_load(&trio, leader, 3);
+    trio_wait_equal(&trio, 3 * TRIO_BATCH);
+    ls_index index = 2 * TRIO_BATCH;
     trio_until(&trio, all_pruned, &index);
     for (size_t i = 0; i < 3; i++) {
         ls_storage_medium_power_cut(trio.members[i].medium);
@@ -180,10 +152,10 @@ TEST(snapshot, S13_a_member_in_memory_opens_with_its_file_and_the_rest_of_its_lo
     for (size_t i = 0; i < 3; i++) {
         trio_start(&trio, i);
         assert_int_equal(trio.members[i].tally.published, 1);
-        assert_true(trio.members[i].tally.count >= 2 * BATCH);
+        assert_true(trio.members[i].tally.count >= 2 * TRIO_BATCH);
     }
-    load(&trio, trio_wait_leader(&trio), 1);
-    trio_wait_equal(&trio, 4 * BATCH);
+    trio_load(&trio, trio_wait_leader(&trio), 1);
+    trio_wait_equal(&trio, 4 * TRIO_BATCH);
     same_items(&trio, 0, 1);
     same_items(&trio, 0, 2);
     trio_close(&trio);
@@ -196,20 +168,20 @@ TEST(snapshot, brings_back_a_wiped_member_beside_the_vault_of_its_former_life)
     open_snapshots(&trio, 3, syncs);
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 3;
-    load(&trio, leader, 2);
-    trio_wait_equal(&trio, 2 * BATCH);
+    trio_load(&trio, leader, 2);
+    trio_wait_equal(&trio, 2 * TRIO_BATCH);
     leader = leave_behind(&trio, away, 2);
     ls_storage_medium_wipe(trio.members[away].medium);
     trio_start(&trio, away);
     assert_int_equal(trio.members[away].tally.count, 0); /* that state is of another incarnation */
-    trio_wait_equal(&trio, 4 * BATCH);
+    trio_wait_equal(&trio, 4 * TRIO_BATCH);
     same_items(&trio, leader, away);
     trio_close(&trio);
 }
 
 static bool waits(struct trio *trio, void *arg)
 {
-    struct ls_sync_progress sync = status_of(trio, *(size_t *)arg).sync;
+    struct ls_sync_progress sync = trio_status(trio, *(size_t *)arg).sync;
     return sync.phase == LS_SYNC_WAITING &&
            strcmp(sync.reason, "no peer holds the next entry") == 0;
 }
@@ -221,8 +193,8 @@ TEST(snapshot, is_not_taken_in_without_a_vault)
     open_snapshots(&trio, 3, syncs);
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 3;
-    load(&trio, leader, 1);
-    trio_wait_equal(&trio, BATCH);
+    trio_load(&trio, leader, 1);
+    trio_wait_equal(&trio, TRIO_BATCH);
     (void)leave_behind(&trio, away, 3);
     ls_storage_medium_wipe(trio.members[away].medium);
     trio.no_vaults = true;
@@ -231,7 +203,7 @@ TEST(snapshot, is_not_taken_in_without_a_vault)
     trio_stop(&trio, away);
     trio.no_vaults = false;
     trio_start(&trio, away);
-    trio_wait_equal(&trio, 4 * BATCH);
+    trio_wait_equal(&trio, 4 * TRIO_BATCH);
     trio_close(&trio);
 }
 
@@ -243,14 +215,14 @@ TEST(snapshot, goes_on_under_load_and_when_the_leader_hands_over)
     open_snapshots(&trio, 5, syncs);
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 5;
-    load(&trio, leader, 1);
-    trio_wait_equal(&trio, BATCH);
+    trio_load(&trio, leader, 1);
+    trio_wait_equal(&trio, TRIO_BATCH);
     leader = leave_behind(&trio, away, 3);
     trio_start(&trio, away);
-    load(&trio, leader, 2);
+    trio_load(&trio, leader, 2);
     trio_stop(&trio, leader);
-    load(&trio, trio_wait_leader(&trio), 2);
-    trio_wait_equal(&trio, 8 * BATCH);
+    trio_load(&trio, trio_wait_leader(&trio), 2);
+    trio_wait_equal(&trio, 8 * TRIO_BATCH);
     same_items(&trio, (leader + 2) % 5, away);
     trio_close(&trio);
 }
@@ -258,7 +230,7 @@ TEST(snapshot, goes_on_under_load_and_when_the_leader_hands_over)
 static bool some_staged(struct trio *trio, void *arg)
 {
     const size_t *at = arg;
-    struct ls_sync_progress sync = status_of(trio, *at).sync;
+    struct ls_sync_progress sync = trio_status(trio, *at).sync;
     return sync.phase == LS_SYNC_FETCHING && sync.bytes > 0;
 }
 
@@ -278,7 +250,7 @@ TEST(snapshot, that_was_being_fetched_when_the_member_ended_is_resumed)
     trio_until(&trio, some_staged, &away);
     trio_stop(&trio, away);
     trio_start(&trio, away);
-    trio_wait_equal(&trio, 4 * BATCH);
+    trio_wait_equal(&trio, 4 * TRIO_BATCH);
     assert_true(staged_of > 4 && staged_already > 0 && staged_already < staged_of);
     same_items(&trio, leader, away);
     trio_close(&trio);
@@ -292,7 +264,7 @@ struct pruned {
 static bool log_begins_above(struct trio *trio, void *arg)
 {
     const struct pruned *pruned = arg;
-    return status_of(trio, pruned->at).log_first > pruned->index;
+    return trio_status(trio, pruned->at).log_first > pruned->index;
 }
 
 TEST(pruning, S13_happens_by_itself_and_a_member_that_was_away_comes_back)
@@ -303,17 +275,17 @@ TEST(pruning, S13_happens_by_itself_and_a_member_that_was_away_comes_back)
     trio.options.prune_entries = 200;
     size_t leader = trio_up(&trio);
     size_t away = (leader + 1) % 3;
-    load(&trio, leader, 1);
-    trio_wait_equal(&trio, BATCH);
+    trio_load(&trio, leader, 1);
+    trio_wait_equal(&trio, TRIO_BATCH);
     trio_stop(&trio, away);
     leader = trio_wait_leader(&trio);
-    load(&trio, leader, 5);
-    trio_until(&trio, log_begins_above, &(struct pruned){leader, 2 * BATCH});
-    trio_until(&trio, log_begins_above, &(struct pruned){3 - leader - away, 2 * BATCH});
+    trio_load(&trio, leader, 5);
+    trio_until(&trio, log_begins_above, &(struct pruned){leader, 2 * TRIO_BATCH});
+    trio_until(&trio, log_begins_above, &(struct pruned){3 - leader - away, 2 * TRIO_BATCH});
     trio_start(&trio, away);
-    trio_wait_equal(&trio, 6 * BATCH);
+    trio_wait_equal(&trio, 6 * TRIO_BATCH);
     trio_until(&trio, is_online, &away);
-    assert_int_equal(status_of(&trio, away).snapshots_installed, 1);
+    assert_int_equal(trio_status(&trio, away).snapshots_installed, 1);
     same_items(&trio, leader, away);
     trio_close(&trio);
 }
@@ -326,11 +298,11 @@ TEST(pruning, does_not_happen_by_itself_without_the_snapshot_strategy)
     trio.options.statesyncs_count = 1;
     trio.options.prune_entries = 200;
     size_t leader = trio_up(&trio);
-    load(&trio, leader, 4);
-    trio_wait_equal(&trio, 4 * BATCH);
+    trio_load(&trio, leader, 4);
+    trio_wait_equal(&trio, 4 * TRIO_BATCH);
     for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(status_of(&trio, i).log_first, 1);
-        assert_string_equal(status_of(&trio, i).prune_text, "log kept: no snapshots");
+        assert_int_equal(trio_status(&trio, i).log_first, 1);
+        assert_string_equal(trio_status(&trio, i).prune_text, "log kept: no snapshots");
     }
     trio_close(&trio);
 }

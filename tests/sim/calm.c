@@ -63,6 +63,18 @@ static uint32_t some_voter(struct world *world, uint32_t but, uint32_t *spare)
     return found;
 }
 
+/* Voters that may not know what they promised (P11): only a leader can heal them. */
+static uint32_t tails_unknown(const struct world *world)
+{
+    uint32_t unknown = 0;
+    for (uint32_t i = 0; i < world->count; i++) {
+        const struct sim_member *member = &world->members[i];
+        unknown += is_voter(world, i) && member->rules.wipes == 0 &&
+                   (member->group == NULL || standing(world, i) == LS_STANDING_TAIL_UNKNOWN);
+    }
+    return unknown;
+}
+
 uint32_t sim_calm_rest(struct world *world)
 {
     uint32_t voters = 0, mask = 0;
@@ -72,7 +84,8 @@ uint32_t sim_calm_rest(struct world *world)
     if (world->rules_commit == 0 || sim_random_percent(&world->random, 40)) {
         return 0; /* founding needs them all */
     }
-    uint32_t spare = (voters - 1) / 2;
+    uint32_t spare = (voters - 1) / 2, unknown = tails_unknown(world);
+    spare -= unknown < spare ? unknown : spare;
     uint32_t from = (uint32_t)sim_random_in(&world->random, 0, world->count - 1);
     for (uint32_t i = 0; i < world->count; i++) {
         uint32_t at = (from + i) % world->count;

@@ -137,20 +137,21 @@ static void place_add(struct ls__pack *pack, const struct ls_hash *hash, uint64_
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
-static bool table_take(struct ls__pack *pack, const uint8_t *bytes, size_t count)
+/* errors LS_ERR_CORRUPT (no table of ours), LS_ERR_NO_MEMORY (the former table counts) */
+static enum ls_status table_take(struct ls__pack *pack, const uint8_t *bytes, size_t count)
 {
     struct ls_snapshot snapshot;
     uint64_t numbers[TABLE_NUMBERS];
     size_t front = sizeof numbers;
     if (count < front + sizeof(struct ls_hash)) {
-        return false;
+        return LS_ERR_CORRUPT;
     }
     for (size_t i = 0; i < TABLE_NUMBERS; i++) {
         numbers[i] = get_number(bytes + 8 * i, 8);
     }
     if (numbers[5] > LS_SNAPSHOT_CHUNKS_MAX || numbers[6] > sizeof pack->configuration ||
         count != front + (1 + numbers[5]) * sizeof(struct ls_hash) + numbers[6]) {
-        return false;
+        return LS_ERR_CORRUPT;
     }
     snapshot = (struct ls_snapshot){.anchor = {numbers[0], numbers[1]},
                                     .configuration_index = numbers[2],
@@ -160,7 +161,7 @@ static bool table_take(struct ls__pack *pack, const uint8_t *bytes, size_t count
     (void)memcpy(snapshot.root.bytes, bytes + front, sizeof snapshot.root.bytes);
     front += sizeof snapshot.root.bytes;
     if (!grow(pack->env, &pack->hashes, (snapshot.chunks + 1u) * sizeof *pack->hashes)) {
-        return false;
+        return LS_ERR_NO_MEMORY;
     }
     (void)memcpy(pack->configuration, bytes + front, (size_t)numbers[6]);
     snapshot.configuration = (struct ls_span){pack->configuration, (size_t)numbers[6]};
@@ -170,7 +171,7 @@ static bool table_take(struct ls__pack *pack, const uint8_t *bytes, size_t count
     }
     pack->snapshot = snapshot;
     pack->whole = true;
-    return true;
+    return LS_OK;
 }
 
 static size_t table_bytes(const struct ls_snapshot *snapshot)
@@ -232,15 +233,30 @@ static enum ls_status payload_read(struct ls__pack *pack, uint64_t offset, size_
     return got == bytes && ls_hash_equal(&found, hash) ? LS_OK : LS_ERR_CORRUPT;
 }
 
-/* The record at pack->end. LS_ERR_CORRUPT: none that is whole. */
+/* Does the file reach up to `end`? LS_ERR_CORRUPT: no. */
+static enum ls_status reaches(struct ls__pack *pack, uint64_t end)
+{
+    uint8_t last = 0;
+    size_t got = 0;
+    enum ls_status status = pack->vault->read(pack->vault->self, &pack->group, pack->file, end - 1,
+                                              &last, sizeof last, &got);
+    if (status != LS_OK) {
+        return status == LS_ERR_NOT_FOUND ? LS_ERR_CORRUPT : status;
+    }
+    return got == sizeof last ? LS_OK : LS_ERR_CORRUPT;
+}
+
+/* The record at pack->end. LS_ERR_NOT_FOUND: the file ends here. LS_ERR_CORRUPT: none that is
+ * whole, and nothing else: what could not be read, or not be kept in memory, is there all the same.
+ */
 static enum ls_status record_scan(struct ls__pack *pack)
 {
     uint8_t head[LS__PACK_HEAD_BYTES];
     size_t got = 0;
     enum ls_status status = pack->vault->read(pack->vault->self, &pack->group, pack->file,
                                               pack->end, head, sizeof head, &got);
-    if (status != LS_OK) {
-        return status == LS_ERR_NOT_FOUND ? LS_ERR_CORRUPT : status;
+    if (status != LS_OK || got == 0) {
+        return status != LS_OK ? status : LS_ERR_NOT_FOUND;
     }
     if (pack->end == 0 && got == sizeof head && memcmp(head, "LSP", 3) == 0 && head[3] != '1') {
         return LS_ERR_FORMAT;
@@ -256,17 +272,13 @@ static enum ls_status record_scan(struct ls__pack *pack)
     if (bytes > LS_SNAPSHOT_TABLE_BYTES_MAX + LS_ITEM_BYTES_MAX) {
         return LS_ERR_CORRUPT;
     }
-    uint8_t last = 0;
-    if (bytes > 0 && (pack->vault->read(pack->vault->self, &pack->group, pack->file,
-                                        offset + bytes - 1, &last, 1, &got) != LS_OK ||
-                      got != 1)) {
-        return LS_ERR_CORRUPT;
+    status = bytes > 0 ? reaches(pack, offset + bytes) : LS_OK;
+    if (status != LS_OK) {
+        return status;
     }
     if (kind == KIND_TABLE) {
         status = payload_read(pack, offset, (size_t)bytes, &hash);
-        if (status == LS_OK && !table_take(pack, pack->block, (size_t)bytes)) {
-            status = LS_ERR_CORRUPT;
-        }
+        status = status == LS_OK ? table_take(pack, pack->block, (size_t)bytes) : status;
     } else if (!places_reserve(pack)) {
         status = LS_ERR_NO_MEMORY;
     } else {
@@ -286,9 +298,9 @@ enum ls_status ls__pack_open(struct ls__pack *pack, const struct ls_env *env,
     while (status == LS_OK) {
         status = record_scan(pack);
     }
-    if (status == LS_ERR_CORRUPT && file == LS_VAULT_SNAPSHOT) {
-        status =
-            LS_OK; /* it was whole when it got this name: what is missing now is for who reads */
+    if (status == LS_ERR_NOT_FOUND || (status == LS_ERR_CORRUPT && file == LS_VAULT_SNAPSHOT)) {
+        /* a snapshot was whole when it got this name: what is missing now is for who reads */
+        status = LS_OK;
     } else if (status == LS_ERR_CORRUPT) {
         /* the end; what may follow it is torn */
         status = pack->end == 0 ? vault->remove(vault->self, group, file)
@@ -374,8 +386,8 @@ enum ls_status ls__pack_table(struct ls__pack *pack, const struct ls_snapshot *s
     table_make(snapshot, hashes, payload);
     struct ls_hash hash = ls_chunk_hash(pack->env, (struct ls_span){payload, bytes});
     enum ls_status status = record_write(pack, KIND_TABLE, &hash, (struct ls_span){payload, bytes});
-    if (status == LS_OK && !table_take(pack, payload, bytes)) {
-        status = LS_ERR_NO_MEMORY;
+    if (status == LS_OK) {
+        status = table_take(pack, payload, bytes);
     }
     release(pack->env, payload);
     return status;

@@ -393,7 +393,7 @@ static enum ls_session_state session_poll(void *self, struct ls_cursor *at, cons
     }
     ls__replay_fetch(session, now);
     base->wake_at(base->self, ls__replay_fetch_due(session, now));
-    if (session->linger_us != 0) {
+    if (session->linger_us > now) { /* afterwards only effects are waited for, and they poll */
         base->wake_at(base->self, session->linger_us);
     }
     return LS_SESSION_PENDING;

@@ -94,6 +94,26 @@ TEST(newest, entries_whose_predecessors_are_never_committed_do_not_hold_the_sess
     world_close(world);
 }
 
+/* Found by the simulator: the session asked to be polled at the end of a patience long past. */
+TEST(newest, a_hung_disk_costs_no_turns_after_entries_were_waited_for)
+{
+    struct world *world = with_newest(NULL, 1000, 900);
+    world_gap(world, 2, 900, 950, 50); /* 901 to 950 are under way, and lost */
+    world_run(world, 100000);
+    world->nodes[2].hold_disk = true;
+    world->term = 2;
+    world->leader = 1;
+    world_gap(world, 2, 900, 900, 100);
+    world_run(world, 100000);
+    assert_int_equal(world->nodes[2].log.last, 1000); /* in the log, not yet durable */
+    uint64_t polls = world->nodes[2].polls;
+    world_run(world, 20 * SECOND);
+    assert_true(world->nodes[2].polls < polls + 100);
+    world->nodes[2].hold_disk = false;
+    assert_true(world_reaches(world, 2, 900, SECOND));
+    world_close(world);
+}
+
 TEST(newest, after_the_first_drop_nothing_more_is_kept_and_nothing_is_lost)
 {
     struct ls_log_replay_options replay = {.entries_max = 100, .buffer_bytes_max = 256u << 10};

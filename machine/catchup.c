@@ -166,6 +166,11 @@ static enum ls_status driver_publish(void *self, uint64_t token)
     return ls__staging_publish(self, token);
 }
 
+static bool driver_installing(void *self, struct ls_sync_install *out)
+{
+    return ls__staging_installing(self, out);
+}
+
 static enum ls_status driver_feed_marker(void *self, struct ls_span payload)
 {
     const struct ls_entry entry = {.kind = LS_ENTRY_MARKER, .data = payload};
@@ -250,6 +255,7 @@ enum ls_status ls__catchup_open(struct ls_group *group, const struct ls_statesyn
                                                            .staged = driver_staged,
                                                            .put = driver_put,
                                                            .publish = driver_publish,
+                                                           .installing = driver_installing,
                                                            .feed_marker = driver_feed_marker,
                                                            .freeze = driver_freeze,
                                                            .iterate = driver_iterate,

@@ -108,6 +108,7 @@ enum ls_status ls__staging_put(struct ls_group *group, uint64_t token, uint32_t 
                                struct ls_span bytes);
 enum ls_status ls__staging_publish(struct ls_group *group, uint64_t token);
 bool ls__staging_has(const struct ls_group *group, uint32_t chunk);
+bool ls__staging_installing(const struct ls_group *group, struct ls_sync_install *out);
 void ls__staging_turn(struct ls_group *group);
 /** Steps RESTORED for the marked anchor. errors LS_ERR_NO_MEMORY */
 enum ls_status ls__staging_restored(struct ls_group *group);

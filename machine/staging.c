@@ -136,6 +136,20 @@ enum ls_status ls__staging_publish(struct ls_group *group, uint64_t token)
     return LS_OK;
 }
 
+bool ls__staging_installing(const struct ls_group *group, struct ls_sync_install *out)
+{
+    const struct ls__snapshots *snapshots = &group->snap;
+    if (snapshots->step == LS__INSTALL_NONE) {
+        return false;
+    }
+    bool loading = snapshots->step == LS__INSTALL_LOADING;
+    *out = (struct ls_sync_install){.chunks = snapshots->chunk,
+                                    .chunks_total = loading ? snapshots->staged.snapshot.chunks
+                                                            : snapshots->chunk,
+                                    .waits = loading ? NULL : "the disk"};
+    return true;
+}
+
 static void give_up(struct ls_group *group, enum ls_status status)
 {
     group->machine.restore_end(group->machine.self);

@@ -413,6 +413,19 @@ static bool pruned_everywhere(const struct ls__replay_session *session)
     return bonded;
 }
 
+/* The first entry that any bonded peer holds; 0: unknown. */
+static ls_index held_first(const struct ls__replay_session *session)
+{
+    ls_index first = 0;
+    for (uint32_t i = 0; i < session->peers_count; i++) {
+        const struct ls__replay_peer *peer = &session->peers[i];
+        if (peer->bonded && peer->known && (first == 0 || peer->first < first)) {
+            first = peer->first;
+        }
+    }
+    return first;
+}
+
 static void set_phase(const struct ls__replay_session *session, struct ls_sync_progress *out)
 {
     bool asking = false;
@@ -440,6 +453,7 @@ static void set_phase(const struct ls__replay_session *session, struct ls_sync_p
         out->phase = LS_SYNC_WAITING;
         out->reason = "no peer holds the next entry";
         out->unservable = pruned_everywhere(session);
+        out->held_first = held_first(session);
     }
 }
 
@@ -452,6 +466,7 @@ static void session_progress(void *self, struct ls_sync_progress *out)
     out->target = session->target;
     out->items = session->items;
     out->bytes = session->bytes;
+    out->items_total = session->target > session->from ? session->target - session->from : 0;
 }
 
 /* ---- create and destroy ---------------------------------------------------------------------- */

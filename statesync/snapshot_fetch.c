@@ -8,6 +8,8 @@
 
 /* after a full queue or a refused allocation */
 #define PAUSE_US 50000u
+/* a chunk may be so many bytes a second slow before its sender counts as silent */
+#define PACE_BYTES (256u << 10)
 
 static size_t chunk_bytes(const struct ls__snap_session *session, uint32_t chunk)
 {
@@ -99,6 +101,26 @@ static bool has_room(const struct ls__snap_session *session, uint32_t chunk)
             session->buffered + chunk_bytes(session, chunk) <= session->limits.buffer_bytes_max);
 }
 
+/* When an answer of that size counts as lost, if nothing comes until then. */
+static uint64_t answer_us(const struct ls__snap_session *session, uint32_t chunk, uint64_t now)
+{
+    return now + session->limits.timeout_us +
+           (uint64_t)chunk_bytes(session, chunk) * 1000000u / PACE_BYTES;
+}
+
+/* A peer that sends is not silent: what else it was asked for waits for its turn. Were it asked of
+ * others, over a slow link nothing would ever arrive in time. */
+static void renew(struct ls__snap_session *session, const struct ls__snap_peer *peer)
+{
+    uint64_t now = ls__snap_now(session);
+    for (uint32_t i = 0; i < session->fetches_count; i++) {
+        struct ls__fetch *fetch = &session->fetches[i];
+        if (ls_peer_id_equal(&fetch->peer, &peer->id)) {
+            fetch->deadline_us = answer_us(session, fetch->chunk, now);
+        }
+    }
+}
+
 static bool ask_chunk(struct ls__snap_session *session, struct ls__snap_peer *peer, uint64_t now)
 {
     uint32_t chunk = next_missing(session);
@@ -117,7 +139,7 @@ static bool ask_chunk(struct ls__snap_session *session, struct ls__snap_peer *pe
         (struct ls__fetch){.id = question.id,
                            .chunk = chunk,
                            .peer = peer->id,
-                           .deadline_us = now + session->limits.timeout_us};
+                           .deadline_us = answer_us(session, chunk, now)};
     session->chunks[chunk] = LS__CHUNK_ASKED;
     session->buffered += chunk_bytes(session, chunk);
     peer->in_flight++;
@@ -277,6 +299,7 @@ enum ls_sync_verdict ls__snap_take_chunk(struct ls__snap_session *session,
     memcpy(held->data, answer->data.data, answer->data.bytes);
     session->held = held;
     session->chunks[fetch.chunk] = LS__CHUNK_HELD;
+    renew(session, peer);
     session->buffered += held->bytes;
     return LS_SYNC_OK;
 }

@@ -342,6 +342,7 @@ static void session_progress(void *self, struct ls_sync_progress *out)
         out->items = session->staged_items;
         out->bytes = session->staged_bytes;
         out->bytes_total = session->snapshot.bytes;
+        out->items_total = session->snapshot.items;
     }
 }
 

@@ -119,6 +119,7 @@ static uint64_t context_install(void *self, ls_term term, struct ls_cursor prev,
 static uint64_t context_begin(void *self, const struct ls_snapshot *snapshot,
                               const struct ls_hash *hashes)
 {
+    ((struct ls__side *)self)->supervisor->attempt.stages = true;
     return record(self, &(struct ls__effect){
                             .kind = LS__EFFECT_BEGIN, .snapshot = snapshot, .hashes = hashes});
 }

@@ -1,9 +1,25 @@
 /* SPDX-License-Identifier: MIT */
-/* The insides of the supervisor, shared by supervisor.c and supervisor_context.c. */
+/*
+ * The insides of the supervisor, shared by its files:
+ *   supervisor.c           open, close, what happens
+ *   supervisor_attempt.c   when an attempt begins and ends, and which state sync has its turn
+ *   supervisor_progress.c  what the user sees of it, and the watchdog
+ *   supervisor_effects.c   what sessions want done
+ *   supervisor_context.c   what sessions and providers may ask
+ */
 #ifndef LOCKSTEP_STATESYNC_SUPERVISOR_STATE_H
 #define LOCKSTEP_STATESYNC_SUPERVISOR_STATE_H
 
 #include <lockstep/supervisor.h>
+
+#include "note.h"
+#include "text.h"
+
+#define LS__NEVER UINT64_MAX
+
+/* rates are those of so many marks, of which each is at least so old as the next */
+#define LS__PACE_MARKS 8u
+#define LS__PACE_US    500000u
 
 /* Who calls a context: the provider of a strategy, or the session. */
 struct ls__side {
@@ -54,8 +70,14 @@ struct ls__effect {
     enum ls_status status; /* OVER: reported while the driver was still in the call */
 };
 
+/* How far an attempt had come at some time. */
+struct ls__mark {
+    uint64_t at_us, items, bytes, part;
+};
+
 struct ls__attempt {
     bool live;
+    bool stages; /* a snapshot: what is fetched is installed afterwards */
     struct ls__hosted *hosted;
     struct ls_sync_session session;
     struct ls__side side;
@@ -63,6 +85,9 @@ struct ls__attempt {
     uint64_t moved_us;   /* when progress was last seen, or waited for somebody else */
     uint64_t waiting_us; /* since when the session waits; UINT64_MAX: it does not */
     struct ls_sync_progress seen;
+    struct ls_sync_install install_seen;
+    struct ls__mark marks[LS__PACE_MARKS]; /* oldest first */
+    uint32_t marks_count;
 };
 
 struct ls_supervisor {
@@ -76,7 +101,9 @@ struct ls_supervisor {
 
     struct ls__hosted *hosted;
     uint32_t hosted_count, providers_count;
-    uint32_t preferred; /* the first strategy to consider */
+    uint32_t preferred;                 /* the first strategy to consider ... */
+    char because[LS_SYNC_TEXT_BYTES];   /* ... if not the first of all */
+    const struct ls__hosted *completed; /* of the last attempt, if it was completed; else NULL */
 
     bool wanted; /* a gap is known */
     ls_index target;
@@ -92,11 +119,57 @@ struct ls_supervisor {
     bool carrying;         /* inside driver.install or driver.syncing */
     uint32_t inside;       /* vtable calls under way */
     const char *waits_for; /* no legal strategy: why */
+    const char *failure;   /* of the last attempt that failed */
 
     struct ls__effect effects[LS_SYNC_EFFECTS_MAX];
     uint64_t next_token;
     struct ls_sync_progress shown;
 };
+
+static inline uint64_t ls__supervisor_now(const struct ls_supervisor *supervisor)
+{
+    return supervisor->env.now_us(supervisor->env.self);
+}
+
+static inline struct ls__note ls__supervisor_note(const struct ls_supervisor *supervisor,
+                                                  const struct ls_peer_id *peer, const char *detail)
+{
+    return (struct ls__note){&supervisor->env, &supervisor->group, peer, detail};
+}
+
+static inline uint64_t ls__larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/** The session is to be polled. */
+static inline void ls__session_due(struct ls_supervisor *supervisor)
+{
+    if (supervisor->attempt.live) {
+        supervisor->attempt.side.wake_us = 0;
+    }
+}
+
+/* supervisor_attempt.c */
+
+/** Begins an attempt if one is wanted, due and legal. */
+void ls__attempt_begin(struct ls_supervisor *supervisor);
+/** Lets the session of the running attempt work, and ends the attempt when that is due. */
+void ls__attempt_poll(struct ls_supervisor *supervisor);
+/** Destroys the session. */
+void ls__attempt_drop(struct ls_supervisor *supervisor);
+
+/* supervisor_progress.c */
+
+/** Takes what the session knows into what is shown, which never goes back within an attempt. */
+void ls__progress_refresh(struct ls_supervisor *supervisor);
+/** The attempt was completed: 100 percent, and the rates of all of it. */
+void ls__progress_done(struct ls_supervisor *supervisor, ls_index at);
+
+/* supervisor_effects.c */
+
+void ls__effects_carry_out(struct ls_supervisor *supervisor);
+void ls__markers_carry_out(struct ls_supervisor *supervisor);
 
 /** What a provider sees of the group. */
 struct ls_provider_context ls__provider_context(struct ls__side *side);

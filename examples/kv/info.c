@@ -226,14 +226,22 @@ static void status_sync(struct kv_buffer *text, const struct ls_sync_progress *s
 {
     line(text, "sync_phase:%s", ls_sync_phase_text(sync->phase));
     line(text, "sync_strategy:%s", sync->strategy == NULL ? "-" : sync->strategy);
+    line(text, "sync_choice:%s", sync->choice[0] == '\0' ? "-" : sync->choice);
     line(text, "sync_reason:%s", sync->reason == NULL ? "-" : sync->reason);
+    if (sync->phase == LS_SYNC_BACKING_OFF) {
+        line(text, "sync_wait_ms:%" PRIu64, sync->wait_us / 1000);
+    }
+    line(text, "sync_attempt:%" PRIu64, sync->generation);
     line(text, "sync_from:%" PRIu64, sync->from);
     line(text, "sync_at:%" PRIu64, sync->at);
     line(text, "sync_target:%" PRIu64, sync->target);
     line(text, "sync_percent:%" PRIu32, sync->percent);
     line(text, "sync_items:%" PRIu64, sync->items);
+    line(text, "sync_items_total:%" PRIu64, sync->items_total);
     line(text, "sync_bytes:%" PRIu64, sync->bytes);
+    line(text, "sync_bytes_total:%" PRIu64, sync->bytes_total);
     line(text, "sync_items_per_s:%" PRIu64, sync->items_per_s);
+    line(text, "sync_bytes_per_s:%" PRIu64, sync->bytes_per_s);
     if (sync->left_ms != UINT64_MAX) {
         line(text, "sync_left_ms:%" PRIu64, sync->left_ms);
     }

@@ -137,6 +137,8 @@
 #define LS_SYNC_WATCHDOG_MS_DEFAULT 120000u
 /* failures of one state sync before the next legal one has its turn */
 #define LS_SYNC_FAILURES_MAX 3u
+/* text of why a state sync was chosen, bytes with the terminator: two names and a few numbers */
+#define LS_SYNC_TEXT_BYTES 192
 /* no peer has anything for a state sync for so long: another one may have its turn */
 #define LS_SYNC_WAITING_MS_MAX 10000u
 

@@ -158,7 +158,8 @@ LS_API const char *ls_sync_phase_text(enum ls_sync_phase phase);
 struct ls_sync_progress {
     enum ls_sync_phase phase;
     const char *strategy;      /* name, static; NULL while idle */
-    const char *reason;        /* static sentence: why this strategy, or what is waited for */
+    const char *reason;        /* static sentence: what is waited for, or why the last attempt
+                                  failed; NULL: nothing to say */
     ls_index from, at, target; /* entries: done up to `at` */
     uint64_t items;            /* entries or items installed in this attempt */
     uint64_t bytes;            /* payload bytes of them */
@@ -172,6 +173,17 @@ struct ls_sync_progress {
     uint64_t bytes_total; /* 0: unknown; else percent and left_ms follow from bytes */
     bool unservable; /* every bonded peer answered, and none can: another state sync may have its
                         turn at once */
+    ls_index held_first;  /* the first entry that a bonded peer still holds; 0: unknown */
+    uint64_t items_total; /* 0: unknown */
+    uint64_t bytes_per_s;
+    /* why this state sync, with the numbers: "snapshot: log pruned to 81 234, my commit 20 001" */
+    char choice[LS_SYNC_TEXT_BYTES];
+};
+
+/** How far the install of a snapshot has come. */
+struct ls_sync_install {
+    uint32_t chunks, chunks_total; /* read back and given to the machine */
+    const char *waits;             /* static: for what, when that takes its own time; else NULL */
 };
 
 struct ls_sync_session {

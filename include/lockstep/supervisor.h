@@ -39,13 +39,15 @@ struct ls_supervisor_driver {
     /** A session began or ended: step SYNCING. */
     void (*syncing)(void *self, bool on);
 
-    /* Snapshots: all of them, or none. The first four as in ls_session_context: an effect follows
-     * unless refused at once; nothing is kept of the spans after they return. */
+    /* Snapshots: all of them, or none. The first four as in ls_session_context: an effect
+     * follows unless refused at once; nothing is kept of the spans after they return. */
     enum ls_status (*begin)(void *self, uint64_t token, const struct ls_snapshot *snapshot,
                             const struct ls_hash *hashes);
     bool (*staged)(void *self, uint32_t chunk);
     enum ls_status (*put)(void *self, uint64_t token, uint32_t chunk, struct ls_span bytes);
     enum ls_status (*publish)(void *self, uint64_t token);
+    /** How far what was published has come; false: no install is under way. */
+    bool (*installing)(void *self, struct ls_sync_install *out);
     /* of providers */
     enum ls_status (*feed_marker)(void *self, struct ls_span payload);
     enum ls_status (*freeze)(void *self, struct ls_sync_frozen *out);

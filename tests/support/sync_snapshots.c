@@ -282,6 +282,13 @@ static enum ls_status driver_publish(void *self, uint64_t token)
     return LS_OK;
 }
 
+static bool driver_installing(void *self, struct ls_sync_install *out)
+{
+    const struct world_node *node = self;
+    *out = node->install;
+    return node->install.chunks_total > 0;
+}
+
 void world_count_sent(struct world_node *node, struct ls_span bytes)
 {
     struct ls_value values[8];
@@ -300,6 +307,7 @@ void world_snapshots_driver(struct ls_supervisor_driver *driver)
     driver->staged = driver_staged;
     driver->put = driver_put;
     driver->publish = driver_publish;
+    driver->installing = driver_installing;
     driver->feed_marker = driver_feed_marker;
     driver->freeze = driver_freeze;
     driver->iterate = driver_iterate;

@@ -428,8 +428,8 @@ TEST(supervisor, takes_the_first_legal_state_sync_and_says_why)
     assert_int_equal(attempts(&scripts[0]), 0);
     assert_int_equal(attempts(&scripts[1]), 1);
     assert_string_equal(world_progress(world, 1).strategy, "second");
-    assert_string_equal(world_progress(world, 1).reason,
-                        "the state syncs before it failed or cannot be used");
+    assert_string_equal(world_progress(world, 1).choice,
+                        "second: first cannot be used: it is too far behind");
     world_close(world);
 }
 

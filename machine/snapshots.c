@@ -159,7 +159,9 @@ static enum ls_status mark_judge(struct ls_group *group, const struct ls_storage
     struct ls__snapshots *snapshots = &group->snap;
     const struct ls_cursor anchor = snapshots->mark.snapshot.anchor;
     bool published = group->applied >= anchor.index;
-    bool known = stored_term(state, anchor.index) == anchor.term;
+    /* also when it was pruned: that takes only what is applied, so the log went on from it */
+    bool known =
+        anchor.index < state->anchor.index || stored_term(state, anchor.index) == anchor.term;
     if (published && !known && group->applied != anchor.index) {
         return ls_error_set(error, LS_ERR_CORRUPT,
                             "the snapshot at index %llu was being installed, but the machine has "

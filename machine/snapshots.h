@@ -43,7 +43,8 @@ enum ls__install_step {
     LS__INSTALL_LOADING,    /* staged chunks into the machine's new state, checked again */
     LS__INSTALL_SYNCING,    /* the staged file */
     LS__INSTALL_MARKING,    /* (a) */
-    LS__INSTALL_PUBLISHING, /* (b) */
+    LS__INSTALL_REPLACING,  /* (b) of a machine in memory: the staged file is its newest one */
+    LS__INSTALL_PUBLISHING, /* (b) the machine switches */
     LS__INSTALL_RESTORING,  /* (c) the core takes the anchor */
     LS__INSTALL_SETTLING    /* ... and the store */
 };

@@ -218,44 +218,66 @@ static void mark_drop(struct ls_group *group)
     (void)ls__pack_empty(&group->snap.mark); /* one that stays is judged at the next join */
 }
 
+/* The log came by another way, or will: a leader's log holds all that is committed. */
+static bool overtaken(const struct ls_group *group)
+{
+    return group->commit >= group->snap.mark.snapshot.anchor.index || group->role == LS_ROLE_LEADER;
+}
+
+static void abandon(struct ls_group *group)
+{
+    mark_drop(group);
+    give_up(group, LS_ERR_INVALID);
+}
+
 /* The fetched file takes the name of the newest one: that is what publishes a state in memory. */
-static enum ls_status publish_file(struct ls_group *group)
+static void step_replace(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
+    if (snapshots->staged_open && overtaken(group)) {
+        abandon(group);
+        return;
+    }
     ls__keep_abort(group); /* it is of an older state */
     ls__pack_close(&snapshots->staged);
     snapshots->staged_open = false;
-    return snapshots->vault->replace(snapshots->vault->self, &group->id, LS_VAULT_STAGED,
-                                     LS_VAULT_SNAPSHOT);
+    enum ls_status status = snapshots->vault->replace(snapshots->vault->self, &group->id,
+                                                      LS_VAULT_STAGED, LS_VAULT_SNAPSHOT);
+    if (status == LS_ERR_BUSY) {
+        wait(group);
+    } else if (status != LS_OK) {
+        /* P10: it may have happened. The mark stays, and the next join finds out */
+        ls__group_halt(group, status, "the snapshot file cannot be replaced by the fetched one");
+    } else {
+        snapshots->kept_at = snapshots->mark.snapshot.anchor;
+        snapshots->step = LS__INSTALL_PUBLISHING;
+    }
 }
 
 static void step_publish(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
     const struct ls_cursor anchor = snapshots->mark.snapshot.anchor;
-    /* the log came by another way, or will: a leader's log holds all that is committed */
-    if (group->commit >= anchor.index || group->role == LS_ROLE_LEADER) {
-        mark_drop(group);
-        give_up(group, LS_ERR_INVALID);
+    if (overtaken(group)) {
+        /* a file that was replaced is of use as soon as the log holds its anchor, and not before */
+        if (snapshots->kept && (group->commit < anchor.index || group->durable < anchor.index)) {
+            wait(group);
+        } else {
+            abandon(group);
+        }
         return;
     }
-    enum ls_status status = snapshots->kept ? publish_file(group) : LS_OK;
+    enum ls_status status = group->machine.publish(group->machine.self, anchor);
+    if (status == LS_ERR_BUSY) {
+        wait(group);
+        return;
+    }
     if (status != LS_OK) {
-        give_up(group, status); /* it may have happened: the mark stays for the next join */
-        return;
-    }
-    status = group->machine.publish(group->machine.self, anchor);
-    if (status != LS_OK && snapshots->kept) {
+        /* P10: it may have happened. The mark stays, and the next join finds out */
         ls__group_halt(group, status, "the machine cannot take its new state");
         return;
     }
-    if (status != LS_OK) {
-        mark_drop(group);
-        give_up(group, status);
-        return;
-    }
     group->applied = group->applied_reported = anchor.index;
-    snapshots->kept_at = snapshots->kept ? anchor : snapshots->kept_at;
     snapshots->step = LS__INSTALL_RESTORING;
 }
 
@@ -317,9 +339,12 @@ void ls__staging_turn(struct ls_group *group)
     }
     if (snapshots->step == LS__INSTALL_MARKING && synced(group, LS_VAULT_MARK)) {
         snapshots->marked = true;
-        snapshots->step = LS__INSTALL_PUBLISHING;
+        snapshots->step = snapshots->kept ? LS__INSTALL_REPLACING : LS__INSTALL_PUBLISHING;
     }
-    if (snapshots->step == LS__INSTALL_PUBLISHING) {
+    if (snapshots->step == LS__INSTALL_REPLACING) {
+        step_replace(group);
+    }
+    if (snapshots->step == LS__INSTALL_PUBLISHING && group->halted == LS_OK) {
         step_publish(group);
     }
     if (snapshots->step == LS__INSTALL_RESTORING && group->halted == LS_OK) {

@@ -118,7 +118,9 @@ struct ls_machine {
     /** Adds an item, in order. */
     enum ls_status (*restore_item)(void *self, const struct ls_item *item);
     /** The new state takes the place of the present one; a machine on disk makes this durable, with
-     * anchor.index as its applied index, in one step: afterwards there is the one or the other. */
+     * anchor.index as its applied index, in one step: afterwards there is the one or the other.
+     * errors LS_ERR_BUSY (nothing happened; called again later). After any other the group halts:
+     * which state it is, `open` tells at the next join. */
     enum ls_status (*publish)(void *self, struct ls_cursor anchor);
     /** Drops the new state; nothing happens when there is none. */
     void (*restore_end)(void *self);

@@ -170,6 +170,13 @@ static enum ls_status tally_publish(void *self, struct ls_cursor anchor)
     struct tally *tally = self;
     struct tally *fresh = tally->restoring;
     assert_non_null(fresh);
+    enum ls_status answer = tally->publish_answer;
+    if (tally->publish_answers > 0 && --tally->publish_answers == 0) {
+        tally->publish_answer = LS_OK;
+    }
+    if (answer != LS_OK && !tally->publish_all_the_same) {
+        return answer;
+    }
     assert_true(fresh->last <= anchor.index);
     tally->count = fresh->count;
     tally->digest = fresh->digest;
@@ -180,7 +187,7 @@ static enum ls_status tally_publish(void *self, struct ls_cursor anchor)
     fresh->items = items;
     tally->published++;
     tally_restore_end(tally);
-    return LS_OK;
+    return answer;
 }
 
 static enum ls_status tally_query(void *self, struct ls_span query, struct ls_replies *reply)
@@ -268,6 +275,7 @@ static enum ls_status open_vault(const struct trio *trio, struct trio_member *me
         assert_ok(ls_vault_medium_open(trio->env, &member->vault));
     }
     ls_vault_memory_open_on(member->vault, out);
+    ls_vault_memory_open_on(member->vault, out);
     return LS_OK;
 }
 
@@ -294,6 +302,9 @@ static enum ls_status open_node(const struct trio *trio, struct trio_member *mem
     }
     status = open_vault(trio, member, &options.vault, error);
     assert_ok(status);
+    if (trio->on_vault != NULL && options.vault.size > 0) {
+        trio->on_vault(&options.vault);
+    }
     return ls_node_open(&options, &member->node, error);
 }
 
@@ -336,6 +347,9 @@ enum ls_status trio_try_start(struct trio *trio, size_t at, struct ls_error *err
     if (trio->durable) {
         options.machine.open = tally_open;
         options.machine.durable_applied = tally_durable;
+    }
+    if (trio->on_machine != NULL) {
+        trio->on_machine(&options.machine);
     }
     status = ls_group_join(member->node, &options, &member->group, error);
     if (status != LS_OK) {

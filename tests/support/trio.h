@@ -32,6 +32,9 @@ struct tally {
     struct tally *restoring;
     ls_index restored; /* anchor of the last one that was published */
     uint64_t freezes, thaws, published;
+    enum ls_status publish_answer; /* what publish returns; LS_OK unless a test sets it */
+    uint32_t publish_answers;      /* so often; 0: always */
+    bool publish_all_the_same;     /* ... but does its work */
 };
 
 /* commands of one batch of trio_load */
@@ -66,6 +69,8 @@ struct trio {
     uint32_t close_ms;        /* of nodes; 0: the default */
     const struct ls_env *env; /* of nodes and network; NULL: the default */
     void (*on_storage)(struct ls_storage *storage); /* NULL, or changes a store before its node */
+    void (*on_vault)(struct ls_vault *vault);       /* the same with its vault */
+    void (*on_machine)(struct ls_machine *machine); /* NULL, or changes a machine before its join */
 };
 
 /** Prepares `count` members a, b, c ...; none runs yet. */

@@ -3,155 +3,30 @@
  * The install of a snapshot, ended at every step: whatever the vault and the store hold when the
  * power goes, the member opens with the old state or the new one, and catches up.
  */
-#include "trio.h"
-
-#include <stdio.h>
-
-#define BATCH 500u
-
-/* short leases: what was served a moment ago does not keep the log */
-static struct ls_log_replay_options keep_little = {
-    .size = sizeof keep_little, .keep_entries = 100, .lease_ms = 70};
-static struct ls_snapshot_options snapshots = {.size = sizeof snapshots, .lease_ms = 70};
-static struct ls_statesync syncs[2];
-
-struct scene {
-    struct trio trio;
-    size_t leader, away;
-    uint64_t count; /* commands so far */
-};
-
-static void open_scene_of(struct scene *scene, bool durable)
-{
-    struct trio *trio = &scene->trio;
-    trio_open(trio, 3);
-    assert_ok(ls_log_replay(&keep_little, &syncs[0]));
-    assert_ok(ls_snapshot_sync(&snapshots, &syncs[1]));
-    trio->options.statesyncs = syncs;
-    trio->options.statesyncs_count = 2;
-    trio->options.cache_bytes = 16u << 10;
-    trio->options.window_bytes = 8u << 10;
-    trio->options.snapshot_entries = 300;
-    trio->options.lag_entries = 400;
-    trio->options.prune_entries = 0;
-    trio->options.election_ms = 200;
-    trio->options.heartbeat_ms = 30;
-    trio->snapshots = true;
-    trio->durable = durable;
-    scene->leader = trio_up(trio);
-    scene->away = (scene->leader + 1) % 3;
-    scene->count = 0;
-}
-
-static void open_scene(struct scene *scene)
-{
-    open_scene_of(scene, false);
-}
-
-static struct ls_group_status status_of(const struct scene *scene, size_t at)
-{
-    struct ls_group_status status;
-    ls_group_status(scene->trio.members[at].group, &status);
-    return status;
-}
-
-static bool others_pruned(struct trio *trio, void *arg)
-{
-    const struct scene *scene = arg;
-    bool all = true;
-    for (size_t i = 0; i < 3; i++) {
-        ls_index pruned = 0;
-        if (i != scene->away) {
-            assert_ok(ls_group_prune(trio->members[i].group, UINT64_MAX, &pruned));
-            all = all && pruned + 450 >= status_of(scene, scene->leader).core.commit;
-        }
-    }
-    return all;
-}
-
-/* Stops the member that is away, if it runs, and leaves it behind what the others hold. */
-static void leave_behind(struct scene *scene)
-{
-    struct trio *trio = &scene->trio;
-    if (trio->members[scene->away].node != NULL) {
-        trio_stop(trio, scene->away);
-    }
-    scene->leader = trio_wait_leader(trio);
-    struct ls_span commands[BATCH];
-    for (size_t c = 0; c < BATCH; c++) {
-        commands[c] = (struct ls_span){"a command of some bytes", 23};
-    }
-    for (int i = 0; i < 2; i++) {
-        struct trio_outcome outcome = {0};
-        assert_ok(ls_group_execute_many(trio->members[scene->leader].group, commands, BATCH, NULL,
-                                        trio_done, &outcome));
-        trio_wait(trio, &outcome);
-        assert_int_equal(outcome.status, LS_OK);
-        scene->count += BATCH;
-    }
-    trio_until(trio, others_pruned, scene);
-}
-
-static void start(struct scene *scene)
-{
-    /* it writes no files of its own: the changes of its vault are those of the install */
-    scene->trio.options.snapshot_entries = 1u << 30;
-    trio_start(&scene->trio, scene->away);
-    scene->trio.options.snapshot_entries = 300;
-}
-
-static void catches_up(struct scene *scene)
-{
-    struct trio *trio = &scene->trio;
-    trio_wait_equal(trio, scene->count);
-    assert_memory_equal(trio->members[scene->away].tally.items,
-                        trio->members[scene->leader].tally.items,
-                        (size_t)TALLY_ITEMS * TALLY_ITEM_BYTES);
-}
-
-static void power_cut(struct scene *scene)
-{
-    ls_storage_medium_power_cut(scene->trio.members[scene->away].medium);
-    ls_vault_medium_power_cut(scene->trio.members[scene->away].vault);
-    trio_stop(&scene->trio, scene->away);
-}
-
-struct reach {
-    struct scene *scene;
-    uint64_t changes; /* of the vault */
-};
-
-static bool changed(struct trio *trio, void *arg)
-{
-    const struct reach *reach = arg;
-    const struct trio_member *member = &trio->members[reach->scene->away];
-    return ls_vault_medium_changes(member->vault) > reach->changes ||
-           (member->tally.count >= reach->scene->count &&
-            status_of(reach->scene, reach->scene->away).online);
-}
+#include "scene.h"
 
 /* S1 */
 static void ends_at_any_step(bool durable)
 {
     struct scene scene;
-    open_scene_of(&scene, durable);
+    scene_open_of(&scene, durable);
     bool all = false;
     uint64_t steps = 0;
     for (uint64_t k = 0; !all; k += 1 + k / 8) {
-        leave_behind(&scene);
+        scene_leave_behind(&scene);
         struct ls_vault_medium *vault = scene.trio.members[scene.away].vault;
         uint64_t before = ls_vault_medium_changes(vault);
         ls_vault_medium_fail(vault, k, UINT64_MAX);
-        start(&scene);
+        scene_start(&scene);
         uint64_t old = scene.trio.members[scene.away].tally.count;
-        trio_until(&scene.trio, changed, &(struct reach){&scene, before + k});
+        trio_until(&scene.trio, scene_changed, &(struct scene_reach){&scene, before + k});
         all = ls_vault_medium_changes(vault) <= before + k; /* it needed no more than k */
-        power_cut(&scene);
+        scene_power_cut(&scene);
         ls_vault_medium_fail(vault, 0, 0);
-        start(&scene);
+        scene_start(&scene);
         uint64_t found = scene.trio.members[scene.away].tally.count;
         assert_true(found >= old && found <= scene.count);
-        catches_up(&scene);
+        scene_catches_up(&scene);
         steps++;
     }
     assert_true(steps > 8);
@@ -177,29 +52,29 @@ static bool published(struct trio *trio, void *arg)
 static void is_finished(bool durable)
 {
     struct scene scene;
-    open_scene_of(&scene, durable);
-    leave_behind(&scene);
+    scene_open_of(&scene, durable);
+    scene_leave_behind(&scene);
     struct trio_member *member = &scene.trio.members[scene.away];
     for (int round = 0; round < 3; round++) {
-        start(&scene);
+        scene_start(&scene);
         member->tally.published = 0;
         ls_storage_medium_hold(member->medium, true); /* nothing gets durable in the store */
         trio_until(&scene.trio, published, &scene);
         uint64_t count = member->tally.count;
-        ls_index first = status_of(&scene, scene.away).log_first;
-        power_cut(&scene);
+        ls_index first = scene_status(&scene, scene.away).log_first;
+        scene_power_cut(&scene);
         ls_storage_medium_hold(member->medium, false);
-        start(&scene);
-        assert_int_equal(member->tally.count, count);                     /* the new state ... */
-        assert_int_equal(status_of(&scene, scene.away).log_first, first); /* ... and its log */
-        catches_up(&scene);
+        scene_start(&scene);
+        assert_int_equal(member->tally.count, count);                        /* the new state ... */
+        assert_int_equal(scene_status(&scene, scene.away).log_first, first); /* ... and its log */
+        scene_catches_up(&scene);
         trio_stop(&scene.trio, scene.away); /* the mark is gone */
-        start(&scene);
-        catches_up(&scene);
-        leave_behind(&scene);
+        scene_start(&scene);
+        scene_catches_up(&scene);
+        scene_leave_behind(&scene);
     }
-    start(&scene);
-    catches_up(&scene);
+    scene_start(&scene);
+    scene_catches_up(&scene);
     trio_close(&scene.trio);
 }
 
@@ -216,9 +91,9 @@ TEST(install, that_a_machine_on_disk_published_is_finished)
 TEST(install, S14_goes_on_when_the_vault_is_slow)
 {
     struct scene scene;
-    open_scene(&scene);
-    leave_behind(&scene);
-    start(&scene);
+    scene_open(&scene);
+    scene_leave_behind(&scene);
+    scene_start(&scene);
     struct trio_member *member = &scene.trio.members[scene.away];
     member->tally.published = 0;
     ls_vault_medium_hold(member->vault, true);
@@ -228,7 +103,7 @@ TEST(install, S14_goes_on_when_the_vault_is_slow)
     }
     assert_int_equal(member->tally.published, 0);
     ls_vault_medium_hold(member->vault, false);
-    catches_up(&scene);
+    scene_catches_up(&scene);
     assert_true(member->tally.published > 0);
     trio_close(&scene.trio);
 }
@@ -237,28 +112,28 @@ static bool failed(struct trio *trio, void *arg)
 {
     (void)trio;
     const struct scene *scene = arg;
-    return status_of(scene, scene->away).sync.failures > 0;
+    return scene_status(scene, scene->away).sync.failures > 0;
 }
 
 /* S11 */
 TEST(install, S11_that_finds_the_disk_full_says_so_and_serves_the_old_state)
 {
     struct scene scene;
-    open_scene(&scene);
-    leave_behind(&scene);
+    scene_open(&scene);
+    scene_leave_behind(&scene);
     struct trio_member *member = &scene.trio.members[scene.away];
     ls_vault_medium_fail(member->vault, 3, UINT64_MAX);
-    start(&scene);
+    scene_start(&scene);
     uint64_t old = member->tally.count;
     trio_until(&scene.trio, failed, &scene);
-    struct ls_group_status status = status_of(&scene, scene.away);
+    struct ls_group_status status = scene_status(&scene, scene.away);
     assert_int_equal(status.halted, LS_OK);
     assert_int_equal(member->tally.count, old);
     assert_string_equal(status.sync.reason, "a chunk could not be staged");
     ls_vault_medium_fail(member->vault, 0, 0);
     trio_stop(&scene.trio, scene.away); /* rather than wait for the next attempt */
-    start(&scene);
-    catches_up(&scene);
+    scene_start(&scene);
+    scene_catches_up(&scene);
     trio_close(&scene.trio);
 }
 
@@ -268,12 +143,12 @@ TEST(install, S11_that_finds_the_disk_full_says_so_and_serves_the_old_state)
 TEST(file, S12_that_is_damaged_is_refused_when_the_log_is_pruned)
 {
     struct scene scene;
-    open_scene(&scene);
-    leave_behind(&scene);
+    scene_open(&scene);
+    scene_leave_behind(&scene);
     size_t at =
         (scene.leader + 2) % 3 == scene.away ? (scene.leader + 1) % 3 : (scene.leader + 2) % 3;
     struct trio_member *member = &scene.trio.members[at];
-    struct ls_group_id id = status_of(&scene, at).id;
+    struct ls_group_id id = scene_status(&scene, at).id;
     trio_stop(&scene.trio, at);
     assert_true(ls_vault_medium_flip(member->vault, &id, LS_VAULT_SNAPSHOT, 5000));
     struct ls_error error = {LS_OK, ""};
@@ -295,7 +170,7 @@ static bool has_file(struct trio *trio, void *arg)
 TEST(file, that_is_damaged_is_left_for_the_log_when_that_is_whole)
 {
     struct scene scene;
-    open_scene(&scene);
+    scene_open(&scene);
     for (int i = 0; i < 700; i += 100) {
         for (int c = 0; c < 100; c++) {
             assert_ok(ls_group_feed(scene.trio.members[scene.leader].group,
@@ -305,7 +180,7 @@ TEST(file, that_is_damaged_is_left_for_the_log_when_that_is_whole)
     trio_wait_equal(&scene.trio, 700);
     size_t at = scene.away;
     trio_until(&scene.trio, has_file, &at);
-    struct ls_group_id id = status_of(&scene, at).id;
+    struct ls_group_id id = scene_status(&scene, at).id;
     trio_stop(&scene.trio, at);
     assert_true(ls_vault_medium_flip(scene.trio.members[at].vault, &id, LS_VAULT_SNAPSHOT, 5000));
     trio_start(&scene.trio, at);
@@ -317,18 +192,18 @@ TEST(file, that_is_damaged_is_left_for_the_log_when_that_is_whole)
 TEST(file, that_is_being_written_when_the_power_ends_leaves_the_one_before)
 {
     struct scene scene;
-    open_scene(&scene);
+    scene_open(&scene);
     for (uint64_t k = 0; k < 40; k += 4) {
-        leave_behind(&scene);
+        scene_leave_behind(&scene);
         struct trio_member *member = &scene.trio.members[scene.away];
         trio_start(&scene.trio, scene.away);
         ls_vault_medium_fail(member->vault, k, UINT64_MAX);
-        trio_until(&scene.trio, changed,
-                   &(struct reach){&scene, ls_vault_medium_changes(member->vault) + k});
-        power_cut(&scene);
+        trio_until(&scene.trio, scene_changed,
+                   &(struct scene_reach){&scene, ls_vault_medium_changes(member->vault) + k});
+        scene_power_cut(&scene);
         ls_vault_medium_fail(member->vault, 0, 0);
         trio_start(&scene.trio, scene.away);
-        catches_up(&scene);
+        scene_catches_up(&scene);
     }
     trio_close(&scene.trio);
 }
@@ -350,7 +225,7 @@ static bool file_reaches(struct trio *trio, void *arg)
 TEST(file, S15_that_becomes_due_while_one_is_written_is_written_after_it)
 {
     struct scene scene;
-    open_scene(&scene);
+    scene_open(&scene);
     struct trio *trio = &scene.trio;
     struct trio_member *member = &trio->members[scene.leader];
     ls_vault_medium_hold(member->vault, true);
@@ -361,10 +236,10 @@ TEST(file, S15_that_becomes_due_while_one_is_written_is_written_after_it)
         }
     }
     trio_wait_equal(trio, 1200);
-    assert_int_equal(status_of(&scene, scene.leader).snapshot_index, 0);
+    assert_int_equal(scene_status(&scene, scene.leader).snapshot_index, 0);
     ls_vault_medium_hold(member->vault, false);
     trio_until(trio, file_reaches, &(struct written){scene.leader, 900});
-    assert_true(status_of(&scene, scene.leader).snapshots_written >= 2);
+    assert_true(scene_status(&scene, scene.leader).snapshots_written >= 2);
     trio_close(trio);
 }
 
@@ -373,12 +248,12 @@ TEST(file, S15_that_becomes_due_while_one_is_written_is_written_after_it)
 TEST(install, S16_twice_in_a_row_keeps_the_members)
 {
     struct scene scene;
-    open_scene(&scene);
+    scene_open(&scene);
     struct trio *trio = &scene.trio;
     for (int round = 0; round < 2; round++) {
-        leave_behind(&scene);
+        scene_leave_behind(&scene);
         trio_start(trio, scene.away);
-        catches_up(&scene);
+        scene_catches_up(&scene);
     }
     for (size_t i = 0; i < 3; i++) {
         trio_stop(trio, i);
@@ -388,11 +263,11 @@ TEST(install, S16_twice_in_a_row_keeps_the_members)
     }
     scene.leader = trio_wait_leader(trio);
     for (size_t i = 0; i < 3; i++) {
-        struct ls_group_status status = status_of(&scene, i);
+        struct ls_group_status status = scene_status(&scene, i);
         assert_non_null(status.core.configuration);
         assert_int_equal(status.core.configuration->configuration.count, 3);
         assert_int_equal(status.core.standing, LS_STANDING_COUNTS);
-        assert_true(status.log_first > BATCH);
+        assert_true(status.log_first > SCENE_BATCH);
     }
     /* the one that was away is needed for the quorum now */
     trio_stop(trio, scene.leader == scene.away ? (scene.away + 1) % 3 : scene.leader);

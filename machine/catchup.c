@@ -215,54 +215,47 @@ static void driver_thaw(void *self, uint64_t id)
 bool ls__catchup_snapshots(const struct ls_group *group, const struct ls_statesync *strategies,
                            size_t count)
 {
-    const struct ls_sync_facts facts = {.bonded = 1, .machine_snapshots = true};
-    const struct ls_sync_facts without = {.bonded = 1};
-    const struct ls_machine *machine = &group->machine;
     bool brings = false;
     for (size_t i = 0; i < count; i++) {
-        const struct ls_statesync *strategy = &strategies[i];
-        /* one that needs a machine's snapshots */
-        brings = brings ||
-                 (strategy->usable != NULL && strategy->usable(strategy->self, &facts) == NULL &&
-                  strategy->usable(strategy->self, &without) != NULL);
+        brings = brings || strategies[i].beyond_log;
     }
-    return brings && machine->freeze != NULL && machine->publish != NULL &&
-           group->node->vault.size > 0;
+    return brings && ls__snapshots_able(&group->machine) && group->node->vault.size > 0;
 }
 
 enum ls_status ls__catchup_open(struct ls_group *group, const struct ls_statesync *strategies,
                                 size_t count, struct ls_error *error)
 {
     struct ls_node *node = group->node;
-    const struct ls_supervisor_config config = {.size = sizeof config,
-                                                .env = &node->env,
-                                                .local = node->id,
-                                                .group = group->id,
-                                                .network = ls_identity_network(node->identity),
-                                                .driver = {.size = sizeof config.driver,
-                                                           .self = group,
-                                                           .committed = driver_committed,
-                                                           .log_bounds = driver_log_bounds,
-                                                           .log_last = driver_log_last,
-                                                           .log_read = driver_log_read,
-                                                           .send = driver_send,
-                                                           .bonds = driver_bonds,
-                                                           .leader = driver_leader,
-                                                           .is_leader = driver_is_leader,
-                                                           .install = driver_install,
-                                                           .syncing = driver_syncing,
-                                                           .begin = driver_begin,
-                                                           .staged = driver_staged,
-                                                           .put = driver_put,
-                                                           .publish = driver_publish,
-                                                           .installing = driver_installing,
-                                                           .feed_marker = driver_feed_marker,
-                                                           .freeze = driver_freeze,
-                                                           .iterate = driver_iterate,
-                                                           .thaw = driver_thaw},
-                                                .strategies = strategies,
-                                                .strategies_count = count,
-                                                .machine_snapshots =
-                                                    group->snap.able && group->snap.vault != NULL};
+    const struct ls_supervisor_config config = {
+        .size = sizeof config,
+        .env = &node->env,
+        .local = node->id,
+        .group = group->id,
+        .network = ls_identity_network(node->identity),
+        .driver = {.size = sizeof config.driver,
+                   .self = group,
+                   .committed = driver_committed,
+                   .log_bounds = driver_log_bounds,
+                   .log_last = driver_log_last,
+                   .log_read = driver_log_read,
+                   .send = driver_send,
+                   .bonds = driver_bonds,
+                   .leader = driver_leader,
+                   .is_leader = driver_is_leader,
+                   .install = driver_install,
+                   .syncing = driver_syncing,
+                   .begin = driver_begin,
+                   .staged = driver_staged,
+                   .put = driver_put,
+                   .publish = driver_publish,
+                   .installing = driver_installing,
+                   .feed_marker = driver_feed_marker,
+                   .freeze = driver_freeze,
+                   .iterate = driver_iterate,
+                   .thaw = driver_thaw},
+        .strategies = strategies,
+        .strategies_count = count,
+        .machine_snapshots = group->snap.whole && group->snap.vault != NULL,
+        .machine_publishes = group->snap.able && group->snap.vault != NULL};
     return ls_supervisor_open(&config, &group->supervisor, error);
 }

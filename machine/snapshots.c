@@ -7,11 +7,18 @@
 
 #include <string.h>
 
-static bool machine_able(const struct ls_machine *machine)
+/* Its state can be told in items, and restored from them. */
+static bool machine_whole(const struct ls_machine *machine)
 {
     return machine->freeze != NULL && machine->iterate != NULL && machine->thaw != NULL &&
            machine->restore != NULL && machine->restore_item != NULL && machine->publish != NULL &&
            machine->restore_end != NULL;
+}
+
+bool ls__snapshots_able(const struct ls_machine *machine)
+{
+    return machine_whole(machine) || (machine->freeze != NULL && machine->publish != NULL &&
+                                      machine->durable_applied != NULL);
 }
 
 /* ---- frozen states --------------------------------------------------------------------------- */
@@ -78,7 +85,9 @@ enum ls_status ls__freeze(struct ls_group *group, struct ls__frozen **out)
 void ls__thaw(struct ls_group *group, struct ls__frozen *frozen)
 {
     LS_ASSERT(frozen->used);
-    group->machine.thaw(group->machine.self, &frozen->frozen);
+    if (group->machine.thaw != NULL) {
+        group->machine.thaw(group->machine.self, &frozen->frozen);
+    }
     (void)ls__allocate(&group->node->env, frozen->configuration, 0);
     *frozen = (struct ls__frozen){0};
 }
@@ -98,6 +107,9 @@ enum ls_status ls__frozen_iterate(struct ls_group *group, const struct ls__froze
                                   struct ls_span from, ls_item_visit visit, void *arg)
 {
     struct ls_node *node = group->node;
+    if (!group->snap.whole) {
+        return LS_ERR_NOT_FOUND; /* only a state sync of its own can tell its state */
+    }
     bool inside = node->in_machine; /* a provider freezes from inside a turn, never from apply */
     node->in_machine = true;
     enum ls_status status =
@@ -118,6 +130,13 @@ enum ls_status ls__restore_chunk(struct ls_group *group, struct ls_span chunk)
     }
     node->in_machine = false;
     return status == LS_OK && at != chunk.bytes ? LS_ERR_CORRUPT : status;
+}
+
+void ls__restore_end(struct ls_group *group)
+{
+    if (group->snap.whole) {
+        group->machine.restore_end(group->machine.self);
+    }
 }
 
 /* ---- at a join ------------------------------------------------------------------------------- */
@@ -183,13 +202,14 @@ enum ls_status ls__snapshots_open(struct ls_group *group, const struct ls_storag
 {
     struct ls__snapshots *snapshots = &group->snap;
     struct ls_node *node = group->node;
-    snapshots->able = machine_able(&group->machine);
+    snapshots->able = ls__snapshots_able(&group->machine);
+    snapshots->whole = machine_whole(&group->machine);
     snapshots->vault = node->vault.size > 0 ? &node->vault : NULL;
     snapshots->incarnation = state->incarnation;
     snapshots->keep_entries = keep_entries;
     snapshots->builder.env = &node->env;
     snapshots->kept =
-        snapshots->able && snapshots->vault != NULL && group->machine.durable_applied == NULL;
+        snapshots->whole && snapshots->vault != NULL && group->machine.durable_applied == NULL;
     if (!snapshots->able || snapshots->vault == NULL) {
         return LS_OK;
     }
@@ -247,7 +267,7 @@ void ls__snapshots_close(struct ls_group *group)
     struct ls__snapshots *snapshots = &group->snap;
     ls__keep_abort(group);
     if (snapshots->step != LS__INSTALL_NONE && snapshots->step <= LS__INSTALL_PUBLISHING) {
-        group->machine.restore_end(group->machine.self);
+        ls__restore_end(group);
     }
     for (size_t i = 0; i < sizeof snapshots->frozen / sizeof snapshots->frozen[0]; i++) {
         if (snapshots->frozen[i].used) {

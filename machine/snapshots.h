@@ -54,6 +54,7 @@ enum ls__keep_step { LS__KEEP_NONE = 0, LS__KEEP_CUTTING, LS__KEEP_SYNCING };
 struct ls__snapshots {
     const struct ls_vault *vault; /* NULL: none */
     bool able;                    /* the machine takes snapshots */
+    bool whole;                   /* ... and can be cut into items and restored from them */
     bool kept;                    /* it lives in memory, and its snapshot files are its state */
     struct ls_incarnation incarnation;
     struct ls__frozen frozen[LS_SNAPSHOT_ANCHORS_MAX + 1]; /* one for the file */
@@ -81,6 +82,9 @@ struct ls__snapshots {
     uint64_t written, installed; /* counters */
 };
 
+/** It takes snapshots, if only those that a state sync brings in a way of its own. */
+bool ls__snapshots_able(const struct ls_machine *machine);
+
 /** After the machine was opened, before the core: what the vault holds. A machine in memory gets
  * its newest snapshot; group->applied follows. */
 enum ls_status ls__snapshots_open(struct ls_group *group, const struct ls_storage_state *state,
@@ -101,6 +105,9 @@ enum ls_status ls__frozen_iterate(struct ls_group *group, const struct ls__froze
                                   struct ls_span from, ls_item_visit visit, void *arg);
 /** The items of a chunk into the machine's new state. */
 enum ls_status ls__restore_chunk(struct ls_group *group, struct ls_span chunk);
+
+/** Drops the machine's new state, if it can have one. */
+void ls__restore_end(struct ls_group *group);
 
 /* staging.c: as in ls_supervisor_driver */
 enum ls_status ls__staging_begin(struct ls_group *group, uint64_t token,

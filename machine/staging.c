@@ -62,7 +62,8 @@ enum ls_status ls__staging_begin(struct ls_group *group, uint64_t token,
                                  const struct ls_snapshot *snapshot, const struct ls_hash *hashes)
 {
     struct ls__snapshots *snapshots = &group->snap;
-    if (snapshots->vault == NULL || !snapshots->able) {
+    if (snapshots->vault == NULL || !snapshots->able ||
+        (snapshot->chunks > 0 && !snapshots->whole)) {
         return LS_ERR_NOT_FOUND;
     }
     if (snapshots->step != LS__INSTALL_NONE) {
@@ -124,7 +125,8 @@ enum ls_status ls__staging_publish(struct ls_group *group, uint64_t token)
     if (!ls_hash_equal(&root, &snapshot->root) || snapshot->anchor.index <= group->commit) {
         return LS_ERR_INVALID;
     }
-    enum ls_status status = group->machine.restore(group->machine.self, snapshot->anchor);
+    enum ls_status status =
+        snapshots->whole ? group->machine.restore(group->machine.self, snapshot->anchor) : LS_OK;
     if (status != LS_OK) {
         return status;
     }
@@ -152,7 +154,7 @@ bool ls__staging_installing(const struct ls_group *group, struct ls_sync_install
 
 static void give_up(struct ls_group *group, enum ls_status status)
 {
-    group->machine.restore_end(group->machine.self);
+    ls__restore_end(group);
     finish(group, status);
 }
 

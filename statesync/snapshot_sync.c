@@ -50,6 +50,7 @@ enum ls_status ls_snapshot_sync(struct ls_snapshot_options *options, struct ls_s
         .usable = usable,
         .create_provider = ls__snap_provider_create,
         .create_session = ls__snap_session_create,
+        .beyond_log = true,
     };
     return LS_OK;
 }

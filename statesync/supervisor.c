@@ -67,6 +67,7 @@ static struct ls_supervisor *allocate_supervisor(const struct ls_supervisor_conf
         .network = config->network,
         .driver = config->driver,
         .machine_snapshots = config->machine_snapshots,
+        .machine_publishes = config->machine_publishes,
         .retry_min_us = 1000ull * retry_ms,
         .watchdog_us = 1000ull * watchdog_ms,
     };
@@ -209,7 +210,7 @@ void ls_supervisor_term(struct ls_supervisor *supervisor, ls_term term)
     }
     supervisor->term = term;
     struct ls__attempt *attempt = &supervisor->attempt;
-    if (attempt->live) {
+    if (attempt->live && attempt->session.term != NULL) {
         supervisor->inside++;
         attempt->session.term(attempt->session.self, term);
         supervisor->inside--;
@@ -234,12 +235,12 @@ void ls_supervisor_gap(struct ls_supervisor *supervisor, ls_term term, ls_index 
     }
     if (!attempt->live) {
         ls__attempt_begin(supervisor); /* so that these entries are not lost */
-    } else if (moved) {
+    } else if (moved && attempt->session.target != NULL) {
         supervisor->inside++;
         attempt->session.target(attempt->session.self, target);
         supervisor->inside--;
     }
-    if (attempt->live && count > 0) {
+    if (attempt->live && count > 0 && attempt->session.buffer != NULL) {
         supervisor->inside++;
         (void)attempt->session.buffer(attempt->session.self, term, prev, entries, count);
         supervisor->inside--;
@@ -300,7 +301,7 @@ void ls_supervisor_peer(struct ls_supervisor *supervisor, const struct ls_peer_i
             provider->peer(provider->self, peer, bonded);
         }
     }
-    if (supervisor->attempt.live) {
+    if (supervisor->attempt.live && supervisor->attempt.session.peer != NULL) {
         supervisor->attempt.session.peer(supervisor->attempt.session.self, peer, bonded);
     }
     supervisor->inside--;

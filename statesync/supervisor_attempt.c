@@ -144,6 +144,7 @@ static struct ls__hosted *choose(struct ls_supervisor *supervisor, uint32_t from
         .target = supervisor->target,
         .bonded = (uint32_t)driver->bonds(driver->self, bonds, LS_MEMBERS_MAX),
         .machine_snapshots = supervisor->machine_snapshots,
+        .machine_publishes = supervisor->machine_publishes,
     };
     *refusal = (struct ls__refusal){NULL, NULL};
     for (uint32_t i = 0; i < supervisor->hosted_count; i++) {

@@ -96,7 +96,7 @@ struct ls_supervisor {
     struct ls_group_id group;
     struct ls_network_id network;
     struct ls_supervisor_driver driver;
-    bool machine_snapshots;
+    bool machine_snapshots, machine_publishes;
     uint64_t retry_min_us, watchdog_us;
 
     struct ls__hosted *hosted;

@@ -99,6 +99,10 @@ struct ls_machine {
      * items there are, and their order, must follow from the applied commands alone. A machine
      * that has `durable_applied` is one on disk and makes publish durable itself; for one in
      * memory the library writes snapshot files, if the node has a vault.
+     *
+     * A machine on disk may have freeze and publish only: then it can be restored by a state sync
+     * that brings the state in a way of its own and publishes a snapshot of no chunks
+     * (examples/custom_sync.c).
      */
 
     /** Takes a picture of the state as it is now, in less than a millisecond: apply goes on and

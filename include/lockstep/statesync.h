@@ -29,7 +29,9 @@ struct ls_sync_facts {
     ls_index last;
     ls_index target;        /* the leader's commit as far as known */
     uint32_t bonded;        /* peers bonded now */
-    bool machine_snapshots; /* the machine can freeze and restore */
+    bool machine_snapshots; /* the machine can freeze and restore, and there is a vault */
+    bool machine_publishes; /* it can freeze and publish, and there is a vault: all that a state
+                               sync needs which brings the state in a way of its own */
 };
 
 struct ls_sync_bond {
@@ -193,21 +195,22 @@ struct ls_sync_session {
     enum ls_session_state (*poll)(void *self, struct ls_cursor *at, const char **reason);
     enum ls_sync_verdict (*receive)(void *self, const struct ls_peer_id *from,
                                     struct ls_span message);
-    /** Uncommitted entries of the leader of `term` that do not follow the log yet. Copied if kept.
-     */
+    /** Optional. Uncommitted entries of the leader of `term` that do not follow the log yet. Copied
+     * if kept. */
     enum ls_buffer_verdict (*buffer)(void *self, ls_term term, struct ls_cursor prev,
                                      const struct ls_entry *entries, uint32_t count);
-    /** The leader's commit moved. */
+    /** Optional. The leader's commit moved. */
     void (*target)(void *self, ls_index target);
-    /** A leader of a newer term is known: buffered entries of the old one are void. */
+    /** Optional. A leader of a newer term is known: buffered entries of the old one are void. */
     void (*term)(void *self, ls_term term);
+    /** Optional. */
     void (*peer)(void *self, const struct ls_peer_id *peer, bool bonded);
     /** The effect with that token was carried out, durable for installs, or refused with a status.
      */
     void (*effect)(void *self, uint64_t token, enum ls_status status);
-    void (*progress)(
-        void *self,
-        struct ls_sync_progress *out); /* fills what it knows; the supervisor the rest */
+    /** Fills what it knows; the supervisor the rest. An attempt whose at, items and bytes do not
+     * grow for the watchdog's time has failed, unless its phase is WAITING. */
+    void (*progress)(void *self, struct ls_sync_progress *out);
     void (*destroy)(void *self);
 };
 
@@ -249,6 +252,9 @@ struct ls_statesync {
                                       struct ls_sync_provider *out);
     enum ls_status (*create_session)(void *self, const struct ls_session_context *context,
                                      const struct ls_sync_gap *gap, struct ls_sync_session *out);
+    /** It brings back a member whose next entries were pruned everywhere: with one such in the list
+     * the log is pruned by itself, and not kept for a member that lags by more than lag_entries. */
+    bool beyond_log;
 };
 
 /** Local settings of log replay; 0 means the default of limits.h. Not part of the

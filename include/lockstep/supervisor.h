@@ -65,9 +65,9 @@ struct ls_supervisor_config {
     struct ls_supervisor_driver driver;    /* copied */
     const struct ls_statesync *strategies; /* ordered; copied */
     size_t strategies_count;
-    bool machine_snapshots;
-    uint32_t retry_min_ms; /* 0: 5000 */
-    uint32_t watchdog_ms;  /* no progress for so long ends an attempt; 0: 120000 */
+    bool machine_snapshots, machine_publishes; /* ls_sync_facts */
+    uint32_t retry_min_ms;                     /* 0: 5000 */
+    uint32_t watchdog_ms; /* no progress for so long ends an attempt; 0: 120000 */
 };
 
 LS_API LS_NODISCARD enum ls_status ls_supervisor_open(const struct ls_supervisor_config *config,

@@ -18,6 +18,7 @@ struct script {
     uint64_t items;
     uint32_t installs;   /* to ask for at the next poll */
     uint64_t wake_in_us; /* asked for at each poll; 0: not */
+    bool bare;           /* its sessions lack what is optional */
     struct ls_session_context context;
     struct ls_provider_context provider_context;
     struct ls_sync_gap gap;
@@ -195,6 +196,12 @@ static enum ls_status create_session(void *self, const struct ls_session_context
                                     .effect = session_effect,
                                     .progress = session_progress,
                                     .destroy = session_destroy};
+    if (script->bare) {
+        out->buffer = NULL;
+        out->target = NULL;
+        out->term = NULL;
+        out->peer = NULL;
+    }
     return LS_OK;
 }
 
@@ -644,6 +651,22 @@ TEST(supervisor, tells_providers_and_session_what_happens)
     world_run(world, 1000);
     assert_int_equal(scripts[1].provider_polls, 1);
     assert_int_equal(scripts[0].provider_polls, 0);
+    world_close(world);
+}
+
+TEST(supervisor, drives_a_session_that_does_not_care_what_happens_around_it)
+{
+    struct script script;
+    struct world *world = scripted(&script, 1);
+    script.bare = true;
+    world_gap(world, 1, 100, 90, 10);
+    world_gap(world, 1, 200, 110, 10);
+    ls_supervisor_term(world->nodes[1].supervisor, 2);
+    ls_supervisor_peer(world->nodes[1].supervisor, &world->nodes[0].id, false);
+    world_poll(world, 1);
+    assert_int_equal(attempts(&script), 1);
+    assert_int_equal(script.buffers + script.targets + script.terms + script.peers, 0);
+    assert_int_equal(world_progress(world, 1).target, 200);
     world_close(world);
 }
 

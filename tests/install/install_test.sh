@@ -3,8 +3,8 @@
 #
 # install_test.sh <source directory> <build directory> <pkg-config|find-package> <sanitizers or ""> <1|0>:
 # installs into a fresh prefix, moves that prefix, and builds and runs a program against it that
-# knows nothing of this tree, linked with the static library and with the shared one; with 1 also
-# the simulator of examples/sim_bank.c.
+# knows nothing of this tree, linked with the static library and with the shared one, and a state
+# sync of its own, examples/custom_sync.c; with 1 also the simulator of examples/sim_bank.c.
 set -euo pipefail
 source=$1
 build=$2
@@ -18,7 +18,7 @@ cmake --install "$build" --prefix "$work/first" >"$work/log" || { cat "$work/log
 mv "$work/first" "$work/moved" # an installed tree must not remember where it was installed
 prefix=$work/moved
 cp -r "$source/tests/install/consumer" "$work/consumer"
-cp "$source/examples/sim_bank.c" "$work/consumer/"
+cp "$source/examples/sim_bank.c" "$source/examples/custom_sync.c" "$work/consumer/"
 library=$(dirname "$(find "$prefix" -name liblockstep.so)")
 flags=(-std=c11 -Wall -Wextra -Wpedantic -Werror)
 [ -z "$sanitize" ] || flags+=("-fsanitize=$sanitize")
@@ -49,6 +49,10 @@ pkg-config)
         "${static[@]/#-llockstep/-l:liblockstep.a}"
     run ./with_shared yes
     run ./with_static no
+    read -ra event <<<"$(pkg-config --cflags --libs libevent_core)"
+    cc "${flags[@]}" -D_DEFAULT_SOURCE "${compile[@]}" custom_sync.c -o custom_sync "${shared[@]}" \
+        "${event[@]}"
+    run ./custom_sync yes
     if [ "$sim" = 1 ]; then
         read -ra compile <<<"$(pkg-config --cflags lockstep-sim)"
         read -ra shared <<<"$(pkg-config --libs lockstep-sim)"

@@ -70,16 +70,17 @@ static enum ls_status open_file(void *self, const struct ls_group_id *group,
                                 struct ls_error *error)
 {
     struct file *file = self;
+    struct end end = {0, 0, *incarnation};
     int fd = openat(file->folder, "end", O_RDONLY | O_CLOEXEC);
     (void)group; /* the only one of this store */
-    file->here = (struct end){0, 0, *incarnation};
-    file->broken = fd >= 0 && read(fd, &file->here, sizeof file->here) != sizeof file->here;
+    file->broken = fd >= 0 && read(fd, &end, sizeof end) != (ssize_t)sizeof end;
     if (fd >= 0) {
         (void)close(fd);
     }
-    if (file->broken || !ls_incarnation_equal(&file->here.incarnation, incarnation)) {
+    if (file->broken || !ls_incarnation_equal(&end.incarnation, incarnation)) {
         return ls_error_set(error, LS_ERR_MISMATCH, "the file belongs to another store");
     }
+    file->here = end;
     file->data = openat(file->folder, "data", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     *applied = file->here.applied;
     return file->data >= 0 ? LS_OK : ls_error_set(error, LS_ERR_IO, "open the file");

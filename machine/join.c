@@ -188,7 +188,7 @@ static enum ls_status cache_warm(struct ls_group *group, const struct ls_storage
                                 (unsigned long long)first, ls_status_text(status));
         }
         ls_index next = group->cache.first + group->cache.count;
-        if (next == first) {
+        if (next == first || group->cache.count == 0) {
             return ls_error_set(error, LS_ERR_NO_MEMORY, "read the tail of the log: out of memory");
         }
         first = next;

@@ -41,6 +41,14 @@ LS_EXTERN_C_BEGIN
 /** One run, as the functions of a workload see it. Borrowed from `begin` until `end`. */
 struct ls_sim;
 
+/** Which runs of a workload that allows it use the snapshot strategy. */
+enum ls_sim_snapshots {
+    LS_SIM_SNAPSHOTS_DEFAULT = 0, /* LS_SIM_SNAPSHOTS_NO */
+    LS_SIM_SNAPSHOTS_NO = 1,
+    LS_SIM_SNAPSHOTS_YES = 2,
+    LS_SIM_SNAPSHOTS_DRAW = 3 /* the seed decides: one in four */
+};
+
 enum ls_sim_kind {
     LS_SIM_COMMAND = 1, /* ls_group_execute */
     LS_SIM_QUERY = 2,   /* ls_group_query */
@@ -79,9 +87,8 @@ struct ls_sim_workload {
     /**
      * Makes the machine of a member that starts, for this life of it: a machine in memory is empty
      * again. Its `close` is called when that life ends, also when the member could not start. In
-     * some runs the simulator keeps a journal of its commands, as if it were on a disk. Snapshots
-     * are not simulated yet: freeze and what belongs to it is not called. Required. Any error ends
-     * the run.
+     * some runs the simulator keeps a journal of its commands, as if it were on a disk. Required.
+     * Any error ends the run.
      */
     enum ls_status (*machine)(void *self, uint32_t member, struct ls_machine *out);
 
@@ -117,6 +124,10 @@ struct ls_sim_workload {
 
     /** The run is over: releases what `begin` made. Optional. */
     void (*end)(void *self);
+
+    /** Its machines can be frozen, iterated and restored: in some runs the group uses the snapshot
+     * strategy, logs are pruned early, and each member has a vault on a medium of its own. */
+    bool snapshots;
 };
 
 /* ---- a run ---- */
@@ -130,6 +141,7 @@ struct ls_sim_options {
     const char *skip; /* single faults that do not, by number: "3,7,12-20"; NULL: none. Borrowed */
     bool exact;       /* not longer than `seconds`, even if some kind of fault has not struck */
     bool trace;       /* print every trace record to standard output */
+    enum ls_sim_snapshots snapshots;
 };
 #define LS_SIM_SECONDS_DEFAULT 20u
 /** For ls_sim_options.without: no faults at all. */
@@ -198,6 +210,8 @@ uint32_t ls_sim_members(const struct ls_sim *sim);
 uint64_t ls_sim_now_us(const struct ls_sim *sim);
 /** The number of the event that is happening. */
 uint64_t ls_sim_event(const struct ls_sim *sim);
+/** Does this run use the snapshot strategy? */
+bool ls_sim_snapshots(const struct ls_sim *sim);
 /** Where the first command of call `id` was applied; 0: nowhere so far, and at the end of a run for
  * ever. */
 ls_index ls_sim_applied(const struct ls_sim *sim, uint64_t id);

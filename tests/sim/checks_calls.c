@@ -3,7 +3,7 @@
  * Checks of what the outside sees, which hold for every machine: what each member applied, where
  * and with which reply and state (K3), and how calls may end.
  */
-#include "world.h"
+#include "sync.h"
 
 static void check_same(struct sim_machine *machine, const struct sim_step *step, ls_index index,
                        uint64_t op, uint64_t reply)
@@ -64,6 +64,44 @@ void sim_check_applied(struct sim_machine *machine, ls_index index, uint64_t op,
     check_new(world, index, op, command);
 }
 
+ls_index sim_check_last(const struct world *world, ls_index upto, uint64_t *chain)
+{
+    const struct sim_checks *checks = &world->checks;
+    ls_index index = upto < checks->last ? upto : checks->last;
+    while (index > 0 && checks->steps[index].chain == 0) {
+        index--; /* a marker, a configuration, the first of a term: not for machines */
+    }
+    *chain = index > 0 ? checks->steps[index].chain : world->options.seed | 1u;
+    return index;
+}
+
+/* A state of another member, or of an earlier life, took the place of the present one. */
+void sim_check_published(struct sim_machine *machine, struct ls_cursor anchor)
+{
+    struct sim_member *member = machine->member;
+    struct world *world = member->world;
+    const struct sim_logs *logs = &world->checks.logs;
+    const struct sim_install *install = &member->vault.install;
+    unsigned long long at = anchor.index;
+    if (anchor.index > logs->committed_last) {
+        sim_fail(world, "%s takes in the state at %llu, which nobody has committed", member->name,
+                 at);
+        return;
+    }
+    ls_index last = sim_check_last(world, anchor.index, &machine->chain);
+    if (last < machine->applied) {
+        sim_fail(world, "%s takes in the state at %llu, and has applied up to %llu", member->name,
+                 at, (unsigned long long)machine->applied);
+    }
+    bool installs = install->runs && ls_cursor_compare(install->anchor, anchor) == 0;
+    if (installs && anchor.index <= member->commit) { /* S4 */
+        sim_fail(world, "%s takes in the state at %llu, its commit is %llu", member->name, at,
+                 (unsigned long long)member->commit);
+    }
+    machine->applied = last;
+    sim_check_digest(machine);
+}
+
 void sim_check_state(struct sim_machine *machine)
 {
     struct sim_member *member = machine->member;
@@ -76,7 +114,17 @@ void sim_check_state(struct sim_machine *machine)
         workload->check(workload->self, &world->handle, member->at, machine->inner.self);
     }
     /* it costs as much as the state is large: in long runs at every eighth index */
-    if (workload->digest != NULL && (machine->applied < 256 || machine->applied % 8 == 0)) {
+    if (machine->applied < 256 || machine->applied % 8 == 0) {
+        sim_check_digest(machine);
+    }
+}
+
+void sim_check_digest(struct sim_machine *machine)
+{
+    struct sim_member *member = machine->member;
+    struct world *world = member->world;
+    const struct ls_sim_workload *workload = world->workload;
+    if (workload->digest != NULL && machine->applied > 0 && !world->failed) {
         uint64_t number = workload->digest(workload->self, machine->inner.self);
         uint64_t digest = sim_hash((struct ls_span){&number, sizeof number});
         uint64_t *known = &world->checks.steps[machine->applied].digest;

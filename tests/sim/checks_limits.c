@@ -25,6 +25,8 @@
 #define IDLE_STRETCHES_MAX 5u
 /* memory of a node beside what its settings bound: tables of fixed size, replies, messages */
 #define MEMORY_BASE (6u << 20)
+/* chunks that are cut, sent, held and read back, tables, messages of both sides */
+#define MEMORY_SNAPSHOTS (8u << 20)
 /* a stretch of load, and how many of them may pass until one is without an allocation */
 #define STRETCH_US    150000u
 #define STRETCHES_MAX 100u
@@ -143,6 +145,7 @@ void sim_check_buffers(struct sim_member *member, const struct ls_group_status *
     uint64_t buffered = LS_REPLAY_BUFFER_BYTES_MAX < watch->log_bytes ? LS_REPLAY_BUFFER_BYTES_MAX
                                                                       : watch->log_bytes;
     uint64_t most = MEMORY_BASE + 2 * cached + buffered + 4 * status->in_flight_bytes;
+    most += sim_sync_snapshots(world) ? MEMORY_SNAPSHOTS : 0;
     if (watch->live_bytes > most) {
         sim_fail(world, "%s holds %llu bytes of memory, its settings and the load explain %llu",
                  member->name, U(watch->live_bytes), U(most));
@@ -157,9 +160,16 @@ void sim_check_prune(struct sim_member *member, ls_index upto)
                  U(member->shadow.last));
         return;
     }
+    if (sim_sync_snapshots(world)) {
+        sim_snapshot_leads(member);
+        sim_snapshot_check_prune(&world->sync->sides[member->at], upto);
+    }
     for (uint32_t i = 0; i < world->count; i++) {
         struct sim_member *other = &world->members[i];
-        if (!sim_check_holds(other, upto, member->shadow.log[upto])) {
+        /* a snapshot brings back who lags too far, and who lost all it had */
+        bool given_up = sim_sync_snapshots(world) &&
+                        (world->sync->sides[i].given_up >= upto || other->rules.wipes > 0);
+        if (!given_up && !sim_check_holds(other, upto, member->shadow.log[upto])) {
             sim_fail(world, "%s prunes up to %llu, which %s still needs", member->name, U(upto),
                      other->name);
         }
@@ -231,7 +241,7 @@ static void check_load(struct world *world)
     for (; stretch < STRETCHES_MAX && (made != 0 || silent > 0) && !world->failed; stretch++) {
         uint64_t before = allocations(world), done = world->acknowledged;
         (void)sim_world_until(world, world->now_us + STRETCH_US, NULL);
-        made = allocations(world) - before;
+        made = sim_sync_snapshots(world) ? 0 : allocations(world) - before; /* files are written */
         silent = world->acknowledged == done ? silent + 1 : 0;
         if (silent > SILENT_MAX && !world->failed) {
             sim_fail(world, "nothing is acknowledged in %u virtual ms of load without faults",

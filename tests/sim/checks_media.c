@@ -182,6 +182,7 @@ static void check_core(struct sim_member *member, const struct ls_peer_id *to,
     case LS_MESSAGE_HEARTBEAT:
         sim_check_leader(member, term);
         sim_check_commit(member, term, message->as.heartbeat.commit);
+        sim_snapshot_leads(member); /* it says what may be pruned */
         break;
     case LS_MESSAGE_HEARTBEAT_REPLY:
         if (message->as.heartbeat_reply.counts) {

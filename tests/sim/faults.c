@@ -8,8 +8,9 @@
 #include <stdlib.h>
 
 /* numbers of streams that are no fault's */
-#define STREAM_MIX     (UINT64_MAX - 1)
-#define STREAM_MEMBERS (UINT64_MAX - 64)
+#define STREAM_MIX       (UINT64_MAX - 1)
+#define STREAM_MEMBERS   (UINT64_MAX - 64)
+#define STREAM_SNAPSHOTS (UINT64_MAX - 128)
 /* so many messages meet every condition of the network */
 #define MESSAGES_ENOUGH 5000u
 
@@ -61,12 +62,21 @@ static const struct {
     [SIM_FAULT_TWICE] = {"message_twice", 2, false},
     [SIM_FAULT_LATE] = {"message_late", 2, false},
     [SIM_FAULT_FULL_QUEUE] = {"full_send_queue", 2, false},
+    [SIM_FAULT_VAULT_ERROR] = {"vault_error", 1, true},
+    [SIM_FAULT_VAULT_FULL] = {"vault_full", 1, true},
+    [SIM_FAULT_VAULT_DAMAGE] = {"damaged_staging", 2, false},
+    [SIM_FAULT_INSTALL_LOADING] = {"crash_loading", 2, true}, /* S1 */
+    [SIM_FAULT_INSTALL_SYNCING] = {"crash_syncing", 2, true},
+    [SIM_FAULT_INSTALL_MARKING] = {"crash_marking", 2, true},
+    [SIM_FAULT_INSTALL_PUBLISHING] = {"crash_publishing", 2, true},
+    [SIM_FAULT_INSTALL_RESTORING] = {"crash_restoring", 2, true},
+    [SIM_FAULT_INSTALL_UNMARKING] = {"crash_unmarking", 2, true},
 };
 
 /* a condition of the run, not a point in time */
 static bool whole_run(uint32_t fault)
 {
-    return fault >= SIM_FAULT_LONG_DELAY ||
+    return (fault >= SIM_FAULT_LONG_DELAY && fault < SIM_FAULT_SNAPSHOT) ||
            (fault >= SIM_FAULT_CONDITION && fault < SIM_FAULT_NETWORK);
 }
 
@@ -100,8 +110,9 @@ bool sim_fault_owed(const struct world *world, enum sim_fault fault)
     /* a path needs something under way: a full queue a peer that is slow enough */
     bool met = fault < SIM_FAULT_NETWORK ||
                (world->network.messages > MESSAGES_ENOUGH && fault != SIM_FAULT_FULL_QUEUE);
-    return sim_fault_enabled(world, fault) && met && world->injected[fault] == 0 &&
-           fault != SIM_FAULT_PRUNE; /* a log that may be pruned, at that moment */
+    /* they need a log that may be pruned, a vault in use, an install, at that moment */
+    bool chance = fault == SIM_FAULT_PRUNE || fault >= SIM_FAULT_SNAPSHOT;
+    return sim_fault_enabled(world, fault) && met && world->injected[fault] == 0 && !chance;
 }
 
 /* The stream of `number`; streams of neighbours have nothing in common. */
@@ -175,7 +186,9 @@ static void on_heal(struct world *world, const struct sim_event *event)
     }
     world->in_force[fault][event->b] = 0;
     sim_note(world, "fault %" PRIu64 " ends: %s", event->token - 1, kinds[fault].name);
-    if (fault >= SIM_FAULT_NETWORK) {
+    if (fault >= SIM_FAULT_SNAPSHOT) {
+        sim_heal_vault(&world->members[event->b]);
+    } else if (fault >= SIM_FAULT_NETWORK) {
         sim_heal_network(world, fault, event->b, event->token);
     } else if (fault >= SIM_FAULT_DISK) {
         sim_heal_disk(world, fault, event->b);
@@ -188,12 +201,25 @@ static void on_heal(struct world *world, const struct sim_event *event)
 
 /* ---- the script ---- */
 
+/* A stream of their own: in a run without snapshots nothing is drawn for them. */
+static void snapshot_faults(struct world *world)
+{
+    struct sim_random mix = stream(world, STREAM_SNAPSHOTS);
+    for (uint32_t i = SIM_FAULT_SNAPSHOT; i < SIM_FAULTS && sim_sync_snapshots(world); i++) {
+        bool enabled = sim_random_percent(&mix, 70);
+        world->fault_weights[i] = (uint32_t)1u << sim_random_in(&mix, 0, 3);
+        if (enabled && world->count >= kinds[i].members) {
+            world->fault_mask |= (uint64_t)1u << i;
+        }
+    }
+}
+
 void sim_faults_open(struct world *world)
 {
     static const uint32_t shares[] = {15, 30, 50, 50, 75, 100};
     struct sim_random mix = stream(world, STREAM_MIX);
     uint32_t share = shares[sim_random_in(&mix, 0, sizeof shares / sizeof shares[0] - 1)];
-    for (uint32_t i = 0; i < SIM_FAULTS; i++) {
+    for (uint32_t i = 0; i < SIM_FAULT_SNAPSHOT; i++) {
         /* swarm: each run has a mix of its own, and crashes are never absent */
         bool enabled = sim_random_percent(&mix, share) || i == SIM_FAULT_CRASH;
         world->fault_weights[i] = (uint32_t)1u << sim_random_in(&mix, 0, 4);
@@ -202,6 +228,7 @@ void sim_faults_open(struct world *world)
             world->fault_mask |= (uint64_t)1u << i;
         }
     }
+    snapshot_faults(world);
     uint32_t at = 0;
     for (uint32_t i = 0; i < SIM_FAULTS; i++) {
         if ((world->fault_mask >> i & 1u) != 0 && !whole_run(i)) {
@@ -289,10 +316,11 @@ static void strike(struct world *world)
         return;
     }
     sim_mix(world, (uint64_t)number << 8 | (uint64_t)strike.fault);
-    bool struck = strike.fault >= SIM_FAULT_NETWORK ? sim_strike_network(&strike)
-                  : strike.fault >= SIM_FAULT_DISK  ? sim_strike_disk(&strike)
-                  : strike.fault >= SIM_FAULT_CLOCK ? sim_strike_clock(&strike)
-                                                    : sim_strike_member(&strike);
+    bool struck = strike.fault >= SIM_FAULT_SNAPSHOT  ? sim_strike_vault(&strike)
+                  : strike.fault >= SIM_FAULT_NETWORK ? sim_strike_network(&strike)
+                  : strike.fault >= SIM_FAULT_DISK    ? sim_strike_disk(&strike)
+                  : strike.fault >= SIM_FAULT_CLOCK   ? sim_strike_clock(&strike)
+                                                      : sim_strike_member(&strike);
     strike.record->struck = struck;
     world->injected[strike.fault] += struck && !kinds[strike.fault].later ? 1u : 0u;
     sim_note(world, "fault %u: %s%s%s", number, kinds[strike.fault].name, strike.record->text,

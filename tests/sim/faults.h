@@ -38,6 +38,7 @@ bool sim_strike_clock(struct sim_strike *strike);
 bool sim_strike_disk(struct sim_strike *strike);
 bool sim_strike_network(struct sim_strike *strike);
 bool sim_strike_damage(struct sim_strike *strike);
+bool sim_strike_vault(struct sim_strike *strike);
 bool sim_strike_transfer(struct sim_strike *strike, uint32_t at, uint32_t to);
 
 void sim_heal_member(struct world *world, enum sim_fault fault, uint32_t at);
@@ -46,6 +47,8 @@ void sim_heal_clocks(struct sim_member *member);
 void sim_heal_disk(struct world *world, enum sim_fault fault, uint32_t at);
 /** All faults of its disk end. */
 void sim_heal_disks(struct sim_member *member);
+/** All faults of its vault end. */
+void sim_heal_vault(struct sim_member *member);
 /** token: number of the fault + 1. */
 void sim_heal_network(struct world *world, enum sim_fault fault, uint32_t at, uint64_t token);
 

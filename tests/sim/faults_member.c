@@ -188,6 +188,7 @@ void sim_heal_members(struct world *world)
         member->refusals = 0;
         sim_member_pause(member, false);
         sim_heal_disks(member);
+        sim_heal_vault(member);
         sim_member_start(member);
     }
 }

@@ -4,13 +4,19 @@
  * checks what every member applied, where, and what it replied. The number of the call travels in
  * front of each command and query; the workload's machine never sees it.
  */
-#include "world.h"
+#include "snapshots.h"
 
 #include <stdlib.h>
 
 uint64_t sim_hash(struct ls_span bytes)
 {
-    return sim_digest(1, bytes.data, bytes.bytes) | 1u; /* 0 means: not known */
+    const uint8_t *at = bytes.data;
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < bytes.bytes; i++) {
+        hash = (hash ^ at[i]) * 1099511628211u;
+    }
+    struct sim_random mixed = {hash ^ bytes.bytes};
+    return sim_random_next(&mixed) | 1u; /* 0 means: not known */
 }
 
 /* The number in front, which `data` then lacks; 0: none. */
@@ -41,8 +47,11 @@ static void note_applied(struct sim_machine *machine, const struct ls_command *g
     uint64_t id = prefix_take(&data);
     bool known = ls_reply_get(replies, at, &reply) == LS_OK;
     uint64_t command = sim_hash(data);
-    const uint64_t link[] = {given->cursor.index, given->cursor.term, id, command};
-    machine->chain = sim_digest(machine->chain, link, sizeof link) | 1u;
+    struct sim_random chain = {machine->chain ^ given->cursor.index};
+    chain.state = sim_random_next(&chain) ^ given->cursor.term;
+    chain.state = sim_random_next(&chain) ^ id;
+    chain.state = sim_random_next(&chain) ^ command;
+    machine->chain = sim_random_next(&chain) | 1u;
     if (given->cursor.index <= machine->applied) {
         sim_fail(machine->member->world, "index %llu applied after %llu",
                  (unsigned long long)given->cursor.index, (unsigned long long)machine->applied);
@@ -62,15 +71,13 @@ static enum ls_status machine_open(void *self, const struct ls_group_id *group,
                                    struct ls_error *error)
 {
     struct sim_machine *machine = self;
-    const struct sim_checks *checks = &machine->member->world->checks;
     *applied = 0;
     enum ls_status status = LS_OK;
     if (machine->inner.open != NULL) {
         status = machine->inner.open(machine->inner.self, group, incarnation, applied, error);
     }
     if (status == LS_OK && *applied > 0) { /* it goes on from there */
-        machine->applied = *applied;
-        machine->chain = *applied < checks->steps_capacity ? checks->steps[*applied].chain : 0;
+        machine->applied = sim_check_last(machine->member->world, *applied, &machine->chain);
     }
     return status;
 }
@@ -145,6 +152,69 @@ static ls_index machine_durable(void *self)
     return machine->inner.durable_applied(machine->inner.self);
 }
 
+/* ---- snapshots ---- */
+
+static enum ls_status machine_freeze(void *self, struct ls_frozen *out)
+{
+    struct sim_machine *machine = self;
+    enum ls_status status = machine->inner.freeze(machine->inner.self, out);
+    if (status == LS_OK) {
+        sim_check_digest(machine);
+    }
+    return status;
+}
+
+static enum ls_status machine_iterate(void *self, const struct ls_frozen *frozen,
+                                      struct ls_span from, ls_item_visit visit, void *arg)
+{
+    struct sim_machine *machine = self;
+    return machine->inner.iterate(machine->inner.self, frozen, from, visit, arg);
+}
+
+static void machine_thaw(void *self, struct ls_frozen *frozen)
+{
+    struct sim_machine *machine = self;
+    machine->inner.thaw(machine->inner.self, frozen);
+}
+
+static enum ls_status machine_restore(void *self, struct ls_cursor anchor)
+{
+    struct sim_machine *machine = self;
+    return machine->inner.restore(machine->inner.self, anchor);
+}
+
+static enum ls_status machine_restore_item(void *self, const struct ls_item *item)
+{
+    struct sim_machine *machine = self;
+    return machine->inner.restore_item(machine->inner.self, item);
+}
+
+static enum ls_status machine_publish(void *self, struct ls_cursor anchor)
+{
+    struct sim_machine *machine = self;
+    struct sim_member *member = machine->member;
+    bool on_disk = machine->inner.durable_applied != NULL && member->vault.install.runs &&
+                   !member->world->sync->on_disk; /* else that is what makes it durable */
+    if (member->dying || (on_disk && sim_install_step(member, SIM_INSTALL_PUBLISHING, false))) {
+        return LS_ERR_IO; /* without power nothing becomes durable */
+    }
+    enum ls_status status = machine->inner.publish(machine->inner.self, anchor);
+    if (status == LS_OK) {
+        sim_check_published(machine, anchor);
+        if (on_disk) {
+            sim_install_published(member, anchor);
+            (void)sim_install_step(member, SIM_INSTALL_PUBLISHING, true);
+        }
+    }
+    return status;
+}
+
+static void machine_restore_end(void *self)
+{
+    struct sim_machine *machine = self;
+    machine->inner.restore_end(machine->inner.self);
+}
+
 void sim_machine_close(struct sim_machine *machine)
 {
     if (machine->inner.close != NULL) {
@@ -182,5 +252,14 @@ enum ls_status sim_machine_make(struct sim_member *member, struct ls_machine *ou
         .query = inner->query != NULL ? machine_query : NULL,
         .durable_applied = inner->durable_applied != NULL ? machine_durable : NULL,
         .close = machine_close};
+    if (inner->freeze != NULL && sim_sync_snapshots(member->world)) {
+        out->freeze = machine_freeze;
+        out->iterate = machine_iterate;
+        out->thaw = machine_thaw;
+        out->restore = machine_restore;
+        out->restore_item = machine_restore_item;
+        out->publish = machine_publish;
+        out->restore_end = machine_restore_end;
+    }
     return LS_OK;
 }

@@ -4,7 +4,7 @@
  * commits wait until an event makes them durable. A crash cuts the power of the medium and the
  * node's paths first, so that nothing that the dying node still does can reach disk or network.
  */
-#include "world.h"
+#include "snapshots.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,6 +125,7 @@ void sim_member_prepare(struct world *world, uint32_t at)
         return;
     }
     ls_storage_medium_hold(member->medium, true);
+    sim_vault_prepare(member);
     world->founders[at] = (struct ls_founder){.name = member->name, .address = member->address};
 }
 
@@ -157,6 +158,7 @@ static enum ls_status node_open(struct sim_member *member, struct ls_error *erro
         return status;
     }
     options.listen = member->address;
+    sim_vault_open(member, &options.vault);
     return ls_node_open(&options, &member->node, error);
 }
 
@@ -181,7 +183,7 @@ static enum ls_status group_join(struct sim_member *member, struct ls_error *err
     if (status != LS_OK) {
         return ls_error_set(error, status, "its machine: %s", ls_status_text(status));
     }
-    struct ls_statesync list[2];
+    struct ls_statesync list[3];
     sim_sync_group(member, &options, list);
     status = ls_group_join(member->node, &options, &member->group, error);
     member->shadow.of = member->group;
@@ -252,6 +254,10 @@ void sim_member_start(struct sim_member *member)
     struct ls_error error = {LS_OK, ""};
     enum ls_status status = node_open(member, &error);
     status = status == LS_OK ? group_join(member, &error) : status;
+    if (member->off) {
+        member->group = NULL; /* it ends with this event */
+        return;
+    }
     if (status != LS_OK) {
         start_failed(member, status, error.text);
         member->start_excused &= ~(1u << (uint32_t)status); /* the others have yet to strike */
@@ -260,12 +266,10 @@ void sim_member_start(struct sim_member *member)
     }
 }
 
-void sim_member_crash(struct sim_member *member, size_t keep)
+/* What is not on its media is lost, and nobody hears of it any more. */
+static void lose_power(struct sim_member *member, size_t keep)
 {
-    if (member->node == NULL) {
-        return;
-    }
-    sim_mix(member->world, (uint64_t)SIM_FAULTS << 32 | member->at);
+    sim_mix(member->world, (uint64_t)SIM_FAULT_SNAPSHOT << 32 | member->at);
     sim_note(member->world, "%s: power cut", member->name);
     ls_storage_medium_release(member->medium, keep);
     if (member->tear != 0 &&
@@ -274,9 +278,41 @@ void sim_member_crash(struct sim_member *member, size_t keep)
         member->tear = (enum ls_storage_cut)0;
     }
     ls_storage_medium_power_cut(member->medium);
+    sim_vault_off(member);
     sim_network_vanish(member->world, member->at);
     member->dying = true;
     member->group = NULL;
+}
+
+void sim_member_off(struct sim_member *member, bool keeps, uint64_t down_us)
+{
+    struct world *world = member->world;
+    lose_power(member, keeps ? SIZE_MAX : 0);
+    member->off = true;
+    world->off |= 1u << member->at;
+    sim_push(world, world->now_us + down_us, SIM_START, member->at, 0, 0);
+}
+
+void sim_members_end(struct world *world)
+{
+    for (uint32_t i = 0; world->off != 0; i++) {
+        if ((world->off >> i & 1u) != 0) {
+            sim_member_crash(&world->members[i], 0);
+        }
+    }
+}
+
+void sim_member_crash(struct sim_member *member, size_t keep)
+{
+    if (member->node != NULL && !member->off) {
+        lose_power(member, keep);
+    }
+    member->world->off &= ~(1u << member->at);
+    member->off = member->off_due = false;
+    if (member->node == NULL) {
+        member->dying = false;
+        return;
+    }
     sim_clock_settle(member);
     ls_node_close(member->node, on_closed, member);
     member->clock_us += DYING_US; /* no time is left to close in */
@@ -294,7 +330,7 @@ bool sim_member_wipes(const struct world *world)
         }
         struct ls_group_status status;
         ls_group_status(world->members[i].group, &status);
-        if (status.log_first > 1) {
+        if (status.log_first > 1 && !sim_sync_snapshots(world)) {
             return false; /* what was pruned, not everybody can give again */
         }
     }
@@ -307,6 +343,7 @@ void sim_member_wipe(struct sim_member *member)
     sim_note(member->world, "%s: loses its disk", member->name);
     sim_mix(member->world, member->at);
     ls_storage_medium_wipe(member->medium);
+    sim_vault_wipe(member);
     member->shadow.promise = (struct sim_promise){.voted = false};
     sim_sync_wipe(member);
     member->rules.wipes++;
@@ -365,6 +402,12 @@ static void run_turn(struct sim_member *member)
     if (ls_storage_medium_faults(member->medium) != faults) {
         sim_fault_count(member->world, SIM_FAULT_STORE_BUSY);
         sim_check_input(member); /* it asks again soon */
+    }
+    if (member->off_due) {
+        sim_member_off(member, member->off_keeps, member->off_down_us);
+    }
+    if (member->off) {
+        return;
     }
     sim_member_after(member);
     sim_check_turn(member);
@@ -461,5 +504,6 @@ void sim_member_free(struct sim_member *member)
 {
     sim_member_crash(member, SIZE_MAX);
     ls_storage_medium_close(member->medium);
+    ls_vault_medium_close(member->vault.medium);
     ls_identity_close(member->identity);
 }

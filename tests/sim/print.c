@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What lockstep-sim tells of its runs. */
-#include "world.h"
+#include "sync.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,10 +9,11 @@ void sim_print_options(const struct world *world)
 {
     (void)printf("seed %" PRIu64
                  ": members %u, workload %s, virtual seconds %u, election %u ms, heartbeat %u "
-                 "ms, delay %u-%u us, clients %u, fault gap %u ms, faults",
+                 "ms, delay %u-%u us, clients %u, fault gap %u ms",
                  world->options.seed, world->count, world->workload->name, world->options.seconds,
                  world->election_ms, world->heartbeat_ms, world->network.delay_min_us,
                  world->network.delay_max_us, world->clients_count, world->fault_gap_ms);
+    (void)printf("%s faults", world->sync->snapshots ? ", snapshots," : ",");
     for (uint32_t i = 0; i < SIM_FAULTS; i++) {
         if (sim_fault_enabled(world, (enum sim_fault)i)) {
             (void)printf(" %s", sim_fault_name((enum sim_fault)i));
@@ -26,11 +27,11 @@ void sim_print_outcome(const struct world *world)
 {
     (void)printf("seed %" PRIu64 ": %s; events %" PRIu64 ", messages %" PRIu64 ", sessions %" PRIu64
                  ", leaders %" PRIu64 ", log %" PRIu64 ", operations %" PRIu64 " (ok %" PRIu64
-                 ", unknown %" PRIu64 ", nothing done %" PRIu64 "), faults",
+                 ", unknown %" PRIu64 ", nothing done %" PRIu64 "), installs %" PRIu64 ", faults",
                  world->options.seed, world->failed ? world->text : "clean", world->events,
                  world->network.messages, world->network.sessions, world->checks.leader_changes,
                  world->checks.last, world->ops_made, world->acknowledged, world->unknown,
-                 world->refused);
+                 world->refused, world->sync->installs);
     for (uint32_t i = 0; i < SIM_FAULTS; i++) {
         if (world->injected[i] > 0) {
             (void)printf(" %s %" PRIu64, sim_fault_name((enum sim_fault)i), world->injected[i]);
@@ -82,6 +83,12 @@ void sim_replay_text(const struct sim_options *options, char out[SIM_REPLAY_BYTE
             add(out, "%s%s", told++ == 0 ? " --without " : ",", sim_fault_name((enum sim_fault)i));
         }
     }
+    if (options->snapshots != LS_SIM_SNAPSHOTS_DEFAULT) {
+        add(out, " --snapshots %s",
+            options->snapshots == LS_SIM_SNAPSHOTS_YES  ? "yes"
+            : options->snapshots == LS_SIM_SNAPSHOTS_NO ? "no"
+                                                        : "draw");
+    }
     add(out, "%s", options->exact ? " --exact" : "");
     for (uint32_t i = 0, told = 0; i < SIM_SKIP_MAX; i++) {
         uint32_t last = i;
@@ -114,6 +121,7 @@ void sim_totals_add(struct sim_totals *totals, const struct world *world)
     totals->messages += world->network.messages;
     totals->operations += world->ops_made;
     totals->virtual_us += world->now_us;
+    totals->installs += world->sync->installs;
     for (uint32_t i = 0; i < SIM_FAULTS; i++) {
         totals->injected[i] += world->injected[i];
     }
@@ -125,6 +133,7 @@ void sim_print_totals(const struct sim_totals *totals)
                  " messages %" PRIu64 " operations %" PRIu64 " virtual_seconds %" PRIu64,
                  totals->seeds, totals->leaders, totals->events, totals->messages,
                  totals->operations, totals->virtual_us / 1000000u);
+    (void)printf(" installs %" PRIu64, totals->installs);
     for (uint32_t i = 0; i < SIM_FAULTS; i++) {
         (void)printf(" fault_%s %" PRIu64, sim_fault_name((enum sim_fault)i), totals->injected[i]);
     }

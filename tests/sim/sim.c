@@ -36,13 +36,17 @@ static const char *options_take(const struct ls_sim_options *given,
                                 .members = given->members,
                                 .seconds = given->seconds,
                                 .trace = given->trace,
-                                .without = given->without};
+                                .without = given->without,
+                                .snapshots = given->snapshots};
     out->seconds = out->seconds == 0 ? LS_SIM_SECONDS_DEFAULT : out->seconds;
     if (given->size != sizeof *given || workload->size != sizeof *workload) {
         return "a size is not that of this library's struct";
     }
     if (workload->name == NULL || workload->machine == NULL || workload->next == NULL) {
         return "a workload needs name, machine and next";
+    }
+    if ((unsigned)given->snapshots > LS_SIM_SNAPSHOTS_DRAW) {
+        return "snapshots is none of enum ls_sim_snapshots";
     }
     if (given->members > LS_SIM_MEMBERS_MAX) {
         return "more members than LS_SIM_MEMBERS_MAX";
@@ -140,6 +144,11 @@ uint64_t ls_sim_now_us(const struct ls_sim *sim)
 uint64_t ls_sim_event(const struct ls_sim *sim)
 {
     return sim->world->events;
+}
+
+bool ls_sim_snapshots(const struct ls_sim *sim)
+{
+    return sim_sync_snapshots(sim->world);
 }
 
 ls_index ls_sim_applied(const struct ls_sim *sim, uint64_t id)

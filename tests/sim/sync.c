@@ -7,6 +7,10 @@
 
 #include <stdlib.h>
 
+/* the snapshot strategy in a run that may have it: one in so many */
+#define SNAPSHOTS_ONE_IN 4u
+#define SNAPSHOTS_STREAM 0x736e617073686f74u
+
 static const struct ls_span dud_signature = {"sim-dud/1", 9};
 
 bool sim_sync_peek(const struct ls_env *env, struct sim_sync *sync, struct ls_span message,
@@ -27,6 +31,32 @@ uint32_t sim_sync_member(const struct world *world, const struct ls_peer_id *id)
 }
 
 /* ---- the world's choice ---- */
+
+bool sim_snapshots_occur(const struct sim_options *options)
+{
+    return options->snapshots >= LS_SIM_SNAPSHOTS_YES &&
+           (options->workload == NULL || options->workload->snapshots);
+}
+
+/* A stream of its own: runs without snapshots are what they would be if there were none. */
+static void snapshots_draw(struct world *world, struct sim_sync *sync)
+{
+    struct sim_random *random = &sync->snapshot_random;
+    const struct sim_options *options = &world->options;
+    bool drawn = sim_random_in(random, 1, SNAPSHOTS_ONE_IN) == 1;
+    sync->snapshots =
+        sim_snapshots_occur(options) && (drawn || options->snapshots == LS_SIM_SNAPSHOTS_YES);
+    struct ls_snapshot_options *snapshot = &sync->snapshot;
+    *snapshot = (struct ls_snapshot_options){.size = sizeof *snapshot};
+    snapshot->window = (uint32_t)sim_random_in(random, 1, 4);
+    snapshot->timeout_ms = (uint32_t)sim_random_in(random, 500, 5000);
+    snapshot->lease_ms = (uint32_t)sim_random_in(random, 1000, 30000);
+    snapshot->marker_ms = (uint32_t)sim_random_in(random, 100, 2000);
+    snapshot->rate_bytes = (uint64_t)1 << sim_random_in(random, 20, 27);
+    sync->snapshot_entries = sim_random_in(random, 10, 300);
+    sync->prune_entries = sim_random_in(random, 1, 200);
+    sync->lag_entries = sim_random_in(random, 10, 400);
+}
 
 void sim_sync_open(struct world *world)
 {
@@ -58,6 +88,8 @@ void sim_sync_open(struct world *world)
     bool slow = sim_random_percent(random, 40);
     sync->slow_percent = slow ? (uint32_t)sim_random_in(random, 5, 50) : 0;
     sync->on_disk = on_disk;
+    sync->snapshot_random.state = world->options.seed ^ SNAPSHOTS_STREAM;
+    snapshots_draw(world, sync);
     if (world->count > 1 && small) {
         sync->cache_bytes = cache_bytes;
         sync->dud = dud;
@@ -176,7 +208,7 @@ static enum ls_status dud_provider(void *self, const struct ls_provider_context 
 /* ---- a member's group ---- */
 
 void sim_sync_group(struct sim_member *member, struct ls_group_options *options,
-                    struct ls_statesync list[2])
+                    struct ls_statesync list[3])
 {
     struct sim_sync *sync = member->world->sync;
     struct sim_side *side = &sync->sides[member->at];
@@ -204,8 +236,21 @@ void sim_sync_group(struct sim_member *member, struct ls_group_options *options,
     list[count].usable = NULL;
     list[count].create_provider = sim_sync_provider;
     list[count].create_session = sim_sync_session;
+    count++;
+    if (sync->snapshots) {
+        status = ls_snapshot_sync(&sync->snapshot, &side->snapshot);
+        LS_ASSERT(status == LS_OK);
+        list[count] = side->snapshot;
+        list[count].self = side;
+        list[count].create_provider = sim_snapshot_provider;
+        list[count].create_session = sim_snapshot_session;
+        count++;
+        options->snapshot_entries = sync->snapshot_entries;
+        options->prune_entries = sync->prune_entries;
+        options->lag_entries = sync->lag_entries;
+    }
     options->statesyncs = list;
-    options->statesyncs_count = count + 1;
+    options->statesyncs_count = count;
     if (sync->cache_bytes != 0) {
         options->cache_bytes = sync->cache_bytes;
     }
@@ -218,6 +263,10 @@ void sim_sync_turn(struct sim_member *member, const struct ls_group_status *stat
     sync->committed = status->core.commit > sync->committed ? status->core.commit : sync->committed;
     struct sim_side *side = &sync->sides[member->at];
     sim_sync_awake(side);
+    if (sync->snapshots) {
+        sim_snapshot_turn(side, &status->core);
+        sim_disk_turn(&side->disk);
+    }
     bool able = status->prune_safe >= status->log_first;
     if (side->prune_able && !member->world->quiet && able) {
         side->prune_able = false;
@@ -257,7 +306,7 @@ bool sim_sync_prune(struct world *world, uint32_t at)
                      (unsigned long long)lease->need);
         }
         ls_index held = world->sync->sides[i].durable;
-        if (i != at && held < pruned) {
+        if (i != at && held < pruned && !world->sync->snapshots) { /* else: given up, or not */
             sim_fail(world, "%s pruned up to %llu, the log of %s ends at %llu", member->name,
                      (unsigned long long)pruned, world->members[i].name, (unsigned long long)held);
         }
@@ -282,6 +331,8 @@ void sim_sync_wipe(struct sim_member *member)
     struct sim_sync *sync = member->world->sync;
     struct sim_disk *disk = &sync->sides[member->at].disk;
     disk->count = disk->synced = disk->bytes_count = 0;
+    disk->base_at = (struct ls_cursor){0, 0};
+    sim_image_clear(&disk->base);
     for (uint32_t i = 0; i < member->world->count; i++) {
         sync->sides[i].prune_next = sync->sides[i].prune_able = false;
     }
@@ -294,10 +345,15 @@ bool sim_sync_waits(const struct world *world)
 
 bool sim_sync_prunes(const struct world *world)
 {
-    return world->sync->on_disk;
+    return world->sync->on_disk || world->sync->snapshots;
 }
 
 bool sim_sync_keeps_all(const struct world *world)
 {
-    return !world->sync->on_disk;
+    return !sim_sync_prunes(world);
+}
+
+bool sim_sync_snapshots(const struct world *world)
+{
+    return world->sync->snapshots;
 }

@@ -8,6 +8,7 @@
 #ifndef LOCKSTEP_SIM_SYNC_H
 #define LOCKSTEP_SIM_SYNC_H
 
+#include "image.h"
 #include "world.h"
 
 /** What a provider promised to keep for a member that asked it. */
@@ -19,7 +20,11 @@ struct sim_lease {
 /** A machine on disk: what it applied, as commands in a journal whose tail a crash may take. */
 struct sim_disk {
     struct ls_machine inner; /* empty after each start, until the journal is read */
+    struct sim_member *member;
     struct sim_random random;
+    struct sim_image base, staged; /* the state it took in last, and the one being taken in */
+    struct ls_cursor base_at;      /* index 0: none */
+    bool base_read, wanted;        /* wanted: the journal has to be read */
     struct {
         struct ls_cursor at;
         size_t offset, bytes;
@@ -31,7 +36,8 @@ struct sim_disk {
     ls_index kept; /* the machine itself had as much when it was opened */
 };
 
-struct session; /* sync_session.c */
+struct session;       /* sync_session.c */
+struct snap_provider; /* snapshot_provider.c */
 
 /** One member's. */
 struct sim_side {
@@ -46,13 +52,22 @@ struct sim_side {
     struct session *session; /* that runs, or NULL */
     uint32_t failures;
     uint64_t failed_us;
+    struct ls_statesync snapshot;
+    struct snap_provider *snap_provider;
+    ls_index given_up;               /* so far leaders needed not wait for it */
+    ls_index match[SIM_MEMBERS_MAX]; /* of each, as this member had it as a leader */
+    ls_term match_term;
 };
 
 struct sim_sync {
     struct sim_random random;
     struct ls_log_replay_options options;
     uint64_t cache_bytes; /* 0: the default */
-    bool on_disk, dud;
+    bool on_disk, dud, snapshots;
+    struct ls_snapshot_options snapshot;
+    uint64_t snapshot_entries, prune_entries, lag_entries;
+    struct sim_random snapshot_random;
+    uint64_t installs;
     uint32_t liar; /* member + 1; 0: nobody lies */
     uint32_t lies_percent;
     uint32_t slow_percent; /* of answers that wait */
@@ -82,6 +97,19 @@ void sim_sync_awake(struct sim_side *side);
 enum ls_status sim_sync_provider(void *self, const struct ls_provider_context *context,
                                  struct ls_sync_provider *out);
 
+/* snapshot_session.c and snapshot_provider.c: the same for snapshots */
+enum ls_status sim_snapshot_session(void *self, const struct ls_session_context *context,
+                                    const struct ls_sync_gap *gap, struct ls_sync_session *out);
+enum ls_status sim_snapshot_provider(void *self, const struct ls_provider_context *context,
+                                     struct ls_sync_provider *out);
+/** What no leased state needs any more may go. */
+void sim_snapshot_check_prune(struct sim_side *side, ls_index upto);
+/** What a leader believes of the others decides whose lag holds its log. */
+void sim_snapshot_turn(struct sim_side *side, const struct ls_core_status *core);
+
+/** The same within a turn, also of one that is closing. */
+void sim_snapshot_leads(struct sim_member *member);
+
 /* sync_relay.c */
 struct sim_relay {
     struct ls_sync_context outer;
@@ -94,6 +122,8 @@ void sim_relay_make(struct sim_relay *relay, struct sim_side *side,
 /* disk.c */
 void sim_disk_wrap(struct sim_side *side, struct ls_machine *machine);
 ls_index sim_disk_durable(const struct sim_disk *disk);
+/** Somebody waits for its journal: it is read. */
+void sim_disk_turn(struct sim_disk *disk);
 void sim_disk_free(struct sim_disk *disk);
 
 #endif

@@ -69,11 +69,21 @@ enum sim_fault {
     SIM_FAULT_SLOW_PEER,
     SIM_FAULT_DAMAGE, /* a byte changes on its way */
     SIM_FAULT_LONG_DELAY,
-    SIM_FAULT_LOSS,       /* of packets: TCP sends them again, and what follows waits */
-    SIM_FAULT_TWICE,      /* messages of the core */
-    SIM_FAULT_LATE,       /* the same */
-    SIM_FAULT_FULL_QUEUE, /* a message found no room to wait in */
+    SIM_FAULT_LOSS,        /* of packets: TCP sends them again, and what follows waits */
+    SIM_FAULT_TWICE,       /* messages of the core */
+    SIM_FAULT_LATE,        /* the same */
+    SIM_FAULT_FULL_QUEUE,  /* a message found no room to wait in */
+    SIM_FAULT_VAULT_ERROR, /* of a write or a sync in a vault; only with snapshots, from here on */
+    SIM_FAULT_VAULT_FULL,
+    SIM_FAULT_VAULT_DAMAGE,    /* of what is staged */
+    SIM_FAULT_INSTALL_LOADING, /* power cuts in the steps of an install */
+    SIM_FAULT_INSTALL_SYNCING,
+    SIM_FAULT_INSTALL_MARKING,
+    SIM_FAULT_INSTALL_PUBLISHING,
+    SIM_FAULT_INSTALL_RESTORING,
+    SIM_FAULT_INSTALL_UNMARKING,
     SIM_FAULTS,
+    SIM_FAULT_SNAPSHOT = SIM_FAULT_VAULT_ERROR, /* from here on: of vaults and installs */
     SIM_FAULT_DISK = SIM_FAULT_TORN_COMMIT,     /* from here on: of disks */
     SIM_FAULT_CLOCK = SIM_FAULT_SLOW_LOOP,      /* from here on: of time */
     SIM_FAULT_CONDITION = SIM_FAULT_CLOCK_RATE, /* from here on: of the whole run */
@@ -102,6 +112,26 @@ struct sim_disk_error {
     bool struck;
 };
 
+/** An install at the vault, as far as a disk knows of it. */
+struct sim_install {
+    struct ls_cursor anchor;
+    bool runs; /* the session asked for it; else it may still be found at a start */
+    bool marked, published;
+};
+
+/** vault.c: between a node and the medium of its vault. */
+struct sim_vault {
+    struct ls_vault_medium *medium;
+    struct ls_vault inner;
+    struct {
+        bool dirty, syncs; /* written since it was durable; a sync is under way */
+        uint64_t ready_us;
+    } files[LS_VAULT_FILES + 1];
+    struct sim_install install;
+    uint32_t fail_after, fails; /* calls that succeed, then such that do not */
+    bool full;
+};
+
 struct sim_member {
     struct world *world;
     uint32_t at;
@@ -119,6 +149,10 @@ struct sim_member {
     uint64_t armed; /* names the timer that counts */
     uint64_t armed_local_us;
     bool turn_due, timer_due, paused, dying;
+    bool off;                /* its power went in the middle of an event */
+    bool off_due, off_keeps; /* it goes when the turn ends; what is under way gets there */
+    uint64_t off_down_us;
+    struct sim_vault vault;
     bool releasing, sync_hangs;
     uint64_t release; /* names the release that counts */
     uint32_t sync_min_us, sync_max_us;
@@ -174,6 +208,11 @@ void sim_member_start(struct sim_member *member);
  * of the first of the rest, as much as member->tear says.
  */
 void sim_member_crash(struct sim_member *member, size_t keep);
+/** A power cut within a turn or a start: nothing gets to the media any more, and when the event has
+ * ended the process is gone. It starts again after `down_us`. */
+void sim_member_off(struct sim_member *member, bool keeps, uint64_t down_us);
+/** Ends processes whose power went within this event. */
+void sim_members_end(struct world *world);
 /** Is it known why the group of this member halted? */
 bool sim_member_excused(const struct sim_member *member, enum ls_status halted);
 /** What an operator does about a group that halted: it starts again. */
@@ -274,6 +313,15 @@ void sim_faults_free(struct world *world);
 /** All paths are open again. */
 void sim_heal_paths(struct world *world);
 
+/* ---- snapshots (snapshots.h) ---- */
+
+/** Power cuts that wait for the next install to come to a step. */
+struct sim_install_crash {
+    bool armed, after, keeps; /* the step is done; commits under way get to the medium */
+    uint32_t skip;            /* times that the step is let through */
+    uint64_t down_us;
+};
+
 /* ---- checks ---- */
 
 struct sim_step {
@@ -300,6 +348,11 @@ void sim_check_applied(struct sim_machine *machine, ls_index index, uint64_t op,
                        uint64_t reply);
 /** A call of apply or apply_batch has ended. */
 void sim_check_state(struct sim_machine *machine);
+/** It was frozen, or took another state in. */
+void sim_check_digest(struct sim_machine *machine);
+void sim_check_published(struct sim_machine *machine, struct ls_cursor anchor);
+/** The last index up to `upto` at which a command was applied, and the chain there. */
+ls_index sim_check_last(const struct world *world, ls_index upto, uint64_t *chain);
 /** A call ended with LS_OK. */
 void sim_check_answer(struct sim_op *op, const struct ls_outcome *outcome);
 void sim_checks_free(struct world *world);
@@ -307,11 +360,12 @@ void sim_checks_free(struct world *world);
 /* ---- state sync (sync.h) ---- */
 
 struct sim_sync;
+struct sim_options;
 void sim_sync_open(struct world *world);
 void sim_sync_close(struct world *world);
 /** The state syncs of the member's group, and its machine, on disk if the world says so. */
 void sim_sync_group(struct sim_member *member, struct ls_group_options *options,
-                    struct ls_statesync list[2]);
+                    struct ls_statesync list[3]);
 void sim_sync_turn(struct sim_member *member, const struct ls_group_status *status);
 /** Prunes what may go; false: nothing. */
 bool sim_sync_prune(struct world *world, uint32_t at);
@@ -320,6 +374,10 @@ bool sim_sync_prune_soon(struct world *world, uint32_t at, bool at_once);
 /** Catching up takes long: what comes first in the list never works. */
 bool sim_sync_waits(const struct world *world);
 bool sim_sync_prunes(const struct world *world);
+/** Does this world use the snapshot strategy? */
+bool sim_sync_snapshots(const struct world *world);
+/** May runs with these options? */
+bool sim_snapshots_occur(const struct sim_options *options);
 /** Has every log its first entry, and does every machine live in memory? */
 bool sim_sync_keeps_all(const struct world *world);
 /** damage.c: a member that doubts its log has lost some of it. */
@@ -340,6 +398,7 @@ struct sim_options {
     uint64_t seed;
     uint32_t members; /* 0: the seed decides */
     uint32_t seconds; /* of virtual time with faults */
+    enum ls_sim_snapshots snapshots;
     bool trace;       /* print every trace record */
     bool exact;       /* not longer than `seconds`, even if some kind has not struck */
     uint64_t without; /* kinds that are switched off */
@@ -379,6 +438,8 @@ struct world {
     struct sim_fault_record *records;
     size_t records_count, records_capacity;
     struct sim_checks checks;
+    struct sim_install_crash install_crashes[SIM_FAULTS - SIM_FAULT_INSTALL_LOADING];
+    uint32_t off;          /* mask of members whose power went within this event */
     ls_index rules_commit; /* the highest that any member has known */
     struct {
         uint32_t but, who; /* mask of members; a member */
@@ -436,7 +497,7 @@ void sim_world_free(struct world *world);
 /* ---- what is told of runs ---- */
 
 struct sim_totals {
-    uint64_t seeds, leaders, events, messages, operations, virtual_us;
+    uint64_t seeds, leaders, events, messages, operations, virtual_us, installs;
     uint64_t injected[SIM_FAULTS];
 };
 void sim_totals_add(struct sim_totals *totals, const struct world *world);

@@ -7,12 +7,16 @@
  * Some members keep the state as a machine on disk does: what they had saved, with its index, is
  * there in their next life. Some are too busy for a command now and then.
  */
+#include <stdlib.h>
+
+#include "../image.h"
 #include "history.h"
 #include "workloads.h"
 
-#define KEYS      8u
-#define WRITE_MAX 4u /* commands of one call */
-#define VALUES    8u /* a call's id times this: room for a value of each of its commands */
+#define KEYS        8u
+#define WRITE_MAX   4u     /* commands of one call */
+#define PADDING_MAX 90000u /* two items are more than a chunk */
+#define VALUES      8u     /* a call's id times this: room for a value of each of its commands */
 
 enum word { WORD_KIND, WORD_KEY, WORD_VALUE, WORD_EXPECTED, WORDS };
 enum answer { ANSWER_VALUE, ANSWER_DONE, ANSWERS };
@@ -34,6 +38,9 @@ static struct {
     struct nature natures[LS_SIM_MEMBERS_MAX];
     struct machine machines[LS_SIM_MEMBERS_MAX];
     struct machine saved[LS_SIM_MEMBERS_MAX]; /* of durable ones */
+    struct machine staged[LS_SIM_MEMBERS_MAX];
+    uint8_t padding[PADDING_MAX + sizeof(uint64_t)]; /* behind each value of a frozen state */
+    size_t padding_bytes;
     struct ls_incarnation incarnations[LS_SIM_MEMBERS_MAX];
     uint64_t words[WRITE_MAX][WORDS]; /* of the next call */
     struct ls_span commands[WRITE_MAX];
@@ -113,6 +120,81 @@ static enum ls_status query(void *self, struct ls_span what, struct ls_replies *
     return ls_reply_set(reply, 0, answer, sizeof answer);
 }
 
+/* ---- snapshots ---- */
+
+static enum ls_status freeze(void *self, struct ls_frozen *out)
+{
+    const struct machine *machine = self;
+    struct sim_image *image = calloc(1, sizeof *image);
+    LS_ASSERT(image != NULL);
+    for (uint8_t key = 0; key < KEYS; key++) {
+        if (machine->registers[key] != 0) {
+            uint8_t *value = all.padding;
+            (void)memcpy(value, &machine->registers[key], sizeof machine->registers[key]);
+            const size_t bytes = sizeof machine->registers[key] + all.padding_bytes;
+            sim_image_add(image, &(struct ls_item){{&key, 1}, {value, bytes}});
+        }
+    }
+    *out = (struct ls_frozen){image, image->count, image->total};
+    return LS_OK;
+}
+
+static enum ls_status iterate(void *self, const struct ls_frozen *frozen, struct ls_span from,
+                              ls_item_visit visit, void *arg)
+{
+    (void)self;
+    return sim_image_iterate(frozen->handle, from, visit, arg);
+}
+
+static void thaw(void *self, struct ls_frozen *frozen)
+{
+    (void)self;
+    sim_image_free(frozen->handle);
+    free(frozen->handle);
+}
+
+static enum ls_status restore(void *self, struct ls_cursor anchor)
+{
+    const struct machine *machine = self;
+    (void)anchor;
+    all.staged[machine - all.machines] = (struct machine){.applied = 0};
+    return LS_OK;
+}
+
+static enum ls_status restore_item(void *self, const struct ls_item *item)
+{
+    const struct machine *machine = self;
+    uint64_t value = 0;
+    uint8_t key = KEYS;
+    if (item->key.bytes != 1 || item->value.bytes != sizeof value + all.padding_bytes) {
+        return LS_ERR_CORRUPT;
+    }
+    (void)memcpy(&key, item->key.data, 1);
+    (void)memcpy(&value, item->value.data, sizeof value);
+    if (key >= KEYS) {
+        return LS_ERR_CORRUPT;
+    }
+    all.staged[machine - all.machines].registers[key] = value;
+    return LS_OK;
+}
+
+static enum ls_status publish(void *self, struct ls_cursor anchor)
+{
+    struct machine *machine = self;
+    size_t member = (size_t)(machine - all.machines);
+    *machine = all.staged[member];
+    machine->applied = anchor.index;
+    if (all.natures[member].durable) {
+        all.saved[member] = *machine;
+    }
+    return LS_OK;
+}
+
+static void restore_end(void *self)
+{
+    (void)self;
+}
+
 static enum ls_status make(void *self, uint32_t member, struct ls_machine *out)
 {
     (void)self;
@@ -124,7 +206,14 @@ static enum ls_status make(void *self, uint32_t member, struct ls_machine *out)
                                .open = durable ? open_saved : NULL,
                                .durable_applied = durable ? durable_applied : NULL,
                                .apply = apply,
-                               .query = query};
+                               .query = query,
+                               .freeze = freeze,
+                               .iterate = iterate,
+                               .thaw = thaw,
+                               .restore = restore,
+                               .restore_item = restore_item,
+                               .publish = publish,
+                               .restore_end = restore_end};
     return LS_OK;
 }
 
@@ -151,6 +240,9 @@ static void begin(void *self, struct ls_sim *sim)
         all.natures[i].save_percent = (uint32_t)ls_sim_random(sim, 1, 50);
         all.natures[i].busy_percent = percent(20) ? (uint32_t)ls_sim_random(sim, 1, 10) : 0;
     }
+    /* by a draw that was made anyway: with snapshots a seed has the calls that it has without */
+    uint32_t drawn = all.natures[0].save_percent;
+    all.padding_bytes = drawn % 5 == 0 ? drawn * (PADDING_MAX / 50u) : 0;
 }
 
 /* One command or query of a call. */
@@ -236,4 +328,5 @@ const struct ls_sim_workload workload_register = {.size = sizeof workload_regist
                                                   .judge = judge,
                                                   .digest = digest,
                                                   .check_end = check_end,
-                                                  .end = end};
+                                                  .end = end,
+                                                  .snapshots = true};

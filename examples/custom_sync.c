@@ -138,7 +138,9 @@ static enum ls_status publish(void *self, struct ls_cursor anchor)
 
 /* ---- messages: six numbers, as this kind of processor writes them, and bytes ---- */
 
-#define RANGE (256u << 10)
+#ifndef RANGE
+#define RANGE (256u << 10) /* bytes */
+#endif
 
 enum { ASK = 1, OFFER = 2, SUM = 3, SUMMED = 4, FETCH = 5, FETCHED = 6 };
 

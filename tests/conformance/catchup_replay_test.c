@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* How a lagging member is brought back by log replay: of a log that is never pruned. */
+#include "book.h"
+#include "catchup_suite.h"
+
+static struct ls_log_replay_options options = {.size = sizeof options};
+
+static void *place_open(void *self)
+{
+    (void)self;
+    return book_open();
+}
+
+static void place_close(void *self, void *place)
+{
+    (void)self;
+    book_close(place);
+}
+
+static void start(void *self, void *place, uint32_t unit, struct ls_machine *machine,
+                  struct ls_statesync *list, size_t *count)
+{
+    (void)self;
+    options.entries_max = unit;
+    *machine = book_machine(place, UINT32_C(100), false);
+    assert_ok(ls_log_replay(&options, &list[0]));
+    *count = 1;
+}
+
+static void stop(void *self, void *place)
+{
+    (void)self;
+    book_forget(place);
+}
+
+static uint64_t digest(void *self, void *place)
+{
+    (void)self;
+    return ((struct book *)place)->digest;
+}
+
+static size_t command(void *self, uint32_t unit, uint64_t n, uint8_t *out)
+{
+    (void)self;
+    (void)unit;
+    return book_command(n, out);
+}
+
+/* [4, attempt, id, held first, held last, first, entries] */
+static size_t carries(void *self, struct ls_span message)
+{
+    static struct ls_value values[LS_VALUES_MAX];
+    const struct ls_codec *codec = &ls_env_default()->codec;
+    size_t count = 0;
+    (void)self;
+    bool entries = codec->decode(codec->self, message, values, LS_VALUES_MAX, &count) == LS_OK &&
+                   count > 8 && values[1].as.number == 4;
+    return entries ? message.bytes : 0;
+}
+
+static const struct realm_subject subject = {.name = "log replay",
+                                             .place_open = place_open,
+                                             .place_close = place_close,
+                                             .start = start,
+                                             .stop = stop,
+                                             .digest = digest,
+                                             .command = command,
+                                             .carries = carries};
+
+CATCHUP_SUITE(replay, &subject, false)

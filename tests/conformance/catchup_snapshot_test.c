@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* How a lagging member is brought back by snapshots, when the log was pruned: a machine in memory,
+ * whose state the library keeps in files. */
+#include "book.h"
+#include "catchup_suite.h"
+
+static struct ls_log_replay_options replay = {.size = sizeof replay, .keep_entries = 1};
+
+static void *place_open(void *self)
+{
+    (void)self;
+    return book_open();
+}
+
+static void place_close(void *self, void *place)
+{
+    (void)self;
+    book_close(place);
+}
+
+static void start(void *self, void *place, uint32_t unit, struct ls_machine *machine,
+                  struct ls_statesync *list, size_t *count)
+{
+    (void)self;
+    *machine = book_machine(place, unit, true);
+    assert_ok(ls_log_replay(&replay, &list[0]));
+    assert_ok(ls_snapshot_sync(NULL, &list[1]));
+    *count = 2;
+}
+
+static void stop(void *self, void *place)
+{
+    (void)self;
+    book_forget(place);
+}
+
+static uint64_t digest(void *self, void *place)
+{
+    (void)self;
+    return ((struct book *)place)->digest;
+}
+
+static size_t command(void *self, uint32_t unit, uint64_t n, uint8_t *out)
+{
+    (void)self;
+    (void)unit;
+    return book_command(n, out);
+}
+
+/* [7, attempt, id, chunk] */
+static size_t carries(void *self, struct ls_span message)
+{
+    struct ls_value values[8];
+    const struct ls_codec *codec = &ls_env_default()->codec;
+    size_t count = 0;
+    (void)self;
+    bool chunk = codec->decode(codec->self, message, values, 8, &count) == LS_OK && count == 5 &&
+                 values[1].as.number == 7 && values[4].kind == LS_VALUE_BYTES;
+    return chunk ? values[4].as.bytes.bytes : 0;
+}
+
+static const struct realm_subject subject = {.name = "snapshot",
+                                             .place_open = place_open,
+                                             .place_close = place_close,
+                                             .start = start,
+                                             .stop = stop,
+                                             .digest = digest,
+                                             .command = command,
+                                             .carries = carries,
+                                             .beyond_log = true};
+
+CATCHUP_SUITE(snapshot, &subject, false)

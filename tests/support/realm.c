@@ -1,0 +1,825 @@
+/* SPDX-License-Identifier: MIT */
+/* See realm.h: members, their loop and clock, and the watch over what their machines apply. */
+#include "realm.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define NONE        1u /* truth: no command at that index */
+#define DYING_US    3600000000u
+#define CALL_MAX    1000u
+#define CALL_BYTES  (2u << 20)
+#define PATIENCE_MS 2000
+
+static const uint8_t network_key[LS_KEY_BYTES] = {9, 8, 7, 6, 5, 4, 3, 2, 1};
+
+uint64_t realm_random(struct realm *realm, uint64_t below)
+{
+    uint64_t x = realm->random += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    x ^= x >> 31;
+    return below == 0 ? x : x % below;
+}
+
+/* ---- env ------------------------------------------------------------------------------------- */
+
+static uint64_t member_now(void *self)
+{
+    const struct realm_member *member = self;
+    return member->realm->now_us + member->skew_us;
+}
+
+static void member_entropy(void *self, void *out, size_t bytes)
+{
+    struct realm_member *member = self;
+    for (size_t i = 0; i < bytes; i++) {
+        ((uint8_t *)out)[i] = (uint8_t)realm_random(member->realm, 0);
+    }
+}
+
+static void member_trace(void *self, const struct ls_trace *trace)
+{
+    const struct realm_member *member = self;
+    char line[600];
+    (void)ls_trace_render(trace, line, sizeof line);
+    printf("%9.3f %s %s\n", (double)member->realm->now_us / 1e6, member->name, line);
+}
+
+/* ---- what is applied ------------------------------------------------------------------------- */
+
+static uint64_t *truth_at(struct realm *realm, ls_index index)
+{
+    if (index >= realm->truth_capacity) {
+        size_t capacity = 2 * (size_t)index + 1024;
+        realm->truth = realloc(realm->truth, capacity * sizeof *realm->truth);
+        assert_non_null(realm->truth);
+        memset(realm->truth + realm->truth_capacity, 0,
+               (capacity - realm->truth_capacity) * sizeof *realm->truth);
+        realm->truth_capacity = capacity;
+    }
+    return &realm->truth[index];
+}
+
+static void witness(struct realm_member *member, const struct ls_command *command)
+{
+    struct realm *realm = member->realm;
+    const uint8_t *bytes = command->data.data;
+    uint64_t hash = 14695981039346656037u ^ command->cursor.term;
+    for (size_t i = 0; i < command->data.bytes; i++) {
+        hash = (hash ^ bytes[i]) * 1099511628211u;
+    }
+    hash += hash <= NONE ? 2 : 0;
+    assert_true(command->cursor.index > member->applied); /* nothing is applied twice */
+    for (ls_index i = member->applied + 1; i < command->cursor.index; i++) {
+        uint64_t *skipped = truth_at(realm, i);
+        assert_true(*skipped <= NONE); /* nothing is left out */
+        *skipped = NONE;
+    }
+    uint64_t *truth = truth_at(realm, command->cursor.index);
+    assert_true(*truth == 0 || *truth == hash); /* nothing is changed */
+    *truth = hash;
+    member->applied = command->cursor.index;
+}
+
+static struct ls_span machine_signature(void *self)
+{
+    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
+    return machine->signature(machine->self);
+}
+
+static enum ls_status machine_open(void *self, const struct ls_group_id *group,
+                                   const struct ls_incarnation *incarnation, ls_index *applied,
+                                   struct ls_error *error)
+{
+    struct realm_member *member = self;
+    const struct ls_machine *machine = &member->machine;
+    enum ls_status status = LS_OK;
+    if (machine->open != NULL) {
+        status = machine->open(machine->self, group, incarnation, applied, error);
+    }
+    member->applied = status == LS_OK ? *applied : 0;
+    return status;
+}
+
+static enum ls_status machine_apply(void *self, const struct ls_command *command,
+                                    struct ls_replies *replies)
+{
+    struct realm_member *member = self;
+    enum ls_status status = member->machine.apply(member->machine.self, command, replies);
+    if (status == LS_OK) {
+        witness(member, command);
+    }
+    return status;
+}
+
+static enum ls_status machine_apply_batch(void *self, const struct ls_command *commands,
+                                          size_t count, struct ls_replies *replies, size_t *applied)
+{
+    struct realm_member *member = self;
+    const struct ls_machine *machine = &member->machine;
+    enum ls_status status = machine->apply_batch(machine->self, commands, count, replies, applied);
+    for (size_t i = 0; i < *applied; i++) {
+        witness(member, &commands[i]);
+    }
+    return status;
+}
+
+static enum ls_status machine_query(void *self, struct ls_span query, struct ls_replies *reply)
+{
+    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
+    return machine->query(machine->self, query, reply);
+}
+
+static ls_index machine_durable_applied(void *self)
+{
+    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
+    return machine->durable_applied(machine->self);
+}
+
+static void machine_close(void *self)
+{
+    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
+    if (machine->close != NULL) {
+        machine->close(machine->self);
+    }
+}
+
+static enum ls_status machine_freeze(void *self, struct ls_frozen *out)
+{
+    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
+    return machine->freeze(machine->self, out);
+}
+
+static enum ls_status machine_iterate(void *self, const struct ls_frozen *frozen,
+                                      struct ls_span from, ls_item_visit visit, void *arg)
+{
+    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
+    return machine->iterate(machine->self, frozen, from, visit, arg);
+}
+
+static void machine_thaw(void *self, struct ls_frozen *frozen)
+{
+    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
+    machine->thaw(machine->self, frozen);
+}
+
+static enum ls_status machine_restore(void *self, struct ls_cursor anchor)
+{
+    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
+    return machine->restore(machine->self, anchor);
+}
+
+static enum ls_status machine_restore_item(void *self, const struct ls_item *item)
+{
+    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
+    return machine->restore_item(machine->self, item);
+}
+
+static enum ls_status machine_publish(void *self, struct ls_cursor anchor)
+{
+    struct realm_member *member = self;
+    enum ls_status status = member->machine.publish(member->machine.self, anchor);
+    if (status == LS_OK) {
+        assert_true(anchor.index >= member->applied); /* a state never goes back */
+        member->applied = anchor.index;
+        member->publishes++;
+    }
+    return status;
+}
+
+static void machine_restore_end(void *self)
+{
+    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
+    machine->restore_end(machine->self);
+}
+
+/* The subject's machine, watched; what it lacks is lacking. */
+static struct ls_machine watched(struct realm_member *member)
+{
+    const struct ls_machine *inner = &member->machine;
+    return (struct ls_machine){
+        .size = sizeof *inner,
+        .self = member,
+        .signature = machine_signature,
+        .open = machine_open,
+        .apply = inner->apply != NULL ? machine_apply : NULL,
+        .apply_batch = inner->apply_batch != NULL ? machine_apply_batch : NULL,
+        .query = machine_query,
+        .durable_applied = inner->durable_applied != NULL ? machine_durable_applied : NULL,
+        .close = machine_close,
+        .freeze = inner->freeze != NULL ? machine_freeze : NULL,
+        .iterate = inner->iterate != NULL ? machine_iterate : NULL,
+        .thaw = inner->thaw != NULL ? machine_thaw : NULL,
+        .restore = inner->restore != NULL ? machine_restore : NULL,
+        .restore_item = inner->restore_item != NULL ? machine_restore_item : NULL,
+        .publish = inner->publish != NULL ? machine_publish : NULL,
+        .restore_end = inner->restore_end != NULL ? machine_restore_end : NULL};
+}
+
+/* ---- loop ------------------------------------------------------------------------------------ */
+
+static void loop_attach(void *self, const struct ls_loop_sink *sink)
+{
+    ((struct realm_member *)self)->loop = *sink;
+}
+
+static void loop_arm(void *self, uint64_t at_us)
+{
+    struct realm_member *member = self;
+    member->timer_us = at_us > UINT64_MAX - DYING_US ? UINT64_MAX
+                       : at_us < member->skew_us     ? 0
+                                                     : at_us - member->skew_us;
+}
+
+static void loop_watch(void *self, int descriptor)
+{
+    ((struct realm_member *)self)->descriptor = descriptor;
+}
+
+static void loop_defer(void *self)
+{
+    ((struct realm_member *)self)->turn_due = true;
+}
+
+static bool loop_inside(void *self)
+{
+    (void)self;
+    return true;
+}
+
+static void *loop_base(void *self)
+{
+    (void)self;
+    return NULL;
+}
+
+static void loop_close(void *self)
+{
+    struct realm_member *member = self;
+    member->timer_us = UINT64_MAX;
+    member->turn_due = false;
+    member->descriptor = -1;
+}
+
+/* ---- stores on disk: time stands still while they write -------------------------------------- */
+
+static enum ls_status store_stage(void *self, struct ls_storage_group *group,
+                                  const struct ls_storage_batch *batch)
+{
+    struct realm_member *member = self;
+    enum ls_status status = member->store.stage(member->store.self, group, batch);
+    member->writing = member->writing || status == LS_OK;
+    return status;
+}
+
+static void store_attach_sink(void *self, const struct ls_storage_sink *sink)
+{
+    struct realm_member *member = self;
+    member->store.attach(member->store.self, sink);
+}
+
+static enum ls_status store_open_group(void *self, const struct ls_group_id *id, void *context,
+                                       struct ls_storage_group **group,
+                                       struct ls_storage_state *state, struct ls_error *error)
+{
+    struct realm_member *member = self;
+    return member->store.open_group(member->store.self, id, context, group, state, error);
+}
+
+static void store_commit(void *self)
+{
+    struct realm_member *member = self;
+    member->store.commit(member->store.self);
+}
+
+static int store_descriptor(void *self)
+{
+    struct realm_member *member = self;
+    return member->store.descriptor(member->store.self);
+}
+
+static void store_collect(void *self)
+{
+    struct realm_member *member = self;
+    member->store.collect(member->store.self);
+}
+
+static enum ls_status store_read(void *self, struct ls_storage_group *group, ls_index from,
+                                 ls_index last, size_t bytes_max, ls_storage_visit visit, void *arg)
+{
+    struct realm_member *member = self;
+    return member->store.read(member->store.self, group, from, last, bytes_max, visit, arg);
+}
+
+static enum ls_status store_prune(void *self, struct ls_storage_group *group, ls_index upto)
+{
+    struct realm_member *member = self;
+    return member->store.prune(member->store.self, group, upto);
+}
+
+static void store_close_group(void *self, struct ls_storage_group *group)
+{
+    struct realm_member *member = self;
+    member->store.close_group(member->store.self, group);
+}
+
+static void store_close(void *self)
+{
+    struct realm_member *member = self;
+    member->store.close(member->store.self);
+    member->writing = false;
+}
+
+static struct ls_incarnation store_incarnation(void *self)
+{
+    struct realm_member *member = self;
+    return member->store.incarnation(member->store.self);
+}
+
+static void store_counters(void *self, struct ls_storage_counters *out)
+{
+    struct realm_member *member = self;
+    member->store.counters(member->store.self, out);
+}
+
+static enum ls_status open_store(struct realm_member *member, struct ls_node_options *options,
+                                 struct ls_error *error)
+{
+    if (!member->realm->on_disk) {
+        ls_vault_memory_open_on(member->vault, &options->vault);
+        return ls_storage_memory_open_on(member->disk, &options->storage, error);
+    }
+    const struct ls_storage_rocksdb_options rocksdb = {.size = sizeof rocksdb,
+                                                       .directory = member->store_directory};
+    enum ls_status status = ls_storage_rocksdb_open(&rocksdb, &member->store, error);
+    if (status == LS_OK) {
+        options->storage = (struct ls_storage){.size = sizeof options->storage,
+                                               .self = member,
+                                               .attach = store_attach_sink,
+                                               .open_group = store_open_group,
+                                               .stage = store_stage,
+                                               .commit = store_commit,
+                                               .descriptor = store_descriptor,
+                                               .collect = store_collect,
+                                               .read = store_read,
+                                               .prune = store_prune,
+                                               .close_group = store_close_group,
+                                               .close = store_close,
+                                               .incarnation = store_incarnation,
+                                               .counters = store_counters};
+        assert_ok(
+            ls_vault_files_open(member->vault_directory, &member->env, &options->vault, error));
+    }
+    return status;
+}
+
+/* ---- members --------------------------------------------------------------------------------- */
+
+static enum ls_status open_node(struct realm_member *member, struct ls_error *error)
+{
+    const struct ls_loop loop = {.size = sizeof loop,
+                                 .self = member,
+                                 .attach = loop_attach,
+                                 .arm = loop_arm,
+                                 .watch = loop_watch,
+                                 .defer = loop_defer,
+                                 .wake = loop_defer,
+                                 .inside = loop_inside,
+                                 .base = loop_base,
+                                 .close = loop_close};
+    struct ls_node_options options;
+    ls_node_options_init(&options);
+    member->timer_us = UINT64_MAX;
+    member->turn_due = member->dying = member->paused = member->writing = false;
+    member->descriptor = -1;
+    options.loop = &loop;
+    options.env = &member->env;
+    options.identity = member->identity;
+    enum ls_status status = open_store(member, &options, error);
+    if (status != LS_OK) {
+        return status;
+    }
+    realm_transport(member, &options.transport);
+    return ls_node_open(&options, &member->node, error);
+}
+
+static void on_closed(void *arg)
+{
+    struct realm_member *member = arg;
+    member->node = NULL;
+    member->group = NULL;
+    if (member->realm->subject->stop != NULL) {
+        member->realm->subject->stop(member->realm->subject->self, member->place);
+    }
+}
+
+enum ls_status realm_try_start(struct realm *realm, uint32_t at, struct ls_error *error)
+{
+    struct realm_member *member = &realm->members[at];
+    const struct realm_subject *subject = realm->subject;
+    assert_null(member->node);
+    enum ls_status status = open_node(member, error);
+    if (status != LS_OK) {
+        return status;
+    }
+    struct ls_statesync list[LS_STATESYNCS_MAX];
+    size_t count = 0;
+    subject->start(subject->self, member->place, realm->unit, &member->machine, list, &count);
+    realm->tag = (uint32_t)count - 1;
+    struct ls_group_options options = realm->options;
+    options.name = "realm";
+    options.member = member->name;
+    options.founders = realm->founders;
+    options.founders_count = realm->count;
+    options.machine = watched(member);
+    options.statesyncs = list;
+    options.statesyncs_count = count;
+    status = ls_group_join(member->node, &options, &member->group, error);
+    if (status != LS_OK) {
+        machine_close(member);
+        realm_stop(realm, at);
+    }
+    return status;
+}
+
+void realm_start(struct realm *realm, uint32_t at)
+{
+    struct ls_error error = {LS_OK, ""};
+    if (realm_try_start(realm, at, &error) != LS_OK) {
+        fail_msg("member %u does not start: %s", at, error.text);
+    }
+}
+
+static bool is_down(struct realm *realm, void *arg)
+{
+    const uint32_t *at = arg;
+    return realm->members[*at].node == NULL;
+}
+
+void realm_stop(struct realm *realm, uint32_t at)
+{
+    struct realm_member *member = &realm->members[at];
+    if (member->node != NULL) {
+        ls_node_close(member->node, on_closed, member);
+        assert_true(realm_until(realm, is_down, &at, 60 * SECOND));
+    }
+}
+
+void realm_crash(struct realm *realm, uint32_t at)
+{
+    struct realm_member *member = &realm->members[at];
+    if (member->node == NULL) {
+        return;
+    }
+    assert_false(realm->on_disk);
+    ls_storage_medium_power_cut(member->disk);
+    ls_vault_medium_power_cut(member->vault);
+    realm_net_leave(member, LS_BOND_DOWN);
+    uint64_t skew_us = member->skew_us;
+    ls_node_close(member->node, on_closed, member);
+    member->skew_us += DYING_US; /* no time is left to close in */
+    member->loop.turn(member->loop.self);
+    assert_null(member->node);
+    member->skew_us = skew_us;
+}
+
+void realm_pause(struct realm *realm, uint32_t at, bool paused)
+{
+    realm->members[at].paused = paused;
+}
+
+void realm_cut(struct realm *realm, uint32_t a, uint32_t b, bool cut)
+{
+    realm->cut[a][b] = realm->cut[b][a] = cut;
+    realm_net_match(realm);
+}
+
+void realm_alone(struct realm *realm, uint32_t at, bool alone)
+{
+    for (uint32_t i = 0; i < realm->count; i++) {
+        if (i != at) {
+            realm_cut(realm, at, i, alone);
+        }
+    }
+}
+
+struct realm *realm_open(const struct realm_subject *subject, uint32_t count, uint32_t unit,
+                         bool on_disk)
+{
+    static const char *const names[REALM_MAX] = {"a", "b", "c", "d", "e"};
+    struct realm *realm = calloc(1, sizeof *realm);
+    assert_non_null(realm);
+    *realm = (struct realm){.subject = subject,
+                            .now_us = 1000 * SECOND,
+                            .random = 7,
+                            .count = count,
+                            .unit = unit,
+                            .on_disk = on_disk,
+                            .latency_us = 300};
+    ls_group_options_init(&realm->options);
+    realm->options.prune_entries = 0; /* by realm_prune */
+    realm->options.lag_entries = 1;
+    realm->options.cache_bytes = 1;
+    realm->options.snapshot_entries = 1;
+    realm->wire.env = ls_env_default();
+    realm->edit = malloc(LS_MESSAGE_BYTES_MAX);
+    assert_non_null(realm->edit);
+    assert_ok(ls_wire_decoder_open(ls_env_default(), &realm->decoder));
+    for (uint32_t i = 0; i < count; i++) {
+        struct realm_member *member = &realm->members[i];
+        *member = (struct realm_member){.realm = realm, .at = i, .descriptor = -1};
+        member->env = *ls_env_default();
+        member->env.self = member;
+        member->env.now_us = member_now;
+        member->env.entropy = member_entropy;
+        member->env.trace = getenv("LS_TEST_TRACE") != NULL ? member_trace : NULL;
+        member->timer_us = UINT64_MAX;
+        (void)snprintf(member->name, sizeof member->name, "%s", names[i]);
+        realm->founders[i] = (struct ls_founder){.name = member->name};
+        assert_ok(ls_identity_founder(network_key, member->name, &member->identity, NULL));
+        member->id = ls_identity_id(member->identity);
+        assert_ok(ls_storage_medium_open(NULL, &member->disk));
+        assert_ok(ls_vault_medium_open(NULL, &member->vault));
+        if (on_disk) {
+            member->store_directory = test_memory_directory();
+            member->vault_directory = test_memory_directory();
+        }
+        member->place = subject->place_open(subject->self);
+    }
+    return realm;
+}
+
+void realm_close(struct realm *realm)
+{
+    for (uint32_t i = 0; i < realm->count; i++) {
+        struct realm_member *member = &realm->members[i];
+        member->paused = false;
+        ls_storage_medium_hold(member->disk, false);
+        ls_vault_medium_hold(member->vault, false);
+        realm_stop(realm, i);
+        ls_identity_close(member->identity);
+        ls_storage_medium_close(member->disk);
+        ls_vault_medium_close(member->vault);
+        realm->subject->place_close(realm->subject->self, member->place);
+    }
+    assert_int_equal(realm->outstanding, 0); /* each call ended */
+    while (realm->messages != NULL) {
+        struct realm_message *message = realm->messages;
+        realm->messages = message->next;
+        free(message);
+    }
+    ls_wire_decoder_close(realm->decoder);
+    ls_wire_buffer_free(&realm->wire);
+    free(realm->edit);
+    free(realm->truth);
+    free(realm);
+}
+
+/* ---- time ------------------------------------------------------------------------------------ */
+
+/* A store on disk has something to tell. Waits for it, in real time, while one is writing. */
+static bool step_disks(struct realm *realm)
+{
+    struct pollfd watched_fds[REALM_MAX];
+    struct realm_member *of[REALM_MAX];
+    nfds_t count = 0;
+    bool writing = false;
+    for (uint32_t i = 0; i < realm->count; i++) {
+        struct realm_member *member = &realm->members[i];
+        if (member->descriptor >= 0 && !member->paused) {
+            of[count] = member;
+            watched_fds[count++] = (struct pollfd){.fd = member->descriptor, .events = POLLIN};
+            writing = writing || member->writing;
+        }
+    }
+    if (count == 0 || poll(watched_fds, count, writing ? PATIENCE_MS : 0) <= 0) {
+        return false;
+    }
+    for (nfds_t i = 0; i < count; i++) {
+        if ((watched_fds[i].revents & POLLIN) != 0) {
+            of[i]->writing = false;
+            of[i]->loop.readable(of[i]->loop.self);
+        }
+    }
+    return true;
+}
+
+static bool step_turns(struct realm *realm)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < realm->count; i++) {
+        struct realm_member *member = &realm->members[i];
+        if (member->turn_due && !member->paused) {
+            member->turn_due = false;
+            member->loop.turn(member->loop.self);
+            any = true;
+        }
+    }
+    return any;
+}
+
+static uint64_t next_due(const struct realm *realm)
+{
+    uint64_t due = realm_net_due(realm);
+    for (uint32_t i = 0; i < realm->count; i++) {
+        const struct realm_member *member = &realm->members[i];
+        if (!member->paused && member->timer_us < due) {
+            due = member->timer_us;
+        }
+        for (uint32_t k = 0; k < realm->count; k++) {
+            uint64_t again = member->bonds[k].again_us;
+            due = again > realm->now_us && again < due ? again : due;
+        }
+    }
+    return due;
+}
+
+bool realm_step(struct realm *realm, uint64_t until_us)
+{
+    realm->steps++;
+    realm_net_match(realm);
+    if (step_turns(realm)) {
+        return true;
+    }
+    if (realm->on_disk && step_disks(realm)) {
+        return true;
+    }
+    uint64_t due = next_due(realm);
+    if (due > until_us) {
+        realm->now_us = until_us > realm->now_us ? until_us : realm->now_us;
+        return false;
+    }
+    realm->now_us = due > realm->now_us ? due : realm->now_us;
+    for (uint32_t i = 0; i < realm->count; i++) {
+        struct realm_member *member = &realm->members[i];
+        if (!member->paused && member->timer_us <= realm->now_us) {
+            member->timer_us = UINT64_MAX;
+            member->loop.timer(member->loop.self);
+        }
+    }
+    while (realm_net_deliver(realm)) {
+    }
+    return true;
+}
+
+void realm_run(struct realm *realm, uint64_t for_us)
+{
+    uint64_t until_us = realm->now_us + for_us;
+    while (realm_step(realm, until_us)) {
+    }
+}
+
+bool realm_until(struct realm *realm, bool (*holds)(struct realm *realm, void *arg), void *arg,
+                 uint64_t within_us)
+{
+    uint64_t until_us = realm->now_us + within_us;
+    while (!holds(realm, arg)) {
+        if (!realm_step(realm, until_us)) {
+            return holds(realm, arg);
+        }
+    }
+    return true;
+}
+
+/* ---- what tests do --------------------------------------------------------------------------- */
+
+struct ls_group_status realm_status(const struct realm *realm, uint32_t at)
+{
+    struct ls_group_status status;
+    assert_non_null(realm->members[at].group);
+    ls_group_status(realm->members[at].group, &status);
+    return status;
+}
+
+uint32_t realm_leader(const struct realm *realm)
+{
+    for (uint32_t i = 0; i < realm->count; i++) {
+        const struct realm_member *member = &realm->members[i];
+        if (member->group != NULL && !member->paused && realm_status(realm, i).serving) {
+            return i;
+        }
+    }
+    return realm->count;
+}
+
+static bool has_leader(struct realm *realm, void *arg)
+{
+    (void)arg;
+    return realm_leader(realm) < realm->count;
+}
+
+uint32_t realm_wait_leader(struct realm *realm)
+{
+    assert_true(realm_until(realm, has_leader, NULL, 60 * SECOND));
+    return realm_leader(realm);
+}
+
+static void on_done(void *arg, const struct ls_outcome *outcome)
+{
+    struct realm *realm = arg;
+    (void)outcome;
+    realm->outstanding--;
+}
+
+void realm_feed(struct realm *realm, uint32_t at, uint64_t count)
+{
+    static uint8_t bytes[CALL_BYTES];
+    static struct ls_span commands[CALL_MAX];
+    while (count > 0) {
+        size_t used = 0, calls = 0;
+        while (calls < CALL_MAX && calls < count && used + REALM_COMMAND_BYTES_MAX <= CALL_BYTES) {
+            size_t size = realm->subject->command(realm->subject->self, realm->unit,
+                                                  realm->written++, bytes + used);
+            commands[calls++] = (struct ls_span){bytes + used, size};
+            used += size;
+        }
+        count -= calls;
+        if (realm->members[at].group != NULL &&
+            ls_group_execute_many(realm->members[at].group, commands, calls, NULL, on_done,
+                                  realm) == LS_OK) {
+            realm->outstanding++;
+        }
+    }
+}
+
+static bool all_answered(struct realm *realm, void *arg)
+{
+    (void)arg;
+    return realm->outstanding == 0;
+}
+
+void realm_write(struct realm *realm, uint64_t count)
+{
+    while (count > 0) {
+        uint64_t part = count < CALL_MAX ? count : CALL_MAX;
+        uint32_t leader = realm_wait_leader(realm);
+        realm_feed(realm, leader, part);
+        assert_true(realm_until(realm, all_answered, NULL, 60 * SECOND));
+        count -= part;
+    }
+}
+
+ls_index realm_prune(struct realm *realm)
+{
+    ls_index least = UINT64_MAX;
+    for (uint32_t i = 0; i < realm->count; i++) {
+        if (realm->members[i].group != NULL) {
+            ls_index pruned = 0;
+            enum ls_status status = ls_group_prune(realm->members[i].group, UINT64_MAX, &pruned);
+            assert_true(status == LS_OK || status == LS_ERR_BUSY);
+            least = pruned + 1 < least ? pruned + 1 : least;
+        }
+    }
+    return least;
+}
+
+struct caught {
+    uint32_t at;
+    bool all;
+};
+
+static bool same_as_leader(struct realm *realm, void *arg)
+{
+    const struct caught *caught = arg;
+    uint32_t leader = realm_leader(realm);
+    if (leader == realm->count) {
+        return false;
+    }
+    ls_index commit = realm_status(realm, leader).core.commit;
+    for (uint32_t i = 0; i < realm->count; i++) {
+        if (realm->members[i].group == NULL || (!caught->all && i != caught->at)) {
+            continue;
+        }
+        struct ls_group_status status = realm_status(realm, i);
+        assert_int_equal(status.halted, LS_OK);
+        if (status.core.applied < commit || !status.online) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool realm_caught_up(struct realm *realm, uint32_t at, uint64_t within_us)
+{
+    struct caught caught = {.at = at};
+    return realm_until(realm, same_as_leader, &caught, within_us);
+}
+
+void realm_equal(struct realm *realm, uint64_t within_us)
+{
+    struct caught caught = {.all = true};
+    assert_true(realm_until(realm, same_as_leader, &caught, within_us));
+    const struct realm_subject *subject = realm->subject;
+    uint64_t digest = 0;
+    bool first = true;
+    for (uint32_t i = 0; i < realm->count; i++) {
+        if (realm->members[i].group != NULL) {
+            uint64_t own = subject->digest(subject->self, realm->members[i].place);
+            assert_true(first || own == digest);
+            digest = own;
+            first = false;
+        }
+    }
+}

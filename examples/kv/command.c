@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "kv_limits.h"
 #include "text.h"
 
 enum { ENTRY_FORMAT = 1, LENGTH_BYTES_MAX = 5 };
@@ -51,6 +52,23 @@ const struct kv_command *kv_command_find(struct ls_span name)
 bool kv_command_arity_fits(const struct kv_command *command, size_t argc)
 {
     return command->arity >= 0 ? argc == (size_t)command->arity : argc >= (size_t)-command->arity;
+}
+
+bool kv_command_keys_fit(const struct kv_command *command, const struct ls_span *args, size_t argc)
+{
+    size_t last = command->last_key < 0 ? argc - 1 : (size_t)command->last_key;
+    for (size_t i = (size_t)command->first_key; command->key_step > 0 && i <= last && i < argc;
+         i += (size_t)command->key_step) {
+        if (args[i].bytes > KV_KEY_BYTES_MAX) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void kv_reply_key_too_long(struct resp_out *out)
+{
+    resp_error(out, "ERR a key is longer than %u bytes", KV_KEY_BYTES_MAX);
 }
 
 void kv_reply_arity(struct resp_out *out, const char *name)

@@ -43,6 +43,9 @@ const struct kv_command *kv_command_find(struct ls_span name);
 const struct kv_command *kv_commands(size_t *count);
 
 bool kv_command_arity_fits(const struct kv_command *command, size_t argc);
+/** False: a key is too long to be stored. */
+bool kv_command_keys_fit(const struct kv_command *command, const struct ls_span *args, size_t argc);
+void kv_reply_key_too_long(struct resp_out *out);
 void kv_reply_arity(struct resp_out *out, const char *name);
 void kv_reply_syntax(struct resp_out *out);
 void kv_reply_not_integer(struct resp_out *out);

@@ -168,6 +168,9 @@ static void info_lockstep(struct kv_server *server, struct kv_buffer *text)
     line(text, "forwarded:%" PRIu64, status.forwarded);
     line(text, "reads:%" PRIu64, status.reads);
     line(text, "unknown:%" PRIu64, status.unknown);
+    line(text, "snapshots_written:%" PRIu64, status.snapshots_written);
+    line(text, "snapshots_installed:%" PRIu64, status.snapshots_installed);
+    line(text, "freeze_us_max:%" PRIu64, status.freeze_us_max);
     line(text, "in_flight_bytes:%" PRIu64, status.in_flight_bytes);
 }
 
@@ -277,8 +280,9 @@ static void status_write(struct kv_server *server, struct kv_buffer *text)
     line(text, "halted:%s", status.halted == LS_OK ? "no" : ls_status_text(status.halted));
     status_founding(text, server->group, &status.core);
     line(text, "durable:%" PRIu64, status.core.durable);
+    const struct kv_store *store = &server->machine->store;
     line(text, "state_durable:%" PRIu64,
-         server->machine->store.durable(server->machine->store.self));
+         store->durable != NULL ? store->durable(store->self) : status.snapshot_index);
     line(text, "pruning:%s", status.prune_text[0] == '\0' ? "-" : status.prune_text);
     line(text, "prune_safe:%" PRIu64, status.prune_safe);
     status_sync(text, &status.sync);

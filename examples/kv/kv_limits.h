@@ -10,6 +10,8 @@
 
 /* one key or value, bytes: what Redis calls proto-max-bulk-len */
 #define KV_VALUE_BYTES_MAX (1u << 20)
+/* one key, bytes: with its prefix it is the key of an item of a snapshot */
+#define KV_KEY_BYTES_MAX (LS_ITEM_KEY_BYTES_MAX - 1u)
 /* one whole command on the wire, bytes: it must fit one log entry with its framing */
 #define KV_COMMAND_BYTES_MAX (LS_ENTRY_BYTES_MAX - (1u << 16))
 /* arguments of one command */
@@ -70,10 +72,16 @@
 /* files that the state in RocksDB keeps open: with those of the log it stays below what main.c
  * keeps back */
 #define KV_ROCKSDB_FILES_OPEN 64
+/* read ahead by a walk over a picture: about a chunk of a snapshot, bytes */
+#define KV_ROCKSDB_READAHEAD_BYTES (256u << 10)
+/* a file of a state that is restored, bytes: as large as RocksDB's own */
+#define KV_RESTORE_FILE_BYTES (64u << 20)
 /* keys asked of RocksDB at once */
 #define KV_LOOKUP_KEYS_MAX 256u
 
 LS_STATIC_ASSERT(KV_VALUE_BYTES_MAX < KV_COMMAND_BYTES_MAX, "a value fits a command");
+LS_STATIC_ASSERT(LS_ITEM_KEY_BYTES_MAX + 2u * KV_VALUE_BYTES_MAX < LS_ITEM_BYTES_MAX,
+                 "a key with its value fits an item");
 LS_STATIC_ASSERT(KV_COMMAND_BYTES_MAX < LS_ENTRY_BYTES_MAX, "a command fits an entry");
 LS_STATIC_ASSERT(KV_OUTPUT_PAUSE_BYTES < KV_OUTPUT_BYTES_MAX, "the pause comes first");
 LS_STATIC_ASSERT(KV_LAYER_BYTES < KV_LAYER_BYTES_MAX, "writing begins before batches wait");

@@ -13,7 +13,7 @@
 enum { FORESEEN = 8 }; /* commands */
 
 /* Names the language of entries and their meaning: a change of either needs a new number. */
-static const char signature_text[] = "lockstep-kv/1";
+static const char signature_text[] = "lockstep-kv/2";
 
 static struct ls_span machine_signature(void *self)
 {
@@ -45,7 +45,11 @@ static enum ls_status entry_apply(struct kv_machine *machine, const struct ls_co
     }
     if (status == LS_OK) {
         struct kv_call call = {machine->entry.args, machine->entry.argc, &machine->store, &out};
-        status = machine->entry.command->run(&call);
+        if (kv_command_keys_fit(machine->entry.command, call.args, call.argc)) {
+            status = machine->entry.command->run(&call);
+        } else {
+            kv_reply_key_too_long(&out);
+        }
     }
     return status == LS_OK && machine->reply.failed ? LS_ERR_NO_MEMORY : status;
 }
@@ -149,6 +153,57 @@ static ls_index machine_durable(void *self)
     return machine->store.durable(machine->store.self);
 }
 
+/* ---- snapshots ---- */
+
+static enum ls_status machine_freeze(void *self, struct ls_frozen *out)
+{
+    struct kv_machine *machine = self;
+    return machine->failed != LS_OK ? machine->failed
+                                    : machine->store.freeze(machine->store.self, out);
+}
+
+static enum ls_status machine_iterate(void *self, const struct ls_frozen *frozen,
+                                      struct ls_span from, ls_item_visit visit, void *arg)
+{
+    struct kv_machine *machine = self;
+    return machine->store.iterate(machine->store.self, frozen, from, visit, arg);
+}
+
+static void machine_thaw(void *self, struct ls_frozen *frozen)
+{
+    struct kv_machine *machine = self;
+    machine->store.thaw(machine->store.self, frozen);
+}
+
+static enum ls_status machine_restore(void *self, struct ls_cursor anchor)
+{
+    struct kv_machine *machine = self;
+    return machine->failed != LS_OK ? machine->failed
+                                    : machine->store.restore(machine->store.self, anchor);
+}
+
+static enum ls_status machine_restore_item(void *self, const struct ls_item *item)
+{
+    struct kv_machine *machine = self;
+    return machine->store.restore_item(machine->store.self, item);
+}
+
+static enum ls_status machine_publish(void *self, struct ls_cursor anchor)
+{
+    struct kv_machine *machine = self;
+    enum ls_status status = machine->store.publish(machine->store.self, anchor);
+    if (status == LS_OK) {
+        machine->applied = anchor.index;
+    }
+    return status;
+}
+
+static void machine_restore_end(void *self)
+{
+    struct kv_machine *machine = self;
+    machine->store.restore_end(machine->store.self);
+}
+
 static void machine_close(void *self)
 {
     struct kv_machine *machine = self;
@@ -178,6 +233,14 @@ struct ls_machine kv_machine_port(struct kv_machine *machine)
                                .open = machine_open,
                                .apply_batch = machine_apply_batch,
                                .query = machine_query,
-                               .durable_applied = machine_durable,
+                               .durable_applied =
+                                   machine->store.durable == NULL ? NULL : machine_durable,
+                               .freeze = machine_freeze,
+                               .iterate = machine_iterate,
+                               .thaw = machine_thaw,
+                               .restore = machine_restore,
+                               .restore_item = machine_restore_item,
+                               .publish = machine_publish,
+                               .restore_end = machine_restore_end,
                                .close = machine_close};
 }

@@ -59,10 +59,16 @@ struct ls_span kv_record_key(struct kv_buffer *buffer, uint64_t hash, struct ls_
     return buffer->failed ? (struct ls_span){NULL, 0} : kv_buffer_span(buffer);
 }
 
-void kv_stand_encode(char out[KV_STAND_BYTES], ls_index applied, uint64_t count)
+void kv_stand_encode(char out[KV_STAND_BYTES], const struct kv_stand *stand)
 {
-    kv_be64_store(out, applied);
-    kv_be64_store(out + 8, count);
+    kv_be64_store(out, stand->applied);
+    kv_be64_store(out + 8, stand->count);
+    kv_be64_store(out + 16, stand->bytes);
+}
+
+struct kv_stand kv_stand_decode(const char in[KV_STAND_BYTES])
+{
+    return (struct kv_stand){kv_be64_load(in), kv_be64_load(in + 8), kv_be64_load(in + 16)};
 }
 
 /* ---- the writer's thread ---- */
@@ -112,7 +118,7 @@ static bool records_write(struct kv_writer *writer, rocksdb_sstfilewriter_t *fil
         return false;
     }
     char stand[KV_STAND_BYTES];
-    kv_stand_encode(stand, layer->applied, layer->count);
+    kv_stand_encode(stand, &layer->stand);
     rocksdb_sstfilewriter_put(file, "s", 1, stand, sizeof stand, &text);
     if (!went_well(writer, "write", text)) {
         return false;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state in RocksDB is kept in layers, the upper ones in memory:
+ * The state in RocksDB is kept in layers, the upper ones in memory, each above the older ones:
  *
  *   active   what batches wrote since the last change of layers; the loop's thread changes it
- *   lower    the active one of before: while the writer's thread writes it, and then, until the
- *            next change, as a cache. Nobody changes it
+ *   sealed   the active ones of before, which nobody changes. Usually one: while the writer's
+ *            thread writes it, and then, until the next change, as a cache. A freeze (rocks.h)
+ *            seals one more, which then waits for the writer
  *   RocksDB  all that was written
  *
  * A layer holds whole batches and is written as one file that RocksDB takes in as a whole, with the
@@ -25,16 +26,23 @@
 #include "buffer.h"
 #include "table.h"
 
-enum { KV_RECORD_PREFIX_BYTES = 9, KV_STAND_BYTES = 16 };
+enum { KV_RECORD_PREFIX_BYTES = 9, KV_STAND_BYTES = 24 };
+
+/** What a state holds: the applied index, the number of keys, and the bytes of keys and values. */
+struct kv_stand {
+    ls_index applied;
+    uint64_t count, bytes;
+};
 
 struct kv_layer {
     struct kv_table items;
-    bool cleared;     /* nothing in the layers below it counts */
-    bool dirty;       /* a batch was committed into it */
-    ls_index applied; /* of its last batch; and the number of keys then */
-    uint64_t count;
+    bool cleared;          /* nothing in the layers below it counts */
+    bool dirty;            /* a batch was committed into it */
+    bool written;          /* RocksDB has it */
+    struct kv_stand stand; /* after its last batch */
     size_t log_bytes; /* what was put, again and again too: what a crash would have us apply again
                        */
+    struct kv_layer *below; /* the next older one, or NULL */
 };
 
 /** errors LS_ERR_NO_MEMORY */
@@ -45,7 +53,8 @@ void kv_layer_close(struct kv_layer *layer);
 /** The key of a record, valid until the next call with this buffer. NULL data: out of memory. */
 struct ls_span kv_record_key(struct kv_buffer *buffer, uint64_t hash, struct ls_span key);
 /** The value of the record "s". */
-void kv_stand_encode(char out[KV_STAND_BYTES], ls_index applied, uint64_t count);
+void kv_stand_encode(char out[KV_STAND_BYTES], const struct kv_stand *stand);
+struct kv_stand kv_stand_decode(const char in[KV_STAND_BYTES]);
 void kv_be64_store(char out[8], uint64_t number);
 uint64_t kv_be64_load(const char *in);
 

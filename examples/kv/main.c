@@ -32,6 +32,8 @@ struct program {
     struct event *signals[2];
     struct ls_identity *identity;
     struct kv_machine machine;
+    struct ls_log_replay_options replay;
+    struct ls_snapshot_options snapshots;
     struct ls_node *node;
     struct ls_group *group;
     struct kv_server *server;
@@ -192,6 +194,16 @@ static enum ls_status server_start(struct program *program, struct ls_error *err
     return status;
 }
 
+/* What was opened for a node that is not to be. */
+static enum ls_status node_give_up(struct ls_node_options *node, enum ls_status status)
+{
+    node->storage.close(node->storage.self);
+    if (node->vault.size > 0) {
+        node->vault.close(node->vault.self);
+    }
+    return status;
+}
+
 static enum ls_status node_start(struct program *program, struct ls_error *error)
 {
     const struct kv_options *options = &program->options;
@@ -209,9 +221,12 @@ static enum ls_status node_start(struct program *program, struct ls_error *error
         return status;
     }
     status = kv_owner_check(options->data, options->name, program->identity, error);
+    char vault[PATH_MAX];
+    status = status == LS_OK ? directory_make(options->data, "vault", vault, error) : status;
+    status =
+        status == LS_OK ? ls_vault_files_open(vault, &program->env, &node.vault, error) : status;
     if (status != LS_OK) {
-        node.storage.close(node.storage.self);
-        return status;
+        return node_give_up(&node, status);
     }
     const struct ls_transport_tcp_options transport = {.size = sizeof transport,
                                                        .env = &program->env,
@@ -220,14 +235,27 @@ static enum ls_status node_start(struct program *program, struct ls_error *error
                                                            options->bulk_bytes_per_s};
     status = ls_transport_tcp_open(&transport, &node.transport, error);
     if (status != LS_OK) {
-        node.storage.close(node.storage.self);
-        return status;
+        return node_give_up(&node, status);
     }
     node.base = program->base;
     node.env = &program->env;
     node.identity = program->identity;
     node.listen = options->address;
     return ls_node_open(&node, &program->node, error);
+}
+
+/* Who missed a little gets the entries, who missed more a snapshot. */
+static enum ls_status syncs_make(struct program *program, struct ls_statesync syncs[2],
+                                 struct ls_error *error)
+{
+    const struct kv_options *options = &program->options;
+    program->replay = (struct ls_log_replay_options){.size = sizeof program->replay,
+                                                     .keep_entries = options->keep_entries};
+    program->snapshots = (struct ls_snapshot_options){.size = sizeof program->snapshots,
+                                                      .rate_bytes = options->snapshot_bytes_per_s};
+    enum ls_status status = ls_log_replay(&program->replay, &syncs[0]);
+    status = status == LS_OK ? ls_snapshot_sync(&program->snapshots, &syncs[1]) : status;
+    return status == LS_OK ? LS_OK : ls_error_set(error, status, "the state syncs cannot be made");
 }
 
 static enum ls_status group_start(struct program *program, struct ls_error *error)
@@ -245,8 +273,18 @@ static enum ls_status group_start(struct program *program, struct ls_error *erro
         return ls_error_set(error, status, "state %s: %s", directory, ls_status_text(status));
     }
     kv_machine_init(&program->machine, &store);
+    struct ls_statesync syncs[2];
+    status = syncs_make(program, syncs, error);
+    if (status != LS_OK) {
+        return status;
+    }
     struct ls_group_options group;
     ls_group_options_init(&group);
+    group.statesyncs = syncs;
+    group.statesyncs_count = sizeof syncs / sizeof syncs[0];
+    group.prune_entries = options->prune_entries;
+    group.lag_entries = options->lag_entries;
+    group.snapshot_entries = options->snapshot_entries;
     group.name = group_name;
     group.member = options->name;
     group.machine = kv_machine_port(&program->machine);

@@ -10,7 +10,12 @@
 
 #include "text.h"
 
-enum { ELECTION_MS_DEFAULT = 300, ELECTION_MS_MIN = 20, MILLISECONDS_MAX = 60000 };
+enum {
+    ELECTION_MS_DEFAULT = 300,
+    ELECTION_MS_MIN = 20,
+    ENTRIES_MAX = 1000000000,
+    MILLISECONDS_MAX = 60000
+};
 
 static const char help_text[] =
     "usage: lockstep-kv --name NAME --members LIST --group-key FILE --data DIR --redis HOST:PORT\n"
@@ -28,8 +33,10 @@ static const char help_text[] =
     "  --group-key FILE       32 secret bytes, the same on all members; made by keygen\n"
     "\n"
     "Where it keeps what\n"
-    "  --data DIR             DIR/log is the replicated log, DIR/state the state; made if missing\n"
-    "  --state KIND           rocksdb (default), or memory: rebuilt from the log at each start\n"
+    "  --data DIR             DIR/log is the replicated log, DIR/state the state, DIR/vault what\n"
+    "                         snapshots need; made if missing\n"
+    "  --state KIND           rocksdb (default), or memory: rebuilt from a snapshot file and the\n"
+    "                         log at each start\n"
     "\n"
     "Clients\n"
     "  --redis HOST:PORT      where Redis clients connect\n"
@@ -37,6 +44,16 @@ static const char help_text[] =
     "                         first line: the password that AUTH asks for\n"
     "  --insecure             allow a --redis address beyond loopback without a password\n"
     "  --clients-max N        connected clients (default 10000)\n"
+    "\n"
+    "Old entries of the log, and members that were away\n"
+    "  --keep-entries N       entries kept for members that were away for a short time (default\n"
+    "                         100000); beyond them a snapshot brings a member back\n"
+    "  --prune-entries N      what is not needed is removed N entries at a time (default 10000);\n"
+    "                         0: never\n"
+    "  --lag-entries N        a member that is further behind holds no log back (default 200000)\n"
+    "  --snapshot-entries N   with --state memory: applied between two snapshot files (default\n"
+    "                         100000)\n"
+    "  --snapshot-rate BYTES  of snapshots, sent in a second, e.g. 32M (default 128M)\n"
     "\n"
     "Timing\n"
     "  --election-ms T        a follower waits T to 2 T for its leader (default 300)\n"
@@ -313,15 +330,45 @@ static bool flag_read(struct kv_options *options, const char *flag, const char *
         return number_read(flag, value, (struct range){1, KV_CLIENTS_MAX}, &options->clients_max,
                            why);
     }
-    return bytes_read(flag, value, &options->bulk_bytes_per_s, why);
+    const struct {
+        const char *flag;
+        uint32_t least, *field;
+    } counts[] = {{"--keep-entries", 1, &options->keep_entries},
+                  {"--prune-entries", 0, &options->prune_entries},
+                  {"--lag-entries", 1, &options->lag_entries},
+                  {"--snapshot-entries", 1, &options->snapshot_entries}};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        if (strcmp(flag, counts[i].flag) == 0) {
+            return number_read(flag, value, (struct range){counts[i].least, ENTRIES_MAX},
+                               counts[i].field, why);
+        }
+    }
+    return bytes_read(flag, value,
+                      strcmp(flag, "--snapshot-rate") == 0 ? &options->snapshot_bytes_per_s
+                                                           : &options->bulk_bytes_per_s,
+                      why);
 }
 
 static bool flag_takes_value(const char *flag)
 {
-    static const char *const flags[] = {
-        "--name",        "--members",      "--group-key",          "--data",        "--redis",
-        "--state",       "--log-level",    "--log-file",           "--election-ms", "--bulk-rate",
-        "--clients-max", "--heartbeat-ms", "--redis-password-file"};
+    static const char *const flags[] = {"--name",
+                                        "--members",
+                                        "--group-key",
+                                        "--data",
+                                        "--redis",
+                                        "--state",
+                                        "--log-level",
+                                        "--log-file",
+                                        "--election-ms",
+                                        "--bulk-rate",
+                                        "--clients-max",
+                                        "--heartbeat-ms",
+                                        "--redis-password-file",
+                                        "--keep-entries",
+                                        "--prune-entries",
+                                        "--lag-entries",
+                                        "--snapshot-entries",
+                                        "--snapshot-rate"};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         if (strcmp(flag, flags[i]) == 0) {
             return true;
@@ -385,6 +432,10 @@ bool kv_options_parse(struct kv_options *options, int argc, char **argv,
 {
     *options = (struct kv_options){.election_ms = ELECTION_MS_DEFAULT,
                                    .clients_max = KV_CLIENTS_MAX,
+                                   .keep_entries = LS_REPLAY_KEEP_ENTRIES,
+                                   .prune_entries = LS_PRUNE_ENTRIES_DEFAULT,
+                                   .lag_entries = LS_LAG_ENTRIES_DEFAULT,
+                                   .snapshot_entries = LS_SNAPSHOT_ENTRIES_DEFAULT,
                                    .log_level = LS_TRACE_INFO};
     if (argc > 1 && strcmp(argv[1], "keygen") == 0) {
         if (argc == 3 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)) {

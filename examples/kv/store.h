@@ -4,11 +4,14 @@
  * order of (kv_key_hash, key), so that a SCAN cursor means the same on every member.
  *
  * Writes belong to a batch that ends with commit or rollback; reads see the batch so far.
+ *
+ * Snapshots: an item is a key with its value, in the same order. There is nothing else that replies
+ * depend on.
  */
 #ifndef KV_STORE_H
 #define KV_STORE_H
 
-#include <lockstep/types.h>
+#include <lockstep/machine.h>
 
 /** One key of a scan, borrowed for the call. */
 typedef void (*kv_store_visit)(void *arg, struct ls_span key);
@@ -59,8 +62,19 @@ struct kv_store {
     /** Gives the batch up: it never becomes durable, and the state is of no more use. */
     void (*rollback)(void *self);
 
-    /** What survives a power cut now. */
+    /** What survives a power cut now. NULL: nothing, it is in memory. */
     ls_index (*durable)(void *self);
+
+    /* as the functions of these names in machine.h, between batches */
+    enum ls_status (*freeze)(void *self, struct ls_frozen *out);
+    enum ls_status (*iterate)(void *self, const struct ls_frozen *frozen, struct ls_span from,
+                              ls_item_visit visit, void *arg);
+    void (*thaw)(void *self, struct ls_frozen *frozen);
+    enum ls_status (*restore)(void *self, struct ls_cursor anchor);
+    enum ls_status (*restore_item)(void *self, const struct ls_item *item);
+    enum ls_status (*publish)(void *self, struct ls_cursor anchor);
+    void (*restore_end)(void *self);
+
     /** Why it failed, or NULL. */
     const char *(*trouble)(void *self);
     void (*close)(void *self);

@@ -175,6 +175,13 @@ static size_t buckets_bytes(const struct kv_shard *shard)
 
 static void shard_free(struct kv_table *table, struct kv_shard *shard)
 {
+    if (shard->holders != NULL && *shard->holders > 1) {
+        --*shard->holders;
+        table->bucket_bytes -= buckets_bytes(shard);
+        *shard = (struct kv_shard){0};
+        return;
+    }
+    free(shard->holders);
     for (size_t i = 0; !table->pooled && shard->buckets != NULL && i < (size_t)1 << shard->bits;
          i++) {
         while (shard->buckets[i] != NULL) {
@@ -240,6 +247,83 @@ void kv_table_prefetch(const struct kv_table *table, uint64_t hash, bool near)
     }
 }
 
+/* ---- shards of several tables ---- */
+
+/* A copy of an item, or NULL. */
+static struct kv_item *item_copy(const struct kv_item *item)
+{
+    size_t bytes = sizeof *item + item->key_bytes + item->capacity;
+    struct kv_item *copy = malloc(bytes);
+    if (copy != NULL) {
+        (void)memcpy(copy, item, sizeof *item + item->key_bytes + item->value_bytes);
+    }
+    return copy;
+}
+
+/* Before a change: the shard becomes this table's alone. */
+static enum ls_status shard_own(struct kv_table *table, struct kv_shard *shard)
+{
+    if (shard->holders == NULL) {
+        return LS_OK;
+    }
+    if (*shard->holders == 1) {
+        free(shard->holders);
+        shard->holders = NULL;
+        return LS_OK;
+    }
+    struct kv_shard own = {.bits = shard->bits, .count = shard->count};
+    own.buckets = calloc((size_t)1 << own.bits, sizeof(struct kv_item *));
+    bool whole = own.buckets != NULL;
+    for (size_t i = 0; whole && i < (size_t)1 << own.bits; i++) {
+        struct kv_item **tail = &own.buckets[i];
+        for (const struct kv_item *item = shard->buckets[i]; whole && item != NULL;
+             item = item->next) {
+            *tail = item_copy(item);
+            whole = *tail != NULL;
+            if (whole) {
+                (*tail)->next = NULL;
+                tail = &(*tail)->next;
+            }
+        }
+    }
+    table->bucket_bytes += buckets_bytes(&own);
+    shard_free(table, whole ? shard : &own);
+    if (whole) {
+        *shard = own;
+    }
+    return whole ? LS_OK : LS_ERR_NO_MEMORY;
+}
+
+enum ls_status kv_table_freeze(struct kv_table *table, struct kv_table *out)
+{
+    LS_ASSERT(!table->pooled);
+    enum ls_status status = kv_table_open(out, table->shard_bits);
+    for (size_t i = 0; status == LS_OK && i < (size_t)1 << table->shard_bits; i++) {
+        struct kv_shard *shard = &table->shards[i];
+        if (shard->count == 0) {
+            continue;
+        }
+        if (shard->holders == NULL) {
+            shard->holders = malloc(sizeof *shard->holders);
+            if (shard->holders == NULL) {
+                status = LS_ERR_NO_MEMORY;
+                break;
+            }
+            *shard->holders = 1;
+        }
+        ++*shard->holders;
+        out->shards[i] = *shard;
+        out->bucket_bytes += buckets_bytes(shard);
+    }
+    out->count = table->count;
+    if (status != LS_OK) {
+        kv_table_close(out);
+    }
+    return status;
+}
+
+/* ---- changes ---- */
+
 /* Doubles the buckets when chains get long; each old bucket splits into two neighbours. */
 static enum ls_status shard_reserve(struct kv_table *table, struct kv_shard *shard)
 {
@@ -292,16 +376,17 @@ static bool item_fits(const struct kv_table *table, const struct kv_item *item, 
 }
 
 struct kv_item *kv_table_upsert(struct kv_table *table, uint64_t hash, struct ls_span key,
-                                struct ls_span value, enum kv_was *was)
+                                struct ls_span value, struct kv_before *before)
 {
     struct kv_shard *shard = &table->shards[shard_of(table, hash)];
-    if (shard_reserve(table, shard) != LS_OK) {
+    if (shard_own(table, shard) != LS_OK || shard_reserve(table, shard) != LS_OK) {
         return NULL;
     }
     struct kv_item **link = link_find(table, shard, hash, key);
     bool known = link_matches(link, hash, key);
     struct kv_item *item = known ? *link : NULL;
-    *was = !known ? KV_WAS_NOTHING : (item->gone ? KV_WAS_GONE : KV_WAS_PRESENT);
+    before->was = !known ? KV_WAS_NOTHING : (item->gone ? KV_WAS_GONE : KV_WAS_PRESENT);
+    before->value_bytes = before->was == KV_WAS_PRESENT ? item->value_bytes : 0;
     if (!known || !item_fits(table, item, value.bytes)) {
         /* what grew once in an arena may grow again: with some room, it does so in place */
         size_t more = known && table->pooled ? value.bytes / 8 : 0;
@@ -331,14 +416,14 @@ struct kv_item *kv_table_upsert(struct kv_table *table, uint64_t hash, struct ls
 enum ls_status kv_table_put(struct kv_table *table, uint64_t hash, struct ls_span key,
                             struct ls_span value)
 {
-    enum kv_was was;
-    return kv_table_upsert(table, hash, key, value, &was) == NULL ? LS_ERR_NO_MEMORY : LS_OK;
+    struct kv_before before;
+    return kv_table_upsert(table, hash, key, value, &before) == NULL ? LS_ERR_NO_MEMORY : LS_OK;
 }
 
 enum ls_status kv_table_bury(struct kv_table *table, uint64_t hash, struct ls_span key)
 {
-    enum kv_was was;
-    struct kv_item *item = kv_table_upsert(table, hash, key, (struct ls_span){NULL, 0}, &was);
+    struct kv_before before;
+    struct kv_item *item = kv_table_upsert(table, hash, key, (struct ls_span){NULL, 0}, &before);
     if (item == NULL) {
         return LS_ERR_NO_MEMORY;
     }
@@ -346,22 +431,24 @@ enum ls_status kv_table_bury(struct kv_table *table, uint64_t hash, struct ls_sp
     return LS_OK;
 }
 
-bool kv_table_remove(struct kv_table *table, uint64_t hash, struct ls_span key)
+enum ls_status kv_table_remove(struct kv_table *table, uint64_t hash, struct ls_span key,
+                               size_t *value_bytes)
 {
     struct kv_shard *shard = &table->shards[shard_of(table, hash)];
-    if (shard->buckets == NULL) {
-        return false;
+    if (kv_table_find(table, hash, key) == NULL) {
+        return LS_ERR_NOT_FOUND;
+    }
+    if (shard_own(table, shard) != LS_OK) {
+        return LS_ERR_NO_MEMORY;
     }
     struct kv_item **link = link_find(table, shard, hash, key);
-    if (!link_matches(link, hash, key)) {
-        return false;
-    }
     struct kv_item *item = *link;
+    *value_bytes = item->value_bytes;
     *link = item->next;
     item_free(table, item);
     shard->count--;
     table->count--;
-    return true;
+    return LS_OK;
 }
 
 /* The first item in or behind a bucket. */
@@ -385,6 +472,15 @@ struct kv_item *kv_table_seek(const struct kv_table *table, uint64_t hash)
     size_t bucket = shard->buckets == NULL ? 0 : bucket_of(table, shard, hash);
     struct kv_item *item = first_from(table, s, bucket);
     while (item != NULL && item->hash < hash) {
+        item = kv_table_next(table, item);
+    }
+    return item;
+}
+
+struct kv_item *kv_table_seek_key(const struct kv_table *table, uint64_t hash, struct ls_span key)
+{
+    struct kv_item *item = kv_table_seek(table, hash);
+    while (item != NULL && item_compare(item, hash, key) < 0) {
         item = kv_table_next(table, item);
     }
     return item;

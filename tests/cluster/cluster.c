@@ -193,10 +193,21 @@ static void become_member(const struct cluster *cluster, const struct member *me
     (void)snprintf(redis, sizeof redis, "%s:%u", cluster->host, (unsigned)member->redis_port);
     (void)snprintf(election, sizeof election, "%u", cluster->election_ms);
     (void)snprintf(heartbeat, sizeof heartbeat, "%u", cluster->election_ms / 5u);
-    (void)execl(LOCKSTEP_KV, "lockstep-kv", "--name", member->name, "--members", list,
-                "--group-key", member->key, "--data", member->data, "--redis", redis, "--state",
-                cluster->state, "--election-ms", election, "--heartbeat-ms", heartbeat,
-                (char *)NULL);
+    const char *const ours[] = {
+        "lockstep-kv",  "--name",        member->name, "--members",      list,     "--group-key",
+        member->key,    "--data",        member->data, "--redis",        redis,    "--state",
+        cluster->state, "--election-ms", election,     "--heartbeat-ms", heartbeat};
+    const size_t count = sizeof ours / sizeof ours[0];
+    char *arguments[sizeof ours / sizeof ours[0] + sizeof cluster->flags / sizeof(char *)];
+    for (size_t i = 0; i < count; i++) {
+        arguments[i] = strdup(ours[i]);
+    }
+    size_t more = 0;
+    for (; cluster->flags[more] != NULL; more++) {
+        arguments[count + more] = strdup(cluster->flags[more]);
+    }
+    arguments[count + more] = NULL;
+    (void)execv(LOCKSTEP_KV, arguments);
     _exit(127);
 }
 

@@ -30,13 +30,18 @@ struct member {
 struct cluster {
     unsigned count;
     unsigned election_ms;
-    const char *state; /* of the machine: "memory" or "rocksdb" */
+    const char *state;     /* of the machine: "memory" or "rocksdb" */
+    const char *flags[16]; /* besides ours, of every member: borrowed; NULL ends */
     const char *directory;
     char host[32];
     struct member members[CLUSTER_MEMBERS_MAX];
 };
 
 #define NOBODY UINT32_MAX
+
+struct cluster_values {
+    unsigned bytes, round;
+};
 
 /** Prepares directories, ports and the key; starts nobody. Ends what an earlier, failed test left.
  */
@@ -101,6 +106,14 @@ bool cluster_level(struct cluster *cluster);
 
 /** A member that runs and does not lead. */
 unsigned cluster_follower(struct cluster *cluster);
+
+/** Sets `count` keys from number `first` on, to values that differ by round, through a member. */
+void cluster_fill(struct cluster *cluster, unsigned at, unsigned first, unsigned count,
+                  const struct cluster_values *values);
+
+/** SHA-256, in hexadecimal, of all keys and values that a member holds: in a buffer that the next
+ * call overwrites. "": it did not answer. */
+const char *cluster_digest(struct cluster *cluster, unsigned at);
 
 /** Whether the member's log holds `text`. */
 bool cluster_logged(const struct cluster *cluster, unsigned at, const char *text);

@@ -107,14 +107,16 @@ static const char *content_of(int descriptor)
     const char *suffix = strrchr(name, '.');
     suffix = suffix == NULL ? "" : suffix;
     if (S_ISDIR(info.st_mode)) {
-        bool ours =
-            strcmp(name, "log") == 0 || strcmp(name, "log.new") == 0 || strcmp(name, "state") == 0;
+        /* a state is in a folder of its own, called by a number */
+        bool state = strcmp(name, "state") == 0 || strstr(path, "/state/") != NULL;
+        bool ours = strcmp(name, "log") == 0 || strcmp(name, "log.new") == 0 || state;
         return ours ? "names" : NULL;
     }
     if (strncmp(name, "MANIFEST-", 9) == 0) {
         return "manifest";
     }
-    if (strcmp(suffix, ".sst") == 0 || strcmp(name, "layer.new") == 0) {
+    if (strcmp(suffix, ".sst") == 0 || strcmp(name, "layer.new") == 0 ||
+        strncmp(name, "part-", 5) == 0) {
         return "table";
     }
     if (strcmp(suffix, ".log") == 0) {

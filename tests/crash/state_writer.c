@@ -3,7 +3,7 @@
  * The process that dies with a state of lockstep-kv: it opens one in RocksDB, checks that it holds
  * the history up to exactly the applied index it names (P12), says "open <index>", goes on with the
  * history, and says "ack <index>" whenever the state calls more of it durable: from there on the
- * group's log may be pruned, so losing it would lose it for good.
+ * group's log may be pruned, so losing it would lose it for good. At times it takes in a snapshot.
  *
  *     state_writer <directory> <seed> [hold]     hold: only open and close
  */
@@ -180,6 +180,40 @@ static void say(const char *word, uint64_t index)
     }
 }
 
+static bool carry(void *arg, const struct ls_item *item)
+{
+    struct kv_store *store = arg;
+    must(store->restore_item(store->self, item), "restore", 0);
+    return true;
+}
+
+/* A snapshot of what the group went through meanwhile takes the place of the state. */
+static void jump(struct model *model, struct kv_store *store)
+{
+    struct kv_store other;
+    struct model ahead = {.seed = model->seed};
+    struct ls_frozen frozen;
+    ls_index last = model->applied + 1 + mix(model->applied) % 40;
+    must(kv_store_memory_open(&other), "no memory", last);
+    while (ahead.applied < last) {
+        batch(&ahead, &other);
+    }
+    const struct ls_cursor anchor = {1, last};
+    must(other.freeze(other.self, &frozen), "freeze", last);
+    must(store->restore(store->self, anchor), "begin to restore", last);
+    must(other.iterate(other.self, &frozen, (struct ls_span){NULL, 0}, carry, store), "iterate",
+         last);
+    must(store->publish(store->self, anchor), "publish", last);
+    other.thaw(other.self, &frozen);
+    other.close(other.self);
+    *model = ahead;
+    verify(model, store);
+    if (store->durable(store->self) != last) {
+        give_up("what was published is not durable", last);
+    }
+    say("ack", last);
+}
+
 static void run(struct model *model, struct kv_store *store)
 {
     while (model->applied < BATCHES_MAX) {
@@ -196,6 +230,9 @@ static void run(struct model *model, struct kv_store *store)
         }
         if (store->durable(store->self) > said) {
             say("ack", store->durable(store->self));
+        }
+        if (mix(model->seed - model->applied) % 43 == 0) {
+            jump(model, store);
         }
         if (mix(model->seed + model->applied) % 61 == 0) {
             /* what was not written yet is written at the close: a layer without a clear, too */

@@ -43,9 +43,20 @@ const struct crash_step crash_steps[] = {
     {"reset.after-write", STEP_RARE | STEP_STORE, NULL},
     {"prune.before-write", STEP_RARE | STEP_STORE, NULL},
     {"prune.after-write", STEP_RARE | STEP_STORE, NULL},
-    /* the state of lockstep-kv: layer.c, store_rocksdb.c */
+    /* the state of lockstep-kv: layer.c, rocks_state.c */
     {"owner.written", STEP_NEW | STEP_STATE | STEP_ONCE, NULL},
     {"owner.flushed", STEP_NEW | STEP_STATE | STEP_ONCE, NULL},
+    /* rocks_home.c: a new directory comes by, and each state that was restored */
+    {"switch.begin", STEP_NEW | STEP_STATE, NULL},
+    {"switch.written", STEP_NEW | STEP_STATE, NULL},
+    {"switch.renamed", STEP_NEW | STEP_STATE, NULL},
+    {"switch.synced", STEP_NEW | STEP_STATE, NULL},
+    /* rocks_restore.c, and what follows the switch: store_rocksdb.c */
+    {"restore.made", STEP_RARE | STEP_STATE, NULL},
+    {"restore.file", STEP_RARE | STEP_STATE, NULL},
+    {"restore.files", STEP_RARE | STEP_STATE, NULL},
+    {"restore.built", STEP_RARE | STEP_STATE, NULL},
+    {"switch.cleaned", STEP_RARE | STEP_STATE, NULL},
     /* lockstep-kv as a program: main.c, owner.c */
     {"data.made", STEP_NEW | STEP_ONCE, NULL},
     {"data.synced", STEP_NEW | STEP_ONCE, NULL},

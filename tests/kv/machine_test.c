@@ -354,8 +354,8 @@ TEST(machine, names_its_language)
     struct kv_bench bench;
     bench_open_memory(&bench);
     struct ls_span signature = bench.port.signature(bench.port.self);
-    assert_int_equal(signature.bytes, strlen("lockstep-kv/1"));
-    assert_memory_equal(signature.data, "lockstep-kv/1", signature.bytes);
+    assert_int_equal(signature.bytes, strlen("lockstep-kv/2"));
+    assert_memory_equal(signature.data, "lockstep-kv/2", signature.bytes);
     bench_close(&bench);
 }
 

@@ -164,7 +164,7 @@ TEST(state, never_writes_into_a_file_that_the_database_has_taken_in)
     bench_close(&bench);
     char command[4200];
     (void)snprintf(command, sizeof command,
-                   "cd '%s' && ln \"$(ls -S *.sst | head -n 1)\" layer.new", directory);
+                   "cd '%s/1' && ln \"$(ls -S *.sst | head -n 1)\" layer.new", directory);
     assert_int_equal(system(command), 0);
     (void)bench_open_rocksdb(&bench, directory);
     fill(&bench, 50, 60);
@@ -452,10 +452,9 @@ TEST(state, refuses_another_group_and_another_incarnation)
     assert_ok(open_as(directory, &group, &incarnation, &error));
 }
 
-/* A RocksDB directory with one record that lockstep-kv did not write. */
-static const char *foreign_directory(const char *key, const char *value)
+/* A RocksDB with one record that lockstep-kv did not write. */
+static void foreign_database(const char *directory, const char *key, const char *value)
 {
-    const char *directory = test_directory();
     char *text = NULL;
     rocksdb_options_t *options = rocksdb_options_create();
     rocksdb_writeoptions_t *write = rocksdb_writeoptions_create();
@@ -467,6 +466,16 @@ static const char *foreign_directory(const char *key, const char *value)
     rocksdb_close(db);
     rocksdb_writeoptions_destroy(write);
     rocksdb_options_destroy(options);
+}
+
+/* ... where a state would be. */
+static const char *foreign_directory(const char *key, const char *value)
+{
+    const char *directory = test_directory();
+    char folder[512];
+    (void)snprintf(folder, sizeof folder, "%s/1", directory);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    foreign_database(folder, key, value);
     return directory;
 }
 
@@ -475,12 +484,16 @@ TEST(state, refuses_a_newer_format_and_a_foreign_directory)
     struct ls_group_id group = {{1}};
     struct ls_incarnation incarnation = {{3}};
     struct ls_error error = {0};
-    const char *newer = foreign_directory("f", "\2");
+    const char *newer = foreign_directory("f", "\3");
+    const char *older = test_directory();
     const char *foreign = foreign_directory("x", "y");
     assert_int_equal(open_as(newer, &group, &incarnation, &error), LS_ERR_FORMAT);
-    assert_non_null(strstr(error.text, "format 2"));
+    assert_non_null(strstr(error.text, "format 3"));
     assert_int_equal(open_as(foreign, &group, &incarnation, &error), LS_ERR_CORRUPT);
     assert_non_null(strstr(error.text, foreign));
+    foreign_database(older, "f", "\1"); /* which had no folders */
+    assert_int_equal(open_as(older, &group, &incarnation, &error), LS_ERR_FORMAT);
+    assert_non_null(strstr(error.text, "without snapshots"));
 }
 
 /* Inverts a bit in the data of every table file with more than a few records; returns how many. */
@@ -490,7 +503,7 @@ static int tables_damage(const char *directory)
     DIR *list = opendir(directory);
     assert_non_null(list);
     for (struct dirent *entry = readdir(list); entry != NULL; entry = readdir(list)) {
-        char path[512];
+        char path[1024];
         const char *dot = strrchr(entry->d_name, '.');
         if (dot == NULL || strcmp(dot, ".sst") != 0) {
             continue;
@@ -522,7 +535,9 @@ TEST(state, a_damaged_file_is_an_error_and_never_a_wrong_value)
     (void)bench_open_rocksdb(&bench, directory);
     fill(&bench, 0, 3000);
     bench_close(&bench);
-    assert_true(tables_damage(directory) > 0);
+    char folder[512];
+    (void)snprintf(folder, sizeof folder, "%s/1", directory);
+    assert_true(tables_damage(folder) > 0);
     (void)bench_open_rocksdb(&bench, directory);
     const struct kv_command *get = kv_command_find(text_span("get"));
     int failed = 0;

@@ -155,8 +155,10 @@ TEST(table, orders_equal_hashes_by_key)
         assert_int_equal(item->key_bytes, strlen(sorted[i]));
         assert_memory_equal(item->bytes, sorted[i], item->key_bytes);
     }
-    assert_true(kv_table_remove(&table, 7, span("ab")));
-    assert_false(kv_table_remove(&table, 7, span("ab")));
+    size_t bytes = 0;
+    assert_ok(kv_table_remove(&table, 7, span("ab"), &bytes));
+    assert_int_equal(bytes, 1);
+    assert_int_equal(kv_table_remove(&table, 7, span("ab"), &bytes), LS_ERR_NOT_FOUND);
     assert_null(kv_table_find(&table, 7, span("ab")));
     assert_non_null(kv_table_find(&table, 7, span("abc")));
     kv_table_close(&table);
@@ -186,23 +188,23 @@ TEST(table, replaces_values_of_any_size)
 TEST(table, of_one_arena_tells_what_was_there_and_counts_its_memory)
 {
     struct kv_table table;
-    enum kv_was was = KV_WAS_PRESENT;
+    struct kv_before before;
     char value[3000];
     (void)memset(value, 'v', sizeof value);
     assert_ok(kv_table_open_pooled(&table, 2));
     const struct ls_span k = span("k");
     uint64_t hash = kv_key_hash(k);
-    assert_non_null(kv_table_upsert(&table, hash, k, span("1"), &was));
-    assert_int_equal(was, KV_WAS_NOTHING);
-    struct kv_item *item = kv_table_upsert(&table, hash, k, (struct ls_span){value, 3000}, &was);
-    assert_int_equal(was, KV_WAS_PRESENT);
+    assert_non_null(kv_table_upsert(&table, hash, k, span("1"), &before));
+    assert_int_equal(before.was, KV_WAS_NOTHING);
+    struct kv_item *item = kv_table_upsert(&table, hash, k, (struct ls_span){value, 3000}, &before);
+    assert_int_equal(before.was, KV_WAS_PRESENT);
     assert_int_equal(item->value_bytes, 3000);
     /* what grew has room to grow in place; what shrinks stays */
     assert_true(item->capacity > 3000);
-    assert_ptr_equal(kv_table_upsert(&table, hash, k, span("2"), &was), item);
+    assert_ptr_equal(kv_table_upsert(&table, hash, k, span("2"), &before), item);
     assert_ok(kv_table_bury(&table, hash, k));
-    assert_ptr_equal(kv_table_upsert(&table, hash, k, span("3"), &was), item);
-    assert_int_equal(was, KV_WAS_GONE);
+    assert_ptr_equal(kv_table_upsert(&table, hash, k, span("3"), &before), item);
+    assert_int_equal(before.was, KV_WAS_GONE);
     assert_int_equal(table.count, 1);
     size_t bytes = 0;
     for (int round = 0; round < 3; round++) {

@@ -473,7 +473,8 @@ static void missing_founders(const struct ls_core *core, struct ls_core_status *
 
 void ls_core_status(const struct ls_core *core, struct ls_core_status *out)
 {
-    memset(out, 0, sizeof *out);
+    memset(out, 0, offsetof(struct ls_core_status, missing_founders));
+    out->missing_founders_count = out->progress_count = 0;
     out->role = core->role;
     out->standing = ls__standing(core);
     out->term = core->hard.term;

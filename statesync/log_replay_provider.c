@@ -22,6 +22,7 @@ struct provider {
     struct ls_provider_context context;
     struct ls__replay_limits limits;
     struct client clients[LS_MEMBERS_MAX];
+    uint64_t leased_us; /* until when any of them has a lease, at most */
     /* for one answer at a time, reused; given back when no lease is left */
     struct ls_value *values;
     uint8_t *payload, *encoded;
@@ -89,6 +90,7 @@ static struct client *renew(struct provider *provider, const struct ls_peer_id *
     found->id = *id;
     found->need = need;
     found->lease_us = now + provider->limits.lease_us;
+    provider->leased_us = found->lease_us;
     provider->context.base.wake_at(provider->context.base.self, found->lease_us);
     return found;
 }
@@ -294,7 +296,7 @@ static ls_index provider_safe_to_prune_prefix(void *self)
     uint64_t keep = provider->limits.keep_entries;
     ls_index safe = commit > keep ? commit - keep : 0;
     uint64_t now = now_of(provider);
-    for (size_t i = 0; i < LS_MEMBERS_MAX; i++) {
+    for (size_t i = 0; i < LS_MEMBERS_MAX && provider->leased_us > now; i++) {
         const struct client *client = &provider->clients[i];
         if (client->lease_us > now && client->need - 1 < safe && !LS_MUTANT(S7_LEASE)) {
             safe = client->need - 1;

@@ -101,28 +101,32 @@ void ls__hard_encode(uint64_t group, const struct ls_hard_state *hard, uint8_t o
 LS_NODISCARD enum ls_status ls__hard_decode(uint64_t group, struct ls_span bytes,
                                             struct ls_hard_state *out, const char **reason);
 
-/* little-endian numbers */
+/* little-endian numbers, written so that compilers make one load or store of each */
 static inline void ls__put_u64(uint8_t *out, uint64_t value)
 {
-    for (unsigned i = 0; i < 8; i++) {
-        out[i] = (uint8_t)(value >> (8 * i));
-    }
+    out[0] = (uint8_t)value;
+    out[1] = (uint8_t)(value >> 8);
+    out[2] = (uint8_t)(value >> 16);
+    out[3] = (uint8_t)(value >> 24);
+    out[4] = (uint8_t)(value >> 32);
+    out[5] = (uint8_t)(value >> 40);
+    out[6] = (uint8_t)(value >> 48);
+    out[7] = (uint8_t)(value >> 56);
 }
 
 static inline uint64_t ls__get_u64(const uint8_t *at)
 {
-    uint64_t value = 0;
-    for (unsigned i = 0; i < 8; i++) {
-        value |= (uint64_t)at[i] << (8 * i);
-    }
-    return value;
+    return (uint64_t)at[0] | (uint64_t)at[1] << 8 | (uint64_t)at[2] << 16 | (uint64_t)at[3] << 24 |
+           (uint64_t)at[4] << 32 | (uint64_t)at[5] << 40 | (uint64_t)at[6] << 48 |
+           (uint64_t)at[7] << 56;
 }
 
 static inline void ls__put_u32(uint8_t *out, uint32_t value)
 {
-    for (unsigned i = 0; i < 4; i++) {
-        out[i] = (uint8_t)(value >> (8 * i));
-    }
+    out[0] = (uint8_t)value;
+    out[1] = (uint8_t)(value >> 8);
+    out[2] = (uint8_t)(value >> 16);
+    out[3] = (uint8_t)(value >> 24);
 }
 
 static inline uint32_t ls__get_u32(const uint8_t *at)

@@ -147,6 +147,12 @@ const char *ls__codec_check(struct ls_span bytes)
             return scan.reason;
         }
         bool array = token.kind == LS__TOKEN_ARRAY;
+        if (!array && walk.depth > 0 &&
+            walk.lacks[walk.depth - 1] > 1) { /* most are in the middle */
+            walk.lacks[walk.depth - 1]--;
+            walk.owed--;
+            continue;
+        }
         uint32_t count = array ? (uint32_t)token.number : 0;
         const char *reason = walk_take(&walk, array, count, ls__scan_left(&scan));
         if (reason != NULL) {

@@ -117,10 +117,25 @@ static inline bool ls__scan_next(struct ls__scan *scan, struct ls__token *token)
             return true;
         }
         size_t left = ls__scan_left(scan);
+        if ((head & 0xfc) == 0xcc && left > sizeof token->number) { /* the last bytes: below */
+            uint64_t eight;
+            _msgpack_load64(uint64_t, scan->at + 1, &eight);
+            unsigned bytes = 1u << (head & 3);
+            token->kind = LS__TOKEN_UINT;
+            token->number = eight >> (64u - 8u * bytes);
+            scan->at += 1u + bytes;
+            return true;
+        }
         if (head == 0xc4 && left >= 2 && left - 2 >= scan->at[1]) {
             token->kind = LS__TOKEN_BYTES;
             token->bytes = (struct ls_span){scan->at + 2, scan->at[1]};
             scan->at += 2u + scan->at[1];
+            return true;
+        }
+        if ((head & 0xfe) == 0xc2) {
+            scan->at++;
+            token->kind = LS__TOKEN_BOOL;
+            token->number = head & 1;
             return true;
         }
     }

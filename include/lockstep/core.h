@@ -276,7 +276,7 @@ LS_API LS_NODISCARD enum ls_status ls_core_step(struct ls_core *core, const stru
 /** Takes NULL. */
 LS_API void ls_core_close(struct ls_core *core);
 
-/** O(members). */
+/** O(members). Arrays are set as far as their counts. */
 LS_API void ls_core_status(const struct ls_core *core, struct ls_core_status *out);
 
 /** The term of the entry at `index`, which lies in [anchor, last]; else 0. O(log runs). */

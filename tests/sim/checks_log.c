@@ -31,27 +31,11 @@ void *sim_grow(void *block, size_t *capacity, size_t at, size_t size)
 
 /* ---- marks ---- */
 
-static uint64_t mix(uint64_t hash, uint64_t word)
-{
-    hash = (hash ^ word) * 0x9fb21c651e98df25u;
-    return hash ^ (hash >> 29);
-}
-
 static struct sim_mark mark_of(struct sim_mark before, ls_index index, const struct ls_entry *entry)
 {
-    uint64_t hash = mix(mix(mix(before.chain, index), entry->term), (uint64_t)entry->kind);
-    hash = mix(hash, entry->data.bytes);
-    const uint8_t *at = entry->data.data;
-    size_t left = entry->data.bytes;
-    for (; left >= 8; left -= 8, at += 8) {
-        uint64_t word;
-        (void)memcpy(&word, at, sizeof word);
-        hash = mix(hash, word);
-    }
-    for (; left > 0; left--, at++) {
-        hash = mix(hash, *at);
-    }
-    return (struct sim_mark){entry->term, hash};
+    const uint64_t head[] = {index, entry->term, (uint64_t)entry->kind};
+    uint64_t chain = sim_digest(before.chain, head, sizeof head);
+    return (struct sim_mark){entry->term, sim_digest(chain, entry->data.data, entry->data.bytes)};
 }
 
 /* What is known of the entry; NULL: nobody held it. */

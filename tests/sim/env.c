@@ -17,13 +17,16 @@
 static uint64_t running(const struct sim_member *member)
 {
     uint64_t now = member->world->now_us;
+    if (member->rate_permille == 0) { /* asked for at each step of a core */
+        return member->clock_us + now;
+    }
     return member->clock_us + now * (uint64_t)(1000 + member->rate_permille) / 1000u;
 }
 
 uint64_t sim_member_now(const struct sim_member *member)
 {
     uint64_t now = member->stopped ? member->stopped_us : running(member);
-    now -= now % member->granularity_us;
+    now -= member->granularity_us > 1 ? now % member->granularity_us : 0;
     return now > member->floor_us ? now : member->floor_us;
 }
 

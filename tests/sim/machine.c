@@ -10,13 +10,7 @@
 
 uint64_t sim_hash(struct ls_span bytes)
 {
-    const uint8_t *at = bytes.data;
-    uint64_t hash = 14695981039346656037u;
-    for (size_t i = 0; i < bytes.bytes; i++) {
-        hash = (hash ^ at[i]) * 1099511628211u;
-    }
-    struct sim_random mixed = {hash ^ bytes.bytes};
-    return sim_random_next(&mixed) | 1u; /* 0 means: not known */
+    return sim_digest(1, bytes.data, bytes.bytes) | 1u; /* 0 means: not known */
 }
 
 /* The number in front, which `data` then lacks; 0: none. */
@@ -47,11 +41,8 @@ static void note_applied(struct sim_machine *machine, const struct ls_command *g
     uint64_t id = prefix_take(&data);
     bool known = ls_reply_get(replies, at, &reply) == LS_OK;
     uint64_t command = sim_hash(data);
-    struct sim_random chain = {machine->chain ^ given->cursor.index};
-    chain.state = sim_random_next(&chain) ^ given->cursor.term;
-    chain.state = sim_random_next(&chain) ^ id;
-    chain.state = sim_random_next(&chain) ^ command;
-    machine->chain = sim_random_next(&chain) | 1u;
+    const uint64_t link[] = {given->cursor.index, given->cursor.term, id, command};
+    machine->chain = sim_digest(machine->chain, link, sizeof link) | 1u;
     if (given->cursor.index <= machine->applied) {
         sim_fail(machine->member->world, "index %llu applied after %llu",
                  (unsigned long long)given->cursor.index, (unsigned long long)machine->applied);

@@ -24,6 +24,23 @@ bool sim_random_percent(struct sim_random *random, uint32_t percent)
     return sim_random_in(random, 0, 99) < percent;
 }
 
+uint64_t sim_digest(uint64_t seed, const void *bytes, size_t count)
+{
+    const uint8_t *at = bytes;
+    uint64_t hash = seed ^ count, word = 0;
+    for (; count >= sizeof word; count -= sizeof word, at += sizeof word) {
+        (void)memcpy(&word, at, sizeof word);
+        hash = (hash ^ word) * 0x9fb21c651e98df25u;
+        hash ^= hash >> 32;
+    }
+    word = 0;
+    for (; count > 0; count--) {
+        word = word << 8 | at[count - 1];
+    }
+    hash = (hash ^ word) * 0x9fb21c651e98df25u;
+    return hash ^ (hash >> 29);
+}
+
 void *sim_allocate(size_t bytes)
 {
     void *block = calloc(1, bytes);
@@ -36,15 +53,36 @@ static bool before(const struct sim_event *a, const struct sim_event *b)
     return a->at != b->at ? a->at < b->at : a->sequence < b->sequence;
 }
 
+static void soon_push(struct sim_queue *queue, const struct sim_event *event)
+{
+    if (queue->soon_count == queue->soon_capacity) {
+        size_t more = queue->soon_capacity == 0 ? 64 : queue->soon_capacity * 2;
+        struct sim_event *ring = malloc(more * sizeof *ring);
+        LS_ASSERT(ring != NULL);
+        for (size_t i = 0; i < queue->soon_count; i++) {
+            ring[i] = queue->soon[(queue->soon_first + i) & (queue->soon_capacity - 1)];
+        }
+        free(queue->soon);
+        queue->soon = ring;
+        queue->soon_capacity = more;
+        queue->soon_first = 0;
+    }
+    queue->soon[(queue->soon_first + queue->soon_count++) & (queue->soon_capacity - 1)] = *event;
+}
+
 void sim_queue_push(struct sim_queue *queue, const struct sim_event *event)
 {
+    struct sim_event added = *event;
+    added.sequence = ++queue->sequence;
+    if (added.at == queue->now_us) {
+        soon_push(queue, &added);
+        return;
+    }
     if (queue->count == queue->capacity) {
         queue->capacity = queue->capacity == 0 ? 256 : queue->capacity * 2;
         queue->heap = realloc(queue->heap, queue->capacity * sizeof *queue->heap);
         LS_ASSERT(queue->heap != NULL);
     }
-    struct sim_event added = *event;
-    added.sequence = ++queue->sequence;
     size_t at = queue->count++;
     while (at > 0 && before(&added, &queue->heap[(at - 1) / 2])) {
         queue->heap[at] = queue->heap[(at - 1) / 2];
@@ -53,12 +91,8 @@ void sim_queue_push(struct sim_queue *queue, const struct sim_event *event)
     queue->heap[at] = added;
 }
 
-bool sim_queue_pop(struct sim_queue *queue, struct sim_event *out)
+static void heap_pop(struct sim_queue *queue)
 {
-    if (queue->count == 0) {
-        return false;
-    }
-    *out = queue->heap[0];
     struct sim_event moved = queue->heap[--queue->count];
     size_t at = 0;
     for (;;) {
@@ -76,11 +110,35 @@ bool sim_queue_pop(struct sim_queue *queue, struct sim_event *out)
         at = child;
     }
     queue->heap[at] = moved;
-    return true;
+}
+
+uint64_t sim_queue_next(const struct sim_queue *queue)
+{
+    uint64_t next = queue->soon_count > 0 ? queue->now_us : UINT64_MAX;
+    return queue->count > 0 && queue->heap[0].at < next ? queue->heap[0].at : next;
+}
+
+bool sim_queue_pop(struct sim_queue *queue, struct sim_event *out)
+{
+    if (queue->count > 0 && (queue->soon_count == 0 || queue->heap[0].at <= queue->now_us)) {
+        *out = queue->heap[0];
+        heap_pop(queue);
+        LS_ASSERT(out->at >= queue->now_us);
+        queue->now_us = out->at;
+        return true;
+    }
+    if (queue->soon_count > 0) {
+        *out = queue->soon[queue->soon_first];
+        queue->soon_first = (queue->soon_first + 1) & (queue->soon_capacity - 1);
+        queue->soon_count--;
+        return true;
+    }
+    return false;
 }
 
 void sim_queue_free(struct sim_queue *queue)
 {
     free(queue->heap);
+    free(queue->soon);
     *queue = (struct sim_queue){0};
 }

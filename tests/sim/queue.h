@@ -10,6 +10,9 @@ struct sim_random {
     uint64_t state;
 };
 uint64_t sim_random_next(struct sim_random *random);
+/** A hash of the bytes and of how many they are: with other bytes at one place of eight, another.
+ */
+uint64_t sim_digest(uint64_t seed, const void *bytes, size_t count);
 /** In [low, high]. */
 uint64_t sim_random_in(struct sim_random *random, uint64_t low, uint64_t high);
 bool sim_random_percent(struct sim_random *random, uint32_t percent);
@@ -39,11 +42,20 @@ struct sim_event {
     uint64_t token; /* what the event was meant for; another one now: it is void */
 };
 
+/*
+ * Half of all events are due at the instant at which they are asked for. They need no heap: what is
+ * in it for that instant was asked for earlier, so they come behind it, in the order of asking.
+ */
 struct sim_queue {
     struct sim_event *heap;
     size_t count, capacity;
+    struct sim_event *soon; /* a ring, of events at now_us */
+    size_t soon_first, soon_count, soon_capacity;
+    uint64_t now_us; /* of the event that was taken last */
     uint64_t sequence;
 };
+/** When the next event is; UINT64_MAX: there is none. */
+uint64_t sim_queue_next(const struct sim_queue *queue);
 void sim_queue_push(struct sim_queue *queue, const struct sim_event *event);
 bool sim_queue_pop(struct sim_queue *queue, struct sim_event *out);
 void sim_queue_free(struct sim_queue *queue);

@@ -56,12 +56,7 @@ void sim_mix(struct world *world, uint64_t word)
 
 void sim_mix_bytes(struct world *world, const void *bytes, size_t count)
 {
-    const uint8_t *at = bytes;
-    uint64_t hash = 14695981039346656037u;
-    for (size_t i = 0; i < count; i++) {
-        hash = (hash ^ at[i]) * 1099511628211u;
-    }
-    sim_mix(world, hash ^ count);
+    sim_mix(world, sim_digest(0, bytes, count));
 }
 
 void sim_push(struct world *world, uint64_t at_us, enum sim_event_kind kind, uint32_t a, uint32_t b,
@@ -163,8 +158,8 @@ bool sim_world_until(struct world *world, uint64_t until_us, bool (*holds)(struc
     if (holds != NULL && holds(world)) {
         return true;
     }
-    while (!world->failed && world->queue.count > 0 && world->queue.heap[0].at <= until_us) {
-        (void)sim_queue_pop(&world->queue, &event);
+    while (!world->failed && sim_queue_next(&world->queue) <= until_us &&
+           sim_queue_pop(&world->queue, &event)) {
         if (event.at != world->now_us) {
             world->instant_events = 0;
             world->now_us = event.at;

@@ -177,6 +177,8 @@ static void refuse_each(struct group *group, unsigned at, struct ls_event event,
     for (uint64_t k = 0; k < 100; k++) {
         struct ls_core_status before;
         struct ls_core_status after;
+        memset(&before, 0, sizeof before); /* an array is set as far as its count */
+        memset(&after, 0, sizeof after);
         const struct ls_ready *ready = NULL;
         ls_core_status(node->core, &before);
         alloc_left = k;

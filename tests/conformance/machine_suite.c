@@ -341,3 +341,269 @@ void machine_suite_state_of_another_group_or_incarnation_is_refused(machine_subj
     }
     bench_close(&bench);
 }
+
+/* ---- snapshots ---- */
+
+static bool pictures(const struct bench *bench)
+{
+    const struct ls_machine *machine = &bench->machine;
+    bool any = machine->freeze != NULL;
+    assert_true(any == (machine->iterate != NULL) && any == (machine->thaw != NULL));
+    assert_true(any == (machine->restore != NULL) && any == (machine->restore_item != NULL));
+    assert_true(any == (machine->publish != NULL) && any == (machine->restore_end != NULL));
+    return any;
+}
+
+/* Opens benches, the first `count` commands applied to each; skips without snapshots. */
+static void pictured_open(struct bench *benches, size_t count, uint64_t commands,
+                          machine_subject_open open)
+{
+    for (size_t i = 0; i < count; i++) {
+        bench_open(&benches[i], open);
+        apply_up_to(&benches[i], commands);
+    }
+    if (!pictures(&benches[0])) {
+        for (size_t i = 0; i < count; i++) {
+            bench_close(&benches[i]);
+        }
+        skip();
+    }
+}
+
+static struct ls_frozen freeze(struct bench *bench)
+{
+    struct ls_frozen frozen = {0};
+    enum ls_status status = LS_ERR_BUSY;
+    while (status == LS_ERR_BUSY) { /* not now */
+        status = bench->machine.freeze(bench->machine.self, &frozen);
+        if (status == LS_ERR_BUSY && bench->machine.durable_applied != NULL) {
+            (void)bench->machine.durable_applied(bench->machine.self);
+        }
+    }
+    assert_ok(status);
+    return frozen;
+}
+
+static void thaw(struct bench *bench, struct ls_frozen *frozen)
+{
+    bench->machine.thaw(bench->machine.self, frozen);
+}
+
+#define ITEMS_MAX 512u
+
+/* What a walk saw. */
+struct walk {
+    uint64_t items, bytes, hash;
+    uint64_t stop;              /* before the item of this number */
+    uint64_t hashes[ITEMS_MAX]; /* of each item */
+    char keys[ITEMS_MAX][64];   /* the key of each, as far as it fits */
+    size_t key_bytes[ITEMS_MAX];
+};
+
+static bool see(void *arg, const struct ls_item *item)
+{
+    struct walk *walk = arg;
+    assert_null(ls_item_invalid(item));
+    if (walk->items == walk->stop) {
+        return false;
+    }
+    assert_true(walk->items < ITEMS_MAX && item->key.bytes <= sizeof walk->keys[0]);
+    uint64_t hash = digest(digest(14695981039346656037u, item->key), item->value);
+    (void)memcpy(walk->keys[walk->items], item->key.data, item->key.bytes);
+    walk->key_bytes[walk->items] = item->key.bytes;
+    walk->hashes[walk->items++] = hash;
+    walk->bytes += item->key.bytes + item->value.bytes;
+    walk->hash = (walk->hash ^ hash) * 1099511628211u;
+    return true;
+}
+
+static void look(struct bench *bench, const struct ls_frozen *frozen, struct ls_span from,
+                 struct walk *walk)
+{
+    uint64_t stop = walk->stop;
+    *walk = (struct walk){.stop = stop};
+    assert_ok(bench->machine.iterate(bench->machine.self, frozen, from, see, walk));
+}
+
+/* The whole picture, which must be what its counts say. */
+static void look_at_all(struct bench *bench, const struct ls_frozen *frozen, struct walk *walk)
+{
+    walk->stop = UINT64_MAX;
+    look(bench, frozen, (struct ls_span){NULL, 0}, walk);
+    assert_int_equal(walk->items, frozen->items);
+    assert_int_equal(walk->bytes, frozen->bytes);
+}
+
+static struct walk walks[3];
+
+void machine_suite_pictures_of_equal_states_are_equal(machine_subject_open open)
+{
+    struct bench benches[2];
+    pictured_open(benches, 2, 0, open);
+    for (uint64_t commands = 0; commands <= COMMANDS; commands += 60) {
+        apply_up_to(&benches[0], commands);
+        while (benches[1].next <= commands) { /* in other batches */
+            apply(&benches[1], benches[1].next + 6 <= commands ? 7 : 1);
+        }
+        for (size_t i = 0; i < 2; i++) {
+            struct ls_frozen frozen = freeze(&benches[i]);
+            look_at_all(&benches[i], &frozen, &walks[i]);
+            thaw(&benches[i], &frozen);
+        }
+        assert_int_equal(walks[0].items, walks[1].items);
+        assert_true(walks[0].hash == walks[1].hash);
+        assert_true(commands == 0 || walks[0].items > 0);
+    }
+    bench_close(&benches[0]);
+    bench_close(&benches[1]);
+}
+
+void machine_suite_picture_stands_still_while_the_machine_goes_on(machine_subject_open open)
+{
+    struct bench one, other;
+    struct bench benches[2];
+    pictured_open(benches, 2, 40, open);
+    one = benches[0];
+    other = benches[1];
+    struct ls_frozen older = freeze(&one);
+    look_at_all(&one, &older, &walks[0]);
+    apply_up_to(&one, 90);
+    struct ls_frozen newer = freeze(&one);
+    look_at_all(&one, &newer, &walks[1]);
+    assert_true(walks[0].hash != walks[1].hash);
+    for (uint64_t commands = 100; commands <= COMMANDS; commands += 50) {
+        apply_up_to(&one, commands);
+        look_at_all(&one, &older, &walks[2]);
+        assert_true(walks[2].hash == walks[0].hash);
+        look_at_all(&one, &newer, &walks[2]);
+        assert_true(walks[2].hash == walks[1].hash);
+    }
+    thaw(&one, &older);
+    look_at_all(&one, &newer, &walks[2]); /* the other one stays */
+    assert_true(walks[2].hash == walks[1].hash);
+    thaw(&one, &newer);
+    apply_up_to(&other, COMMANDS); /* and nobody noticed */
+    assert_alike(&one, &other);
+    bench_close(&one);
+    bench_close(&other);
+}
+
+void machine_suite_picture_is_read_from_any_item_on(machine_subject_open open)
+{
+    struct bench bench;
+    pictured_open(&bench, 1, 90, open);
+    struct ls_frozen frozen = freeze(&bench);
+    apply_up_to(&bench, 120);
+    look_at_all(&bench, &frozen, &walks[0]);
+    uint64_t random = test_seed();
+    for (uint64_t i = 0; i < 300 && walks[0].items > 0; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        /* by turns in order, as chunks are cut, and anywhere */
+        uint64_t first = (i % 2 == 0 ? random >> 33 : i) % walks[0].items;
+        walks[1].stop = (random >> 20) % 7;
+        look(&bench, &frozen, (struct ls_span){walks[0].keys[first], walks[0].key_bytes[first]},
+             &walks[1]);
+        uint64_t left = walks[0].items - first;
+        assert_int_equal(walks[1].items, walks[1].stop < left ? walks[1].stop : left);
+        assert_memory_equal(walks[1].hashes, &walks[0].hashes[first],
+                            walks[1].items * sizeof walks[1].hashes[0]);
+    }
+    thaw(&bench, &frozen);
+    bench_close(&bench);
+}
+
+static bool carry(void *arg, const struct ls_item *item)
+{
+    struct bench *to = arg;
+    assert_ok(to->machine.restore_item(to->machine.self, item));
+    return true;
+}
+
+static void carry_all(struct bench *from, const struct ls_frozen *frozen, struct bench *to)
+{
+    assert_ok(
+        from->machine.iterate(from->machine.self, frozen, (struct ls_span){NULL, 0}, carry, to));
+}
+
+static void publish(struct bench *bench, struct ls_cursor anchor)
+{
+    enum ls_status status = LS_ERR_BUSY;
+    while (status == LS_ERR_BUSY) {
+        status = bench->machine.publish(bench->machine.self, anchor);
+    }
+    assert_ok(status);
+}
+
+void machine_suite_restored_state_is_the_one_of_the_picture(machine_subject_open open)
+{
+    struct bench benches[2];
+    pictured_open(benches, 2, 0, open);
+    struct bench *from = &benches[0];
+    struct bench *to = &benches[1];
+    apply_up_to(to, 30); /* another state, which is served until the last step */
+    apply_up_to(from, 150);
+    const struct ls_cursor anchor = {1, index_of(150)};
+    struct ls_frozen frozen = freeze(from);
+    uint64_t before = state_of(to);
+    look_at_all(from, &frozen, &walks[0]);
+    assert_ok(to->machine.restore(to->machine.self, anchor));
+    carry_all(from, &frozen, to);
+    assert_true(state_of(to) == before);
+    publish(to, anchor);
+    to->next = from->next;
+    assert_true(state_of(to) == state_of(from));
+    if (to->subject.on_disk) {
+        assert_int_equal(to->machine.durable_applied(to->machine.self), anchor.index);
+        bench_stop(to);
+        assert_int_equal(bench_start(to), anchor.index);
+        assert_true(state_of(to) == state_of(from));
+        to->durable = anchor.index;
+    }
+    struct ls_frozen again = freeze(to);
+    look_at_all(to, &again, &walks[1]);
+    assert_true(walks[0].hash == walks[1].hash);
+    thaw(to, &again);
+    thaw(from, &frozen);
+    from->answers = to->answers = 0;
+    apply_up_to(from, COMMANDS);
+    apply_up_to(to, COMMANDS);
+    assert_alike(from, to);
+    bench_close(from);
+    bench_close(to);
+}
+
+void machine_suite_state_that_is_not_published_changes_nothing(machine_subject_open open)
+{
+    struct bench benches[2];
+    pictured_open(benches, 2, 60, open);
+    struct bench *from = &benches[0];
+    struct bench *to = &benches[1];
+    apply_up_to(from, 150);
+    const struct ls_cursor anchor = {1, index_of(150)};
+    struct ls_frozen frozen = freeze(from);
+    to->machine.restore_end(to->machine.self); /* there is none */
+    for (int round = 0; round < 2; round++) {
+        assert_ok(to->machine.restore(to->machine.self, anchor));
+        carry_all(from, &frozen, to);
+        apply_up_to(to, to->next + 20);
+    }
+    to->machine.restore_end(to->machine.self);
+    if (to->subject.on_disk) { /* what is left at the end is of no use later either */
+        assert_ok(to->machine.restore(to->machine.self, anchor));
+        carry_all(from, &frozen, to);
+        uint64_t last = to->next - 1;
+        bench_stop(to);
+        ls_index applied = bench_start(to);
+        assert_true(applied <= index_of(last));
+        for (to->next = 1; index_of(to->next) <= applied;) {
+            to->next++;
+        }
+        apply_up_to(to, last);
+    }
+    thaw(from, &frozen);
+    apply_up_to(to, COMMANDS);
+    apply_up_to(from, COMMANDS);
+    assert_true(state_of(to) == state_of(from));
+    bench_close(from);
+    bench_close(to);
+}

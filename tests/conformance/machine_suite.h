@@ -2,7 +2,8 @@
 /*
  * What every machine promises (machine.h), as tests over a subject. A subject's program writes
  * MACHINE_SUITE_TESTS over a macro that calls machine_suite_<test>(open_subject), where
- * open_subject fills a struct machine_subject with an empty place.
+ * open_subject fills a struct machine_subject with an empty place. The tests of snapshots skip a
+ * machine that has none.
  */
 #ifndef LOCKSTEP_MACHINE_SUITE_H
 #define LOCKSTEP_MACHINE_SUITE_H
@@ -37,7 +38,12 @@ typedef void (*machine_subject_open)(struct machine_subject *out);
     X(query_changes_nothing)                                                                       \
     X(bytes_of_nobody_are_answered_alike)                                                          \
     X(durable_index_only_grows_and_is_found_again)                                                 \
-    X(state_of_another_group_or_incarnation_is_refused)
+    X(state_of_another_group_or_incarnation_is_refused)                                            \
+    X(pictures_of_equal_states_are_equal)                                                          \
+    X(picture_stands_still_while_the_machine_goes_on)                                              \
+    X(picture_is_read_from_any_item_on)                                                            \
+    X(restored_state_is_the_one_of_the_picture)                                                    \
+    X(state_that_is_not_published_changes_nothing)
 
 #define MACHINE_SUITE_DECLARE(test) void machine_suite_##test(machine_subject_open open);
 MACHINE_SUITE_TESTS(MACHINE_SUITE_DECLARE)

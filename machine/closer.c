@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Closing a store waits for its last sync, and a sync may hang for as long as a disk likes. So the
- * store is closed on a thread of its own, for which the node waits until its deadline and no
- * longer: what is left behind then frees itself when the disk answers, or ends with the process.
+ * Closing a store or a vault waits for its last sync, and a sync may hang for as long as a disk
+ * likes. So each is closed on a thread of its own, for which the node waits until its deadline and
+ * no longer: what is left behind then frees itself when the disk answers, or ends with the process.
  */
 #include "runtime.h"
 
@@ -16,7 +16,8 @@
 /* Shared by the node and the closing thread; whoever comes last frees it. */
 struct closer {
     struct ls_env env;
-    struct ls_storage storage;
+    void (*close)(void *self);
+    void *self;
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool done, abandoned;
@@ -33,7 +34,7 @@ static void closer_free(struct closer *closer)
 static void *closer_run(void *arg)
 {
     struct closer *closer = arg;
-    closer->storage.close(closer->storage.self);
+    closer->close(closer->self);
     (void)pthread_mutex_lock(&closer->lock);
     closer->done = true;
     bool abandoned = closer->abandoned;
@@ -75,15 +76,15 @@ static bool closer_wait(struct closer *closer, pthread_t thread, uint64_t wait_u
     return done;
 }
 
-bool ls__storage_close(const struct ls_env *env, const struct ls_storage *storage,
+bool ls__close_in_time(const struct ls_env *env, void (*close)(void *self), void *self,
                        uint64_t until_us)
 {
     struct closer *closer = ls__allocate(env, NULL, sizeof *closer);
     if (closer == NULL) {
-        storage->close(storage->self);
+        close(self);
         return true;
     }
-    *closer = (struct closer){.env = *env, .storage = *storage};
+    *closer = (struct closer){.env = *env, .close = close, .self = self};
     pthread_condattr_t monotonic;
     (void)pthread_condattr_init(&monotonic);
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -97,7 +98,7 @@ bool ls__storage_close(const struct ls_env *env, const struct ls_storage *storag
     int failed = pthread_create(&thread, NULL, closer_run, closer);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failed != 0) {
-        storage->close(storage->self);
+        close(self);
         closer_free(closer);
         return true;
     }

@@ -111,12 +111,13 @@ static void begin(struct ls_group *group)
     if (status == LS_ERR_BUSY) {
         return; /* with a later turn */
     }
+    if (status == LS_OK) { /* an older one, which need not be readable */
+        const struct ls_vault *vault = snapshots->vault;
+        status = vault->remove(vault->self, &group->id, LS_VAULT_WRITING);
+    }
     if (status == LS_OK) {
         status = ls__pack_open(&snapshots->writing, &group->node->env, snapshots->vault, &group->id,
                                &snapshots->incarnation, LS_VAULT_WRITING);
-    }
-    if (status == LS_OK) {
-        status = ls__pack_empty(&snapshots->writing); /* of an older one */
     }
     if (status != LS_OK) {
         fail(group, status);
@@ -196,21 +197,34 @@ static void step_cut(struct ls_group *group)
     }
 }
 
+/* True: it is done; false: fails, or is asked for again. */
+static bool ended(struct ls_group *group, enum ls_status status)
+{
+    if (status == LS_ERR_BUSY) {
+        uint64_t at = ls__now(group->node) + LS__SNAPSHOT_SYNC_US;
+        group->retry_us = at < group->retry_us ? at : group->retry_us;
+    } else if (status != LS_OK) {
+        fail(group, status);
+    }
+    return status == LS_OK;
+}
+
 static void step_sync(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
     const struct ls_vault *vault = snapshots->vault;
-    enum ls_status status = vault->sync(vault->self, &group->id, LS_VAULT_WRITING);
-    if (status == LS_ERR_BUSY) {
-        uint64_t at = ls__now(group->node) + LS__SNAPSHOT_SYNC_US;
-        group->retry_us = at < group->retry_us ? at : group->retry_us;
-        return;
+    if (ended(group, vault->sync(vault->self, &group->id, LS_VAULT_WRITING))) {
+        snapshots->keep = LS__KEEP_REPLACING;
     }
-    if (status == LS_OK) {
-        status = vault->replace(vault->self, &group->id, LS_VAULT_WRITING, LS_VAULT_SNAPSHOT);
-    }
-    if (status != LS_OK) {
-        fail(group, status);
+}
+
+/* One that fails may have happened: then the newest file is newer than what is counted on. */
+static void step_replace(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    const struct ls_vault *vault = snapshots->vault;
+    if (!ended(group,
+               vault->replace(vault->self, &group->id, LS_VAULT_WRITING, LS_VAULT_SNAPSHOT))) {
         return;
     }
     uint64_t now = ls__now(group->node);
@@ -231,5 +245,8 @@ void ls__keep_turn(struct ls_group *group)
     }
     if (snapshots->keep == LS__KEEP_SYNCING) {
         step_sync(group);
+    }
+    if (snapshots->keep == LS__KEEP_REPLACING) {
+        step_replace(group);
     }
 }

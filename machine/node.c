@@ -321,6 +321,20 @@ static enum ls_status thread_start(struct ls_node *node, struct ls_error *error)
     return LS_OK;
 }
 
+/* `left`: what is said when it does not close in time. */
+static void close_disk(struct ls_node *node, void (*close)(void *self), void *self,
+                       const char *left)
+{
+    if (node->given_loop) {
+        close(self); /* a wait would be for the wrong clock */
+    } else if (!ls__close_in_time(&node->env, close, self, node->close_by_us) &&
+               node->env.trace != NULL) {
+        node->env.trace(
+            node->env.self,
+            &(struct ls_trace){.level = LS_TRACE_WARN, .room = "machine", .format = left});
+    }
+}
+
 static void node_dispose(struct ls_node *node)
 {
     if (node->transport_open) {
@@ -328,20 +342,13 @@ static void node_dispose(struct ls_node *node)
         node->transport_open = false;
     }
     if (node->vault.size > 0) {
-        node->vault.close(node->vault.self);
+        close_disk(node, node->vault.close, node->vault.self,
+                   "the vault did not close in time: left behind");
         node->vault.size = 0;
     }
-    if (node->storage_open && node->given_loop) {
-        node->storage.close(node->storage.self); /* a wait would be for the wrong clock */
-    } else if (node->storage_open) {
-        if (!ls__storage_close(&node->env, &node->storage, node->close_by_us) &&
-            node->env.trace != NULL) {
-            node->env.trace(
-                node->env.self,
-                &(struct ls_trace){.level = LS_TRACE_WARN,
-                                   .room = "machine",
-                                   .format = "the store did not close in time: left behind"});
-        }
+    if (node->storage_open) {
+        close_disk(node, node->storage.close, node->storage.self,
+                   "the store did not close in time: left behind");
     }
     node->storage_open = false;
     ls_wire_decoder_close(node->decoder);
@@ -595,6 +602,11 @@ void ls_node_status(struct ls_node *node, struct ls_node_status *out)
     out->incarnation = node->incarnation;
     out->id = node->id;
     node->storage.counters(node->storage.self, &out->storage);
+    uint64_t since = node->vault.size > 0 && node->vault.busy_since_us != NULL
+                         ? node->vault.busy_since_us(node->vault.self)
+                         : 0;
+    uint64_t now = ls__now(node);
+    out->vault_busy_us = since > 0 && since < now ? now - since : 0;
     out->turns = node->turns;
     out->turn_us_max = node->turn_us_max;
 }

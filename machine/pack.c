@@ -326,14 +326,17 @@ void ls__pack_close(struct ls__pack *pack)
 
 enum ls_status ls__pack_empty(struct ls__pack *pack)
 {
-    struct ls__pack fresh = {.env = pack->env,
-                             .vault = pack->vault,
-                             .group = pack->group,
-                             .incarnation = pack->incarnation,
-                             .file = pack->file};
-    ls__pack_close(pack);
-    *pack = fresh;
-    return pack->vault->remove(pack->vault->self, &pack->group, pack->file);
+    enum ls_status status = pack->vault->remove(pack->vault->self, &pack->group, pack->file);
+    if (status == LS_OK) {
+        struct ls__pack fresh = {.env = pack->env,
+                                 .vault = pack->vault,
+                                 .group = pack->group,
+                                 .incarnation = pack->incarnation,
+                                 .file = pack->file};
+        ls__pack_close(pack);
+        *pack = fresh;
+    }
+    return status;
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
@@ -411,6 +414,15 @@ enum ls_status ls__pack_read(struct ls__pack *pack, uint32_t chunk, struct ls_sp
     place->bad = status == LS_ERR_CORRUPT;
     *out = (struct ls_span){pack->block, place->bytes};
     return status;
+}
+
+void ls__pack_forget(struct ls__pack *pack, uint32_t chunk)
+{
+    LS_ASSERT(pack->whole && chunk < pack->snapshot.chunks);
+    struct ls__pack_place *place = place_of(pack, &pack->hashes[chunk]);
+    if (place != NULL) {
+        place->bad = true;
+    }
 }
 
 bool ls__pack_wasteful(const struct ls__pack *pack, uint64_t needed_bytes)

@@ -60,7 +60,7 @@ enum ls_status ls__pack_open(struct ls__pack *pack, const struct ls_env *env,
                              const struct ls_incarnation *incarnation, enum ls_vault_file file);
 /** Frees memory; the file stays. */
 void ls__pack_close(struct ls__pack *pack);
-/** Begins anew, without a file. errors LS_ERR_IO */
+/** Begins anew, without a file. errors LS_ERR_BUSY, LS_ERR_IO: all is as before */
 enum ls_status ls__pack_empty(struct ls__pack *pack);
 /** Adds a chunk if it is not there. errors LS_ERR_IO, LS_ERR_NO_MEMORY, LS_ERR_LIMIT */
 enum ls_status ls__pack_chunk(struct ls__pack *pack, const struct ls_hash *hash,
@@ -73,6 +73,8 @@ bool ls__pack_has(const struct ls__pack *pack, uint32_t chunk);
 /** Reads a chunk of the table; borrowed until the next. errors LS_ERR_CORRUPT: it counts as missing
  * from now on; LS_ERR_IO, LS_ERR_NO_MEMORY */
 enum ls_status ls__pack_read(struct ls__pack *pack, uint32_t chunk, struct ls_span *out);
+/** A chunk of the table counts as missing from now on. */
+void ls__pack_forget(struct ls__pack *pack, uint32_t chunk);
 /** Bytes of the file that no table needs are more than the rest: begin anew when something changes
  */
 bool ls__pack_wasteful(const struct ls__pack *pack, uint64_t needed_bytes);

@@ -16,7 +16,7 @@
  *   when.c     conditions
  *   info.c     status, members, bonds
  *   loop.c     libevent
- *   closer.c   closing a store whose disk may hang
+ *   closer.c   closing a store or a vault whose disk may hang
  */
 #ifndef LOCKSTEP_RUNTIME_H
 #define LOCKSTEP_RUNTIME_H
@@ -453,8 +453,9 @@ enum ls_status ls__block_grow(const struct ls_env *env, void *block_pointer, siz
 
 /* ---- closer.c ---- */
 
-/** Closes the store; false: it hung until `until_us`, and was left behind on its thread. */
-bool ls__storage_close(const struct ls_env *env, const struct ls_storage *storage,
+/** Closes what may wait for a disk; false: it hung until `until_us`, and was left behind on its
+ * thread. */
+bool ls__close_in_time(const struct ls_env *env, void (*close)(void *self), void *self,
                        uint64_t until_us);
 
 /* ---- loop.c ---- */

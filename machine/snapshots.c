@@ -276,6 +276,9 @@ void ls__snapshots_close(struct ls_group *group)
     }
     ls__pack_close(&snapshots->staged);
     ls__pack_close(&snapshots->mark);
+    if (snapshots->vault != NULL && snapshots->vault->close_group != NULL) {
+        snapshots->vault->close_group(snapshots->vault->self, &group->id);
+    }
     if (snapshots->builder.env != NULL) {
         ls_chunk_builder_free(&snapshots->builder);
     }

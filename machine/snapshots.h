@@ -18,7 +18,7 @@
 
 /* read or written in one turn of the loop */
 #define LS__SNAPSHOT_SLICE_BYTES (1u << 20)
-/* a sync of a file is asked for again after so long */
+/* what waits for the disk is asked for again after so long */
 #define LS__SNAPSHOT_SYNC_US 1000u
 /* after a failure no snapshot file is written for so long */
 #define LS__KEEP_PAUSE_US 10000000u
@@ -49,7 +49,7 @@ enum ls__install_step {
     LS__INSTALL_SETTLING    /* ... and the store */
 };
 
-enum ls__keep_step { LS__KEEP_NONE = 0, LS__KEEP_CUTTING, LS__KEEP_SYNCING };
+enum ls__keep_step { LS__KEEP_NONE = 0, LS__KEEP_CUTTING, LS__KEEP_SYNCING, LS__KEEP_REPLACING };
 
 struct ls__snapshots {
     const struct ls_vault *vault; /* NULL: none */

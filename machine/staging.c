@@ -40,6 +40,14 @@ static void wait(struct ls_group *group)
 
 /* ---- staging --------------------------------------------------------------------------------- */
 
+static enum ls_status staged_remove(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    ls__pack_close(&snapshots->staged);
+    snapshots->staged_open = false;
+    return snapshots->vault->remove(snapshots->vault->self, &group->id, LS_VAULT_STAGED);
+}
+
 static enum ls_status staged_open(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
@@ -48,6 +56,10 @@ static enum ls_status staged_open(struct ls_group *group)
     }
     enum ls_status status = ls__pack_open(&snapshots->staged, &group->node->env, snapshots->vault,
                                           &group->id, &snapshots->incarnation, LS_VAULT_STAGED);
+    if (status == LS_ERR_IO && staged_remove(group) == LS_OK) { /* a bad place of the disk */
+        status = ls__pack_open(&snapshots->staged, &group->node->env, snapshots->vault, &group->id,
+                               &snapshots->incarnation, LS_VAULT_STAGED);
+    }
     snapshots->staged_open = status == LS_OK;
     return status;
 }
@@ -166,6 +178,10 @@ static void step_load(struct ls_group *group)
            done < LS__SNAPSHOT_SLICE_BYTES) {
         struct ls_span chunk;
         enum ls_status status = ls__pack_read(&snapshots->staged, snapshots->chunk, &chunk);
+        if (status == LS_ERR_IO) { /* as if it were not there: it is fetched once more */
+            ls__pack_forget(&snapshots->staged, snapshots->chunk);
+            status = LS_ERR_CORRUPT;
+        }
         if (status == LS_OK) {
             status = ls__restore_chunk(group, chunk);
         }
@@ -189,6 +205,9 @@ static bool synced(struct ls_group *group, enum ls_vault_file file)
     if (status == LS_ERR_BUSY) {
         wait(group);
     } else if (status != LS_OK) {
+        if (file == LS_VAULT_STAGED) {
+            (void)staged_remove(group); /* what of it is on the disk, nobody knows */
+        }
         give_up(group, status);
     }
     return status == LS_OK;
@@ -322,9 +341,7 @@ static void step_settle(struct ls_group *group)
         return; /* a turn follows when it is */
     }
     mark_drop(group);
-    if (!snapshots->kept && snapshots->staged_open) {
-        (void)ls__pack_empty(&snapshots->staged);
-    }
+    (void)staged_remove(group); /* of a machine on disk, also when a join did the rest */
     snapshots->installed++;
     ls__group_trace(group, LS_TRACE_INFO, "a snapshot is installed", NULL, NULL);
     finish(group, LS_OK);

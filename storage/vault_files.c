@@ -4,10 +4,10 @@
  *
  *     <directory>/<group id>/snapshot, writing, staged, mark
  *
- * The directory itself is flock'ed while open. Writes go to the page cache at once; each sync of a
- * file runs on a thread of its own. Every name that is made, moved or removed is synced with the
- * folder it is in, by the caller: that waits for the disk, and so do closing a file that is being
- * synced and closing the vault.
+ * The directory itself is flock'ed while open. Reads and writes go to the page cache. What waits
+ * for the disk, the sync of a file and the durable exchange of two names, runs on a thread of its
+ * own, of which there is at most one for each file: the caller hears BUSY until it is done. Only
+ * closing the vault waits for those threads.
  */
 #include <lockstep/vault.h>
 
@@ -24,22 +24,43 @@
 
 static const char *const names[LS_VAULT_FILES + 1] = {"", "snapshot", "writing", "staged", "mark"};
 
+/* descriptors that syncs still use though their files were removed: no more files are then */
+#define LEFT_MAX 16u
+
+enum task_kind { TASK_SYNC = 1, TASK_REPLACE };
+
+/* What a thread does; it touches nothing else. */
+struct task {
+    struct task *next;
+    enum task_kind kind;
+    struct ls_group_id group;
+    enum ls_vault_file from, to; /* SYNC: both the file */
+    pthread_t thread;
+    int directory, folder, descriptor; /* SYNC: lent by the place, REPLACE: -1 and its own folder */
+    bool left;           /* nobody asks for it any more; all descriptors are its own */
+    uint64_t generation; /* SYNC: of what it makes durable */
+    uint64_t since_us;
+    enum ls_status status; /* once done */
+    atomic_bool done;
+};
+
 /* A file in use. */
 struct place {
     struct place *next;
     struct ls_group_id group;
     enum ls_vault_file file;
     int folder, descriptor; /* folder: of the group */
-    bool syncing;
-    pthread_t thread;
-    atomic_bool synced;
-    enum ls_status status; /* of the sync, once synced */
+    struct task *task;      /* its sync; NULL: none */
+    uint64_t generation;    /* counts writes */
+    uint64_t durable;       /* generation that is; UINT64_MAX: not known */
+    bool lost;              /* a sync failed: what is on the disk cannot be known any more */
 };
 
 struct vault {
     struct ls_env env;
     int directory;
     struct place *places;
+    struct task *tasks;
 };
 
 static void *allocate(const struct vault *vault, void *block, size_t bytes)
@@ -47,8 +68,104 @@ static void *allocate(const struct vault *vault, void *block, size_t bytes)
     return vault->env.allocate(vault->env.self, block, bytes);
 }
 
+/* ---- tasks ----------------------------------------------------------------------------------- */
+
+static void *task_run(void *arg)
+{
+    struct task *task = arg;
+    bool right = false;
+    if (task->kind == TASK_SYNC) {
+        /* the group's folder may be as new as the file */
+        right =
+            fsync(task->descriptor) == 0 && fsync(task->folder) == 0 && fsync(task->directory) == 0;
+    } else {
+        right = renameat(task->folder, names[task->from], task->folder, names[task->to]) == 0 &&
+                fsync(task->folder) == 0;
+    }
+    task->status = right ? LS_OK : LS_ERR_IO;
+    atomic_store(&task->done, true);
+    return NULL;
+}
+
+/* LS_ERR_BUSY: it runs, or there is no memory or no thread for it now. */
+static enum ls_status task_start(struct vault *vault, const struct task *wanted, struct task **out)
+{
+    struct task *task = allocate(vault, NULL, sizeof *task);
+    if (task == NULL) {
+        return LS_ERR_BUSY;
+    }
+    *task = *wanted;
+    task->directory = vault->directory;
+    task->since_us = vault->env.now_us(vault->env.self);
+    atomic_init(&task->done, false);
+    sigset_t all;
+    sigset_t before;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
+    bool runs = pthread_create(&task->thread, NULL, task_run, task) == 0;
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!runs) {
+        (void)allocate(vault, task, 0);
+        return LS_ERR_BUSY;
+    }
+    task->next = vault->tasks;
+    vault->tasks = task;
+    *out = task;
+    return LS_ERR_BUSY;
+}
+
+/* Waits for the thread if need be. */
+static enum ls_status task_end(struct vault *vault, struct task *task)
+{
+    struct task **at = &vault->tasks;
+    while (*at != task) {
+        at = &(*at)->next;
+    }
+    *at = task->next;
+    (void)pthread_join(task->thread, NULL);
+    enum ls_status status = task->status;
+    if (task->kind == TASK_REPLACE || task->left) {
+        (void)close(task->folder);
+    }
+    if (task->descriptor >= 0 && task->left) {
+        (void)close(task->descriptor);
+    }
+    (void)allocate(vault, task, 0);
+    return status;
+}
+
+/* Ends what is done of what nobody asks for; returns how many are not. */
+static size_t tasks_sweep(struct vault *vault)
+{
+    size_t left = 0;
+    struct task *next = NULL;
+    for (struct task *task = vault->tasks; task != NULL; task = next) {
+        next = task->next;
+        if (task->left && atomic_load(&task->done)) {
+            (void)task_end(vault, task);
+        } else {
+            left += task->left;
+        }
+    }
+    return left;
+}
+
+/* The exchange of names that the file takes part in. */
+static struct task *replace_of(const struct vault *vault, const struct ls_group_id *group,
+                               enum ls_vault_file file)
+{
+    struct task *task = vault->tasks;
+    while (task != NULL &&
+           (task->kind != TASK_REPLACE || (task->from != file && task->to != file) ||
+            !ls_group_id_equal(&task->group, group))) {
+        task = task->next;
+    }
+    return task;
+}
+
 /* ---- places ---------------------------------------------------------------------------------- */
 
+/* A sync that runs takes the descriptors over. */
 static void place_drop(struct vault *vault, struct place *place)
 {
     struct place **at = &vault->places;
@@ -56,11 +173,12 @@ static void place_drop(struct vault *vault, struct place *place)
         at = &(*at)->next;
     }
     *at = place->next;
-    if (place->syncing) {
-        (void)pthread_join(place->thread, NULL);
+    if (place->task != NULL) {
+        place->task->left = true;
+    } else {
+        (void)close(place->descriptor);
+        (void)close(place->folder);
     }
-    (void)close(place->descriptor);
-    (void)close(place->folder);
     (void)allocate(vault, place, 0);
 }
 
@@ -81,7 +199,7 @@ static int folder_open(const struct vault *vault, const struct ls_group_id *grou
     for (size_t i = 0; i < sizeof group->bytes; i++) {
         (void)snprintf(name + 2 * i, 3, "%02x", group->bytes[i]);
     }
-    if (make && mkdirat(vault->directory, name, 0700) == 0 && fsync(vault->directory) != 0) {
+    if (make && mkdirat(vault->directory, name, 0700) != 0 && errno != EEXIST) {
         return -1;
     }
     return openat(vault->directory, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -110,13 +228,18 @@ static enum ls_status place_open(struct vault *vault, const struct ls_group_id *
     if (*out != NULL) {
         return LS_OK;
     }
+    struct task *replace = replace_of(vault, group, file);
+    if (replace != NULL && !atomic_load(&replace->done)) {
+        return LS_ERR_BUSY; /* which file has this name is not known */
+    }
+    if (replace != NULL) {
+        (void)task_end(vault, replace); /* who wanted it gave it up */
+    }
     struct place *place = allocate(vault, NULL, sizeof *place);
     if (place == NULL) {
         return LS_ERR_NO_MEMORY;
     }
-    (void)memset(place, 0, sizeof *place);
-    place->group = *group;
-    place->file = file;
+    *place = (struct place){.group = *group, .file = file, .durable = UINT64_MAX};
     enum ls_status status = place_fill(vault, place, make);
     if (status != LS_OK) {
         (void)allocate(vault, place, 0);
@@ -137,6 +260,9 @@ static enum ls_status files_write(void *self, const struct ls_group_id *group,
     enum ls_status status = place_open(self, group, file, true, &place);
     const uint8_t *at = bytes.data;
     size_t left = bytes.bytes;
+    if (status == LS_OK) {
+        place->generation++;
+    }
     while (status == LS_OK && left > 0) {
         ssize_t wrote = pwrite(place->descriptor, at, left, (off_t)offset);
         if (wrote > 0) {
@@ -177,45 +303,46 @@ static enum ls_status files_truncate(void *self, const struct ls_group_id *group
 {
     struct place *place = NULL;
     enum ls_status status = place_open(self, group, file, false, &place);
-    if (status == LS_OK && ftruncate(place->descriptor, (off_t)bytes) != 0) {
-        status = LS_ERR_IO;
+    if (status == LS_OK) {
+        place->generation++;
+        status = ftruncate(place->descriptor, (off_t)bytes) == 0 ? LS_OK : LS_ERR_IO;
     }
     return status;
-}
-
-static void *sync_run(void *arg)
-{
-    struct place *place = arg;
-    bool synced = fsync(place->descriptor) == 0 && fsync(place->folder) == 0;
-    place->status = synced ? LS_OK : LS_ERR_IO;
-    atomic_store(&place->synced, true);
-    return NULL;
 }
 
 static enum ls_status files_sync(void *self, const struct ls_group_id *group,
                                  enum ls_vault_file file)
 {
+    struct vault *vault = self;
     struct place *place = NULL;
-    enum ls_status status = place_open(self, group, file, false, &place);
+    enum ls_status status = place_open(vault, group, file, false, &place);
     if (status != LS_OK) {
         return status;
     }
-    if (place->syncing) {
-        if (!atomic_load(&place->synced)) {
+    if (place->task != NULL) {
+        if (!atomic_load(&place->task->done)) {
             return LS_ERR_BUSY;
         }
-        (void)pthread_join(place->thread, NULL);
-        place->syncing = false;
-        return place->status;
+        uint64_t generation = place->task->generation;
+        place->lost = task_end(vault, place->task) != LS_OK;
+        place->task = NULL;
+        place->durable = generation;
     }
-    atomic_store(&place->synced, false);
-    sigset_t all;
-    sigset_t before;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
-    place->syncing = pthread_create(&place->thread, NULL, sync_run, place) == 0;
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return place->syncing ? LS_ERR_BUSY : LS_ERR_IO;
+    if (place->lost) {
+        /* the kernel may have dropped what it could not write, and says so only once */
+        return LS_ERR_IO;
+    }
+    if (place->durable == place->generation) {
+        return LS_OK;
+    }
+    const struct task task = {.kind = TASK_SYNC,
+                              .group = *group,
+                              .from = file,
+                              .to = file,
+                              .folder = place->folder,
+                              .descriptor = place->descriptor,
+                              .generation = place->generation};
+    return task_start(vault, &task, &place->task);
 }
 
 /* Both files are closed: a descriptor would go on showing what a name no longer means. */
@@ -223,20 +350,52 @@ static enum ls_status files_replace(void *self, const struct ls_group_id *group,
                                     enum ls_vault_file from, enum ls_vault_file to)
 {
     struct vault *vault = self;
+    struct task *replace = replace_of(vault, group, to);
+    if (replace != NULL) {
+        if (!atomic_load(&replace->done)) {
+            return LS_ERR_BUSY;
+        }
+        bool same = replace->from == from && replace->to == to && !replace->left;
+        enum ls_status status = task_end(vault, replace);
+        if (same) {
+            return status;
+        }
+    }
     const enum ls_vault_file both[] = {from, to};
+    for (size_t i = 0; i < 2; i++) {
+        const struct place *place = place_find(vault, group, both[i]);
+        if (place != NULL && place->task != NULL) {
+            return LS_ERR_BUSY;
+        }
+        if (place != NULL && place->lost && both[i] == from) {
+            return LS_ERR_IO;
+        }
+    }
+    int folder = folder_open(vault, group, false);
+    if (folder < 0 || faccessat(folder, names[from], F_OK, 0) != 0) {
+        if (folder >= 0) {
+            (void)close(folder);
+        }
+        return LS_ERR_IO;
+    }
     for (size_t i = 0; i < 2; i++) {
         struct place *place = place_find(vault, group, both[i]);
         if (place != NULL) {
             place_drop(vault, place);
         }
     }
-    int folder = folder_open(vault, group, false);
-    if (folder < 0) {
-        return LS_ERR_IO;
+    const struct task task = {.kind = TASK_REPLACE,
+                              .group = *group,
+                              .from = from,
+                              .to = to,
+                              .folder = folder,
+                              .descriptor = -1};
+    struct task *started = NULL;
+    enum ls_status status = task_start(vault, &task, &started);
+    if (started == NULL) {
+        (void)close(folder);
     }
-    bool done = renameat(folder, names[from], folder, names[to]) == 0 && fsync(folder) == 0;
-    (void)close(folder);
-    return done ? LS_OK : LS_ERR_IO;
+    return status;
 }
 
 static enum ls_status files_remove(void *self, const struct ls_group_id *group,
@@ -244,20 +403,52 @@ static enum ls_status files_remove(void *self, const struct ls_group_id *group,
 {
     struct vault *vault = self;
     struct place *place = place_find(vault, group, file);
-    if (place != NULL) {
-        place_drop(vault, place);
+    struct task *replace = replace_of(vault, group, file);
+    size_t left = tasks_sweep(vault);
+    if ((replace != NULL && !atomic_load(&replace->done)) ||
+        (place != NULL && place->task != NULL && left >= LEFT_MAX)) {
+        return LS_ERR_BUSY;
     }
     int folder = folder_open(vault, group, false);
     if (folder < 0) {
         return errno == ENOENT ? LS_OK : LS_ERR_IO;
     }
-    bool removed = unlinkat(folder, names[file], 0) == 0;
-    bool gone = removed || errno == ENOENT;
-    if (removed) {
-        gone = fsync(folder) == 0;
-    }
+    bool gone = unlinkat(folder, names[file], 0) == 0 || errno == ENOENT;
     (void)close(folder);
+    if (gone && place != NULL) {
+        place_drop(vault, place);
+    }
     return gone ? LS_OK : LS_ERR_IO;
+}
+
+/* A file that was lost stays known as such. */
+static void files_close_group(void *self, const struct ls_group_id *group)
+{
+    struct vault *vault = self;
+    struct place *next = NULL;
+    for (struct place *place = vault->places; place != NULL; place = next) {
+        next = place->next;
+        if (ls_group_id_equal(&place->group, group) && !place->lost) {
+            place_drop(vault, place);
+        }
+    }
+    for (struct task *task = vault->tasks; task != NULL; task = task->next) {
+        bool replaces = task->kind == TASK_REPLACE && ls_group_id_equal(&task->group, group);
+        task->left = task->left || replaces;
+    }
+    (void)tasks_sweep(vault);
+}
+
+static uint64_t files_busy_since_us(void *self)
+{
+    const struct vault *vault = self;
+    uint64_t since = 0;
+    for (const struct task *task = vault->tasks; task != NULL; task = task->next) {
+        if (!atomic_load(&task->done) && (since == 0 || task->since_us < since)) {
+            since = task->since_us;
+        }
+    }
+    return since;
 }
 
 static void files_close(void *self)
@@ -265,6 +456,9 @@ static void files_close(void *self)
     struct vault *vault = self;
     while (vault->places != NULL) {
         place_drop(vault, vault->places);
+    }
+    while (vault->tasks != NULL) {
+        (void)task_end(vault, vault->tasks);
     }
     (void)close(vault->directory);
     struct ls_env env = vault->env;
@@ -323,6 +517,8 @@ enum ls_status ls_vault_files_open(const char *directory, const struct ls_env *e
                              .sync = files_sync,
                              .replace = files_replace,
                              .remove = files_remove,
-                             .close = files_close};
+                             .close = files_close,
+                             .close_group = files_close_group,
+                             .busy_since_us = files_busy_since_us};
     return LS_OK;
 }

@@ -15,6 +15,7 @@ struct box {
     struct box *next;
     struct ls_group_id group;
     struct image now[LS_VAULT_FILES + 1], durable[LS_VAULT_FILES + 1];
+    bool lost[LS_VAULT_FILES + 1]; /* a sync failed */
 };
 
 struct ls_vault_medium {
@@ -172,42 +173,53 @@ static enum ls_status memory_sync(void *self, const struct ls_group_id *group,
         return LS_ERR_BUSY;
     }
     enum ls_status status = change(medium);
-    if (status == LS_OK && !image_copy(&medium->env, &box->durable[file], &box->now[file])) {
+    if (box->lost[file] || status != LS_OK ||
+        !image_copy(&medium->env, &box->durable[file], &box->now[file])) {
+        box->lost[file] = true;
         status = LS_ERR_IO;
     }
     return status;
 }
 
+/* One that fails is seen to have happened, but is not durable. */
 static enum ls_status memory_replace(void *self, const struct ls_group_id *group,
                                      enum ls_vault_file from, enum ls_vault_file to)
 {
     struct ls_vault_medium *medium = self;
     struct box *box = box_find(medium, group);
+    if (medium->hold && !medium->dead) {
+        return LS_ERR_BUSY;
+    }
     enum ls_status status = change(medium);
-    if (status != LS_OK || box == NULL || !box->now[from].there) {
+    if (medium->dead || box == NULL || !box->now[from].there || box->lost[from]) {
         return LS_ERR_IO;
     }
     LS_ASSERT(box->durable[from].there);
     image_drop(&medium->env, &box->now[to]);
-    image_drop(&medium->env, &box->durable[to]);
     box->now[to] = box->now[from];
-    box->durable[to] = box->durable[from];
-    box->now[from] = box->durable[from] = (struct image){0};
-    return LS_OK;
+    box->now[from] = (struct image){0};
+    box->lost[from] = box->lost[to] = false;
+    if (status == LS_OK) {
+        image_drop(&medium->env, &box->durable[to]);
+        box->durable[to] = box->durable[from];
+        box->durable[from] = (struct image){0};
+    }
+    return status;
 }
 
+/* What is durable may be back after a power cut. */
 static enum ls_status memory_remove(void *self, const struct ls_group_id *group,
                                     enum ls_vault_file file)
 {
     struct ls_vault_medium *medium = self;
     struct box *box = box_find(medium, group);
-    if (box == NULL || (!box->now[file].there && !box->durable[file].there)) {
+    if (box == NULL || !box->now[file].there) {
         return LS_OK;
     }
     enum ls_status status = change(medium);
     if (status == LS_OK) {
         image_drop(&medium->env, &box->now[file]);
-        image_drop(&medium->env, &box->durable[file]);
+        box->lost[file] = false;
     }
     return status;
 }
@@ -273,6 +285,7 @@ void ls_vault_medium_power_cut(struct ls_vault_medium *medium)
     for (struct box *box = medium->boxes; box != NULL; box = box->next) {
         for (size_t i = 0; i <= LS_VAULT_FILES; i++) {
             image_drop(&medium->env, &box->now[i]);
+            box->lost[i] = false;
             bool copied = image_copy(&medium->env, &box->now[i], &box->durable[i]);
             LS_ASSERT(copied);
         }

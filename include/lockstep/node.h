@@ -72,8 +72,9 @@ struct ls_node_status {
     struct ls_incarnation incarnation;
     struct ls_peer_id id;
     struct ls_storage_counters storage;
-    uint64_t turns;       /* loop turns that did work */
-    uint64_t turn_us_max; /* longest of them */
+    uint64_t turns;         /* loop turns that did work */
+    uint64_t turn_us_max;   /* longest of them */
+    uint64_t vault_busy_us; /* for so long the vault has been waiting for its disk; 0: it is not */
 };
 LS_API void ls_node_status(struct ls_node *node, struct ls_node_status *out);
 

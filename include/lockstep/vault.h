@@ -37,18 +37,31 @@ struct ls_vault {
     enum ls_status (*truncate)(void *self, const struct ls_group_id *group, enum ls_vault_file file,
                                uint64_t bytes);
     /**
-     * Makes what was written so far durable: BUSY until it is, so it is called again; nothing is
-     * written meanwhile. OK also when there was nothing to do.
+     * Makes what was written so far durable: BUSY until it is, so it is called again, and then OK,
+     * also when there was nothing to do. What is written meanwhile only makes it last longer. Once
+     * it failed nobody knows what is in the file: it fails until the file is removed.
      * errors LS_ERR_BUSY, LS_ERR_NOT_FOUND, LS_ERR_IO
      */
     enum ls_status (*sync)(void *self, const struct ls_group_id *group, enum ls_vault_file file);
-    /** Gives a durable file the place of another, atomically and durably. errors LS_ERR_IO */
+    /**
+     * Gives a durable file the place of another, atomically and durably: BUSY until it is, so it is
+     * called again; no other call for these files does anything meanwhile, but answers BUSY.
+     * errors LS_ERR_BUSY, LS_ERR_IO: it may have happened
+     */
     enum ls_status (*replace)(void *self, const struct ls_group_id *group, enum ls_vault_file from,
                               enum ls_vault_file to);
-    /** Durably; OK when there is none. errors LS_ERR_IO */
+    /** OK also when there is none. Waits for nothing, so that the file may be there again after a
+     * power cut. errors LS_ERR_BUSY, LS_ERR_IO */
     enum ls_status (*remove)(void *self, const struct ls_group_id *group, enum ls_vault_file file);
-    /** Frees self. */
+    /** Waits for what is under way, for as long as the disk takes; the node does not wait for it
+     * longer than for its store. Frees self. */
     void (*close)(void *self);
+
+    /** Optional. Nothing more is asked for that group until it is joined again: what is open for
+     * it can be closed. Does not wait. */
+    void (*close_group)(void *self, const struct ls_group_id *group);
+    /** Optional. Since when (env.now_us) the disk is being waited for; 0: it is not. */
+    uint64_t (*busy_since_us)(void *self);
 };
 
 /**
@@ -75,7 +88,7 @@ LS_API void ls_vault_memory_open_on(struct ls_vault_medium *medium, struct ls_va
 /** What is not durable is gone, also for the open vault, which fails from now on until it is opened
  * again. */
 LS_API void ls_vault_medium_power_cut(struct ls_vault_medium *medium);
-/** While on, a sync stays BUSY. */
+/** While on, syncs and replacings stay BUSY. */
 LS_API void ls_vault_medium_hold(struct ls_vault_medium *medium, bool on);
 /** Of the calls that change something, `after` more succeed and then `count` fail with LS_ERR_IO.
  */

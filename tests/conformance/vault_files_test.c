@@ -39,6 +39,16 @@ TEST(vault_files, removes_also_what_is_not_there)
     in_directory(vault_removes_also_what_is_not_there);
 }
 
+TEST(vault_files, goes_on_with_what_was_written_while_it_synced)
+{
+    in_directory(vault_goes_on_with_what_was_written_while_it_synced);
+}
+
+TEST(vault_files, serves_a_group_that_was_closed_again)
+{
+    in_directory(vault_serves_a_group_that_was_closed_again);
+}
+
 TEST(vault_files, keeps_groups_and_files_apart)
 {
     in_directory(vault_keeps_groups_and_files_apart);

@@ -36,6 +36,16 @@ TEST(vault_memory, removes_also_what_is_not_there)
     on_medium(vault_removes_also_what_is_not_there);
 }
 
+TEST(vault_memory, goes_on_with_what_was_written_while_it_synced)
+{
+    on_medium(vault_goes_on_with_what_was_written_while_it_synced);
+}
+
+TEST(vault_memory, serves_a_group_that_was_closed_again)
+{
+    on_medium(vault_serves_a_group_that_was_closed_again);
+}
+
 TEST(vault_memory, keeps_groups_and_files_apart)
 {
     on_medium(vault_keeps_groups_and_files_apart);
@@ -83,5 +93,55 @@ TEST(vault_memory, holds_syncs_and_fails_on_request)
     assert_int_equal(ls_vault_medium_changes(medium), 3);
     assert_true(ls_vault_medium_flip(medium, &group, LS_VAULT_MARK, 2));
     assert_false(ls_vault_medium_flip(medium, &group, LS_VAULT_MARK, 3));
+    ls_vault_medium_close(medium);
+}
+
+TEST(vault_memory, may_have_what_was_removed_back_after_a_power_cut)
+{
+    struct ls_vault_medium *medium = NULL;
+    struct ls_vault vault;
+    const struct ls_group_id group = {{1}};
+    char found = 0;
+    size_t got = 0;
+    assert_ok(ls_vault_medium_open(NULL, &medium));
+    ls_vault_memory_open_on(medium, &vault);
+    assert_ok(vault.write(vault.self, &group, LS_VAULT_MARK, 0, (struct ls_span){"one", 3}));
+    assert_ok(vault.sync(vault.self, &group, LS_VAULT_MARK));
+    assert_ok(vault.remove(vault.self, &group, LS_VAULT_MARK));
+    assert_int_equal(vault.read(vault.self, &group, LS_VAULT_MARK, 0, &found, 1, &got),
+                     LS_ERR_NOT_FOUND);
+    ls_vault_medium_power_cut(medium);
+    ls_vault_memory_open_on(medium, &vault);
+    assert_ok(vault.read(vault.self, &group, LS_VAULT_MARK, 0, &found, 1, &got));
+    assert_int_equal(found, 'o');
+    ls_vault_medium_close(medium);
+}
+
+TEST(vault_memory, loses_a_file_whose_sync_failed_and_shows_a_replacing_that_failed)
+{
+    struct ls_vault_medium *medium = NULL;
+    struct ls_vault vault;
+    const struct ls_group_id group = {{1}};
+    char found = 0;
+    size_t got = 0;
+    assert_ok(ls_vault_medium_open(NULL, &medium));
+    ls_vault_memory_open_on(medium, &vault);
+    assert_ok(vault.write(vault.self, &group, LS_VAULT_WRITING, 0, (struct ls_span){"n", 1}));
+    ls_vault_medium_fail(medium, 0, 1);
+    assert_int_equal(vault.sync(vault.self, &group, LS_VAULT_WRITING), LS_ERR_IO);
+    assert_int_equal(vault.sync(vault.self, &group, LS_VAULT_WRITING), LS_ERR_IO);
+    assert_ok(vault.remove(vault.self, &group, LS_VAULT_WRITING));
+    assert_ok(vault.write(vault.self, &group, LS_VAULT_WRITING, 0, (struct ls_span){"n", 1}));
+    assert_ok(vault.sync(vault.self, &group, LS_VAULT_WRITING));
+    ls_vault_medium_fail(medium, 0, 1);
+    assert_int_equal(vault.replace(vault.self, &group, LS_VAULT_WRITING, LS_VAULT_SNAPSHOT),
+                     LS_ERR_IO);
+    assert_ok(vault.read(vault.self, &group, LS_VAULT_SNAPSHOT, 0, &found, 1, &got));
+    assert_int_equal(found, 'n');
+    ls_vault_medium_power_cut(medium);
+    ls_vault_memory_open_on(medium, &vault);
+    assert_int_equal(vault.read(vault.self, &group, LS_VAULT_SNAPSHOT, 0, &found, 1, &got),
+                     LS_ERR_NOT_FOUND);
+    assert_ok(vault.read(vault.self, &group, LS_VAULT_WRITING, 0, &found, 1, &got));
     ls_vault_medium_close(medium);
 }

@@ -20,6 +20,15 @@ static void sync_file(const struct ls_vault *vault, enum ls_vault_file file)
     assert_ok(status);
 }
 
+static enum ls_status replace_file(const struct ls_vault *vault)
+{
+    enum ls_status status = LS_ERR_BUSY;
+    while (status == LS_ERR_BUSY) {
+        status = vault->replace(vault->self, &group, LS_VAULT_WRITING, LS_VAULT_SNAPSHOT);
+    }
+    return status;
+}
+
 static void expect_text(const struct ls_vault *vault, enum ls_vault_file file, const char *text)
 {
     char found[100];
@@ -86,15 +95,14 @@ void vault_replaces_at_once(const struct vault_subject *subject)
     sync_file(&vault, LS_VAULT_SNAPSHOT);
     write_text(&vault, LS_VAULT_WRITING, 0, "the new one");
     sync_file(&vault, LS_VAULT_WRITING);
-    assert_ok(vault.replace(vault.self, &group, LS_VAULT_WRITING, LS_VAULT_SNAPSHOT));
+    assert_ok(replace_file(&vault));
     expect_text(&vault, LS_VAULT_SNAPSHOT, "the new one");
     expect_none(&vault, LS_VAULT_WRITING);
     vault.close(vault.self);
     vault = opened(subject);
     expect_text(&vault, LS_VAULT_SNAPSHOT, "the new one");
     expect_none(&vault, LS_VAULT_WRITING);
-    assert_int_equal(vault.replace(vault.self, &group, LS_VAULT_WRITING, LS_VAULT_SNAPSHOT),
-                     LS_ERR_IO);
+    assert_int_equal(replace_file(&vault), LS_ERR_IO);
     vault.close(vault.self);
 }
 
@@ -107,6 +115,38 @@ void vault_removes_also_what_is_not_there(const struct vault_subject *subject)
     expect_none(&vault, LS_VAULT_WRITING);
     write_text(&vault, LS_VAULT_WRITING, 0, "two");
     expect_text(&vault, LS_VAULT_WRITING, "two");
+    vault.close(vault.self);
+}
+
+void vault_goes_on_with_what_was_written_while_it_synced(const struct vault_subject *subject)
+{
+    struct ls_vault vault = opened(subject);
+    write_text(&vault, LS_VAULT_STAGED, 0, "one");
+    (void)vault.sync(vault.self, &group, LS_VAULT_STAGED);
+    write_text(&vault, LS_VAULT_STAGED, 3, " two");
+    sync_file(&vault, LS_VAULT_STAGED);
+    expect_text(&vault, LS_VAULT_STAGED, "one two");
+    sync_file(&vault, LS_VAULT_STAGED);
+    vault.close(vault.self);
+    vault = opened(subject);
+    expect_text(&vault, LS_VAULT_STAGED, "one two");
+    vault.close(vault.self);
+}
+
+void vault_serves_a_group_that_was_closed_again(const struct vault_subject *subject)
+{
+    struct ls_vault vault = opened(subject);
+    write_text(&vault, LS_VAULT_STAGED, 0, "one");
+    (void)vault.sync(vault.self, &group, LS_VAULT_STAGED);
+    if (vault.close_group != NULL) {
+        vault.close_group(vault.self, &group);
+        vault.close_group(vault.self, &other);
+    }
+    expect_text(&vault, LS_VAULT_STAGED, "one");
+    write_text(&vault, LS_VAULT_STAGED, 3, "!");
+    sync_file(&vault, LS_VAULT_STAGED);
+    expect_text(&vault, LS_VAULT_STAGED, "one!");
+    assert_ok(vault.remove(vault.self, &group, LS_VAULT_STAGED));
     vault.close(vault.self);
 }
 

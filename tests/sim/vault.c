@@ -161,7 +161,6 @@ static enum ls_status vault_remove(void *self, const struct ls_group_id *group,
     struct sim_member *member = self;
     struct sim_vault *vault = &member->vault;
     bool mark = file == LS_VAULT_MARK && vault->install.marked;
-    check_alone(member, file, "remove");
     if (mark && sim_install_step(member, SIM_INSTALL_UNMARKING, false)) {
         return LS_ERR_IO;
     }
@@ -171,7 +170,7 @@ static enum ls_status vault_remove(void *self, const struct ls_group_id *group,
     }
     status = status == LS_OK ? vault->inner.remove(vault->inner.self, group, file) : status;
     if (status == LS_OK) {
-        vault->files[file].dirty = false;
+        vault->files[file].dirty = vault->files[file].syncs = false;
         if (mark) {
             (void)sim_install_step(member, SIM_INSTALL_UNMARKING, true);
         }

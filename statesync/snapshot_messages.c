@@ -25,11 +25,12 @@ size_t ls__snap_head(const struct ls__snap_message *message, struct ls_value *va
     size_t count = 1;
     values[count++] = number((uint64_t)message->kind);
     values[count++] = number(message->attempt);
-    if (message->kind != LS__SNAP_REQUEST && message->kind != LS__SNAP_OFFER) {
+    if (message->kind != LS__SNAP_REQUEST && message->kind != LS__SNAP_OFFER &&
+        message->kind != LS__SNAP_KEEP) {
         values[count++] = number(message->id);
     }
     if (message->kind == LS__SNAP_OFFER || message->kind == LS__SNAP_TABLE_ASK ||
-        message->kind == LS__SNAP_CHUNK_ASK) {
+        message->kind == LS__SNAP_CHUNK_ASK || message->kind == LS__SNAP_KEEP) {
         values[count++] = number(message->anchor.term);
         values[count++] = number(message->anchor.index);
     }
@@ -66,6 +67,7 @@ size_t ls__snap_head(const struct ls__snap_message *message, struct ls_value *va
         values[count++] = bytes_of(message->data);
         break;
     case LS__SNAP_GONE:
+    case LS__SNAP_KEEP:
         break;
     }
     values[0] = array(count - 1);
@@ -107,6 +109,8 @@ static const char *shape_of(uint64_t kind)
         return "nnb";
     case LS__SNAP_GONE:
         return "nn";
+    case LS__SNAP_KEEP:
+        return "nnn";
     default:
         return NULL;
     }
@@ -217,6 +221,9 @@ static const char *take_values(const struct ls_value *values, size_t count,
     case LS__SNAP_GONE:
         out->id = values[3].as.number;
         return NULL;
+    case LS__SNAP_KEEP:
+        out->anchor = (struct ls_cursor){values[3].as.number, values[4].as.number};
+        return out->anchor.index > 0 ? NULL : "no snapshot is to be kept";
     }
     return "unknown kind of message";
 }

@@ -282,13 +282,17 @@ static enum ls_sync_verdict provider_receive(void *self, const struct ls_peer_id
         take_request(provider, from, &question);
         return LS_SYNC_OK;
     }
-    if (question.kind != LS__SNAP_TABLE_ASK && question.kind != LS__SNAP_CHUNK_ASK) {
+    if (question.kind != LS__SNAP_TABLE_ASK && question.kind != LS__SNAP_CHUNK_ASK &&
+        question.kind != LS__SNAP_KEEP) {
         return LS_SYNC_NOT_MINE;
     }
     struct ls__snap_client *client = client_of(provider, from, question.attempt, 0);
     struct ls__anchor *anchor = ls__snap_find_anchor(provider, question.anchor);
     if (client == NULL) {
         return LS_SYNC_IGNORE;
+    }
+    if (anchor == NULL && question.kind == LS__SNAP_KEEP) {
+        return LS_SYNC_OK;
     }
     if (anchor == NULL) {
         struct ls__snap_message gone = {
@@ -300,7 +304,7 @@ static enum ls_sync_verdict provider_receive(void *self, const struct ls_peer_id
     renew(provider, anchor, now_of(provider));
     if (question.kind == LS__SNAP_TABLE_ASK) {
         ls__snap_answer_table(provider, from, &question);
-    } else {
+    } else if (question.kind == LS__SNAP_CHUNK_ASK) {
         ls__snap_take_ask(provider, client, &question);
     }
     return LS_SYNC_OK;

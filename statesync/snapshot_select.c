@@ -150,6 +150,7 @@ static void choose(struct ls__snap_session *session, const struct ls__snap_peer 
         (struct ls_snapshot){.anchor = best->anchor, .items = best->items, .bytes = best->bytes};
     session->source = (struct ls_peer_id){{0}};
     session->state = LS__SNAP_COMPARING;
+    session->keep_us = 0;
     for (uint32_t i = 0; i < session->peers_count; i++) {
         struct ls__snap_peer *peer = &session->peers[i];
         peer->voted = false;

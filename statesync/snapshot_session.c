@@ -18,6 +18,8 @@
 #define GONE_US 300000u
 /* a refused effect is tried again after so long */
 #define RETRY_US 20000u
+/* so many times within a lease it is renewed: some of them may get lost */
+#define KEEPS 4u
 
 /* ---- peers ----------------------------------------------------------------------------------- */
 
@@ -117,6 +119,27 @@ void ls__snap_restart(struct ls__snap_session *session, const char *reason)
     base->wake_at(base->self, ls__snap_now(session));
 }
 
+/* Questions renew the leases of those that are asked. The others, and all of them while what was
+ * fetched is installed, keep the state and the log after it because they are told to: an install
+ * may last longer than any lease, and would be for nothing without that log. */
+static void keep(struct ls__snap_session *session, uint64_t now)
+{
+    const struct ls_sync_context *base = &session->context.base;
+    if (now >= session->keep_us) {
+        const struct ls__snap_message message = {
+            .kind = LS__SNAP_KEEP, .attempt = session->attempt, .anchor = session->snapshot.anchor};
+        for (uint32_t i = 0; i < session->peers_count; i++) {
+            const struct ls__snap_peer *peer = &session->peers[i];
+            if (peer->bonded && peer->offers &&
+                ls_cursor_compare(peer->anchor, session->snapshot.anchor) == 0) {
+                (void)ls__snap_send(base, &peer->id, &message, session->room, LS__SNAP_HEAD_BYTES);
+            }
+        }
+        session->keep_us = now + session->limits.lease_us / KEEPS;
+    }
+    base->wake_at(base->self, session->keep_us);
+}
+
 /* The log came by another way: then there is nothing to install. */
 static bool overtaken(struct ls__snap_session *session)
 {
@@ -144,6 +167,9 @@ static enum ls_session_state session_poll(void *self, struct ls_cursor *at, cons
         return LS_SESSION_DONE;
     }
     uint64_t now = ls__snap_now(session);
+    if (session->state != LS__SNAP_SELECTING) {
+        keep(session, now);
+    }
     switch (session->state) {
     case LS__SNAP_SELECTING:
         ls__snap_select(session, now);
@@ -240,7 +266,7 @@ static enum ls_sync_verdict session_receive(void *self, const struct ls_peer_id 
                                          session->values, LS__SNAP_VALUES_MAX, &answer);
     bool question =
         reason == NULL && (answer.kind == LS__SNAP_REQUEST || answer.kind == LS__SNAP_TABLE_ASK ||
-                           answer.kind == LS__SNAP_CHUNK_ASK);
+                           answer.kind == LS__SNAP_CHUNK_ASK || answer.kind == LS__SNAP_KEEP);
     if (reason != NULL || question) {
         ls__snap_withdraw(session, peer); /* which question it was meant for cannot be known */
         ls__snap_strike(session, peer, reason != NULL ? reason : "a question for an answer");

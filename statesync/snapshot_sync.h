@@ -38,14 +38,17 @@ enum ls_status ls__snap_session_create(void *self, const struct ls_session_conte
 /* ---- messages -------------------------------------------------------------------------------- */
 
 /*
- *   REQUEST    [1, attempt, need, alone]                         is there an anchor at or above
- * need? OFFER      [2, attempt, term, index, items, bytes]           index 0: none now TABLE_ASK
- * [3, attempt, id, term, index, first, count]       count 0: only what it adds up to TABLE      [4,
- * attempt, id, chunks, root, configuration index, configuration, first, [hash, items, bytes, first
- * key, ...]] WORKING    [5, attempt, id, chunks]                          the table is being made
+ *   REQUEST    [1, attempt, need, alone]                an anchor at or above need?
+ *   OFFER      [2, attempt, term, index, items, bytes]  index 0: none now
+ *   TABLE_ASK  [3, attempt, id, term, index, first, count]  count 0: only what it adds up to
+ *   TABLE      [4, attempt, id, chunks, root, configuration index, configuration, first,
+ *               [hash, items, bytes, first key, ...]]
+ *   WORKING    [5, attempt, id, chunks]                 the table is being made
  *   CHUNK_ASK  [6, attempt, id, term, index, chunk, first key]
  *   CHUNK      [7, attempt, id, bytes]
- *   GONE       [8, attempt, id]                                  that state is not frozen here
+ *   GONE       [8, attempt, id]                         that state is not frozen here
+ *   KEEP       [9, attempt, term, index]                that state, and the log after it, are
+ *                                                       needed on
  *
  * alone   1: freeze where you stand, without a marker
  */
@@ -57,7 +60,8 @@ enum ls__snap_kind {
     LS__SNAP_WORKING = 5,
     LS__SNAP_CHUNK_ASK = 6,
     LS__SNAP_CHUNK = 7,
-    LS__SNAP_GONE = 8
+    LS__SNAP_GONE = 8,
+    LS__SNAP_KEEP = 9
 };
 
 struct ls__snap_message {
@@ -65,7 +69,7 @@ struct ls__snap_message {
     uint64_t attempt, id;
     ls_index need;           /* REQUEST */
     bool alone;              /* REQUEST */
-    struct ls_cursor anchor; /* OFFER, TABLE_ASK, CHUNK_ASK */
+    struct ls_cursor anchor; /* OFFER, TABLE_ASK, CHUNK_ASK, KEEP */
     uint64_t items, bytes;   /* OFFER */
     uint32_t chunks;         /* TABLE, WORKING */
     uint32_t chunk;          /* TABLE_ASK, TABLE: the first; CHUNK_ASK */
@@ -255,6 +259,7 @@ struct ls__snap_session {
     uint32_t peers_count;
     uint64_t first_offer_us; /* 0: none yet */
     uint64_t alone_us;       /* then a peer is asked to freeze alone */
+    uint64_t keep_us;        /* then those that offer the anchor are told that it is needed on */
 
     struct ls_snapshot snapshot; /* anchor, items and bytes as chosen; the rest from the table */
     uint8_t *configuration;      /* owned */

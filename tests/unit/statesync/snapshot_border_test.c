@@ -100,7 +100,7 @@ TEST(border, a_snapshot_message_with_any_value_changed_or_missing_is_refused_or_
         {.kind = LS_VALUE_ARRAY, .as.count = 4},
         {.kind = LS_VALUE_ARRAY, .as.count = UINT32_MAX},
     };
-    for (int kind = LS__SNAP_REQUEST; kind <= LS__SNAP_GONE; kind++) {
+    for (int kind = LS__SNAP_REQUEST; kind <= LS__SNAP_KEEP; kind++) {
         struct ls_value values[VALUES_ALL] = {{.as.number = 0}};
         struct ls__snap_message out;
         size_t count = message((enum ls__snap_kind)kind, values);

@@ -477,6 +477,49 @@ TEST(snapshot, S7_pins_the_log_from_its_anchor_on_while_it_is_leased)
     world_close(world);
 }
 
+static uint32_t frozen_count(const struct world_node *node)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < WORLD_FROZEN_MAX; i++) {
+        count += node->frozen[i].id != 0;
+    }
+    return count;
+}
+
+/* An install that takes longer than every timeout there is: what it needs afterwards is kept. */
+TEST(snapshot, that_is_installed_slower_than_any_timeout_arrives_all_the_same)
+{
+    struct ls_snapshot_options options = {.lease_ms = 2000, .timeout_ms = 500, .marker_ms = 500};
+    struct world *world = lagging_with(4, &options);
+    world_gap(world, 3, END, 0, 0);
+    struct world_node *node = last_of(world);
+    while (node->publishes == 0) {
+        assert_true(world_step(world, UINT64_MAX));
+    }
+    ls_index anchor = world->truth.last;
+    node->hold_disk = true;
+    world_write(world, 2, 200000, 4);
+    for (uint32_t second = 0; second < 300; second++) {
+        node->install = (struct ls_sync_install){.chunks = second, .chunks_total = 1000};
+        world_run(world, SECOND);
+        for (uint32_t i = 0; i < 3; i++) {
+            assert_int_equal(frozen_count(&world->nodes[i]), 1);
+        }
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        world_fill(world, i, world->truth.last, world->truth.last);
+        assert_int_equal(ls_supervisor_safe_to_prune(world->nodes[i].supervisor), anchor);
+    }
+    assert_int_equal(world_progress(world, 3).failures, 0);
+    node->install = (struct ls_sync_install){0};
+    node->hold_disk = false;
+    assert_true(world_reaches(world, 3, anchor, 5 * SECOND));
+    assert_int_equal(node->publishes, 1);
+    world_run(world, 5 * SECOND);
+    assert_int_equal(frozen_count(&world->nodes[1]), 0);
+    world_close(world);
+}
+
 TEST(snapshot, waits_without_spinning)
 {
     struct world *world = lagging(3);

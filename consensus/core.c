@@ -503,6 +503,7 @@ void ls_core_status(const struct ls_core *core, struct ls_core_status *out)
                                  .match = peer->match,
                                  .next = peer->next,
                                  .in_flight_bytes = ls__progress_in_flight(core, peer),
-                                 .heard_us = peer->heard_us};
+                                 .heard_us = peer->heard_us,
+                                 .holds = ls__prunable(core, peer)};
     }
 }

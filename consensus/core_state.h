@@ -327,6 +327,8 @@ uint64_t ls__progress_in_flight(const struct ls_core *core, const struct ls__pee
 void ls__on_append_reply(struct ls_core *core, const struct ls_message *message);
 void ls__leader_commit(struct ls_core *core);
 ls_index ls__prune_safe(const struct ls_core *core);
+/** Up to where this member's entries may go; UINT64_MAX: it lags too far and holds nothing. */
+ls_index ls__prunable(const struct ls_core *core, const struct ls__peer *peer);
 enum ls_status ls__propose_prepare(struct ls_core *core, const struct ls_event *event);
 void ls__on_propose(struct ls_core *core, const struct ls_event *event);
 

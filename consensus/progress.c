@@ -310,7 +310,7 @@ void ls__leader_commit(struct ls_core *core)
 
 /* Up to where a member's entries may go: one that lags too far holds nothing, and one that has not
  * answered since this member leads is taken to lag just as far as is allowed. */
-static ls_index prunable(const struct ls_core *core, const struct ls__peer *peer)
+ls_index ls__prunable(const struct ls_core *core, const struct ls__peer *peer)
 {
     bool gone = core->lag_entries > 0 && core->commit > peer->match &&
                 core->commit - peer->match > core->lag_entries;
@@ -332,7 +332,7 @@ ls_index ls__prune_safe(const struct ls_core *core)
     ls_index safe = core->durable < core->commit ? core->durable : core->commit;
     for (uint32_t i = 0; i < core->peers_count; i++) {
         const struct ls__peer *peer = &core->peers[i];
-        ls_index upto = ls_peer_id_equal(&peer->id, &core->self) ? safe : prunable(core, peer);
+        ls_index upto = ls_peer_id_equal(&peer->id, &core->self) ? safe : ls__prunable(core, peer);
         safe = upto < safe ? upto : safe;
     }
     return safe;

@@ -62,6 +62,12 @@ static size_t driver_bonds(void *self, struct ls_sync_bond *out, size_t capacity
     return count;
 }
 
+static ls_index driver_log_back(void *self, uint64_t bytes)
+{
+    const struct ls_group *group = self;
+    return ls__sizes_back(&group->sizes, group->commit, bytes);
+}
+
 static bool driver_leader(void *self, struct ls_peer_id *out)
 {
     const struct ls_group *group = self;
@@ -240,6 +246,7 @@ enum ls_status ls__catchup_open(struct ls_group *group, const struct ls_statesyn
                    .log_read = driver_log_read,
                    .send = driver_send,
                    .bonds = driver_bonds,
+                   .log_back = driver_log_back,
                    .leader = driver_leader,
                    .is_leader = driver_is_leader,
                    .install = driver_install,

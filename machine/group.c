@@ -178,15 +178,23 @@ static void absorb_cache(struct ls_group *group, const struct ls_ready *ready)
 {
     if (ready->reset) {
         ls__cache_truncate(&group->cache, 0);
+        ls__sizes_reset(&group->sizes, ready->anchor.index);
         group->log_first = ready->anchor.index + 1;
         group->pruned_reported = ready->anchor.index;
     }
     if (ready->truncate) {
         ls__cache_truncate(&group->cache, ready->truncate_from);
+        ls__sizes_truncate(&group->sizes, ready->truncate_from);
         group->reversions++;
     }
+    uint64_t bytes = 0;
     for (uint32_t i = 0; i < ready->entries_count; i++) {
         ls__cache_append(&group->cache, ready->append_first + i, &ready->entries[i]);
+        bytes += ready->entries[i].data.bytes;
+    }
+    if (ready->entries_count > 0) {
+        LS_ASSERT(ready->append_first == group->sizes.last.index + 1);
+        ls__sizes_add(&group->sizes, ready->entries_count, bytes);
     }
     bool waits = group->unstaged != NULL && ready->append_first < ready->cache_first;
     ls__cache_drop(&group->cache, waits ? ready->append_first : ready->cache_first);
@@ -367,6 +375,7 @@ void ls__group_bond(struct ls_group *group, const struct ls_bond_notice *notice)
     case LS_BOND_FORMED:
         return;
     }
+    group->bond_changes++;
     if (!peer->up) {
         ls__calls_peer_down(group, &peer->id);
     }

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a user may see of a group: status with the sentence why something does not count or serve,
- * members, bonds; and pruning, whose answer says what keeps the log.
+ * members, bonds.
  */
 #include "runtime.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static const char *name_of(const struct ls_group *group, const struct ls_peer_id *id)
+const char *ls__name_of(const struct ls_group *group, const struct ls_peer_id *id)
 {
     for (size_t i = 0; i < group->peers_count; i++) {
         if (ls_peer_id_equal(&group->peers[i].id, id)) {
@@ -24,7 +24,7 @@ static void text_founding(const struct ls_group *group, const struct ls_core_sta
     size_t used = (size_t)snprintf(out, room, "waiting for founder");
     for (uint32_t i = 0; i < core->missing_founders_count && used < room; i++) {
         used += (size_t)snprintf(out + used, room - used, "%s %s", i > 0 ? "," : "",
-                                 name_of(group, &core->missing_founders[i]));
+                                 ls__name_of(group, &core->missing_founders[i]));
     }
 }
 
@@ -68,37 +68,6 @@ static void text_status(const struct ls_group *group, struct ls_group_status *ou
     }
 }
 
-/* The last index that may go (docs/architecture.md, "The prune-safe index"), and what keeps
- * the rest. */
-static ls_index prune_bound(struct ls_group *group, const char **why)
-{
-    ls_index durable_applied = group->machine.durable_applied != NULL
-                                   ? group->machine.durable_applied(group->machine.self)
-                                   : group->snap.kept_at.index;
-    const struct {
-        ls_index index;
-        const char *why;
-    } bounds[] = {
-        {group->commit > 0 ? group->commit - 1 : 0, "log kept: its last committed entry stays"},
-        {group->applied < durable_applied || LS_MUTANT(P12_PRUNE) ? group->applied
-                                                                  : durable_applied,
-         group->machine.durable_applied != NULL
-             ? "log kept: the machine's state is not durable beyond"
-         : group->snap.kept ? "log kept: the newest snapshot file ends here"
-                            : "log kept: the machine lives in memory"},
-        {ls_supervisor_safe_to_prune(group->supervisor), "log kept: for members that catch up"},
-        {group->prune_safe, "log kept: a member has not acknowledged more"},
-    };
-    ls_index safe = UINT64_MAX;
-    for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++) {
-        if (bounds[i].index < safe) {
-            safe = bounds[i].index;
-            *why = bounds[i].why;
-        }
-    }
-    return safe;
-}
-
 void ls_group_status(struct ls_group *group, struct ls_group_status *out)
 {
     out->text[0] = '\0';
@@ -112,11 +81,7 @@ void ls_group_status(struct ls_group *group, struct ls_group_status *out)
     out->online = ls__group_online(group);
     out->halted = group->halted;
     text_status(group, out);
-    const char *why = "";
-    out->prune_safe = prune_bound(group, &why);
-    why = group->snapshots ? why : "log kept: no snapshots";
-    LS_ASSERT(strlen(why) < sizeof out->prune_text);
-    (void)memcpy(out->prune_text, why, strlen(why) + 1);
+    ls__prune_status(group, out);
     out->log_first = group->log_first;
     ls_supervisor_progress(group->supervisor, &out->sync);
     out->in_flight_bytes = group->calls.in_flight_bytes;
@@ -177,63 +142,4 @@ size_t ls_group_bonds(struct ls_group *group, struct ls_group_bond *out, size_t 
         }
     }
     return count;
-}
-
-void ls__prune_report(struct ls_group *group)
-{
-    if (group->pruned_reported + 1 >= group->log_first) {
-        return;
-    }
-    ls_index pruned = group->log_first - 1;
-    struct ls_event event = {.kind = LS_EVENT_PRUNED, .as.pruned = pruned};
-    if (ls__group_step(group, &event, NULL) == LS_OK) { /* else the next turn does */
-        group->pruned_reported = pruned;
-    }
-}
-
-/* Removes up to `upto` or what is safe, whichever is less. */
-static enum ls_status prune(struct ls_group *group, ls_index upto)
-{
-    const char *why = "";
-    ls_index safe = prune_bound(group, &why);
-    upto = upto < safe ? upto : safe;
-    upto = upto < group->durable ? upto : group->durable - 1;
-    if (group->durable == 0 || upto < group->log_first) {
-        return LS_OK;
-    }
-    /* the store first: what it does not take changes nothing */
-    const struct ls_storage *storage = &group->node->storage;
-    enum ls_status status = storage->prune(storage->self, group->store, upto);
-    if (status == LS_OK) {
-        group->node->staged = true;
-        group->log_first = upto + 1;
-        ls__prune_report(group);
-        ls__group_touch(group);
-    }
-    return status;
-}
-
-enum ls_status ls_group_prune(struct ls_group *group, ls_index upto, ls_index *pruned)
-{
-    enum ls_status status = ls__call_check(group);
-    if (status == LS_OK) {
-        status = prune(group, upto);
-    }
-    *pruned = group->log_first - 1;
-    return status;
-}
-
-void ls__prune_turn(struct ls_group *group)
-{
-    if (!group->snapshots || group->prune_entries == 0 || group->halted != LS_OK ||
-        group->commit < group->log_first + group->prune_entries ||
-        ls__now(group->node) < group->prune_us) {
-        return;
-    }
-    group->prune_us = ls__now(group->node) + LS__PRUNE_LOOK_US;
-    const char *why = "";
-    ls_index safe = prune_bound(group, &why);
-    if (safe >= group->log_first && safe - group->log_first + 1 >= group->prune_entries) {
-        (void)prune(group, safe); /* what the store does not take now, it is asked later */
-    }
 }

@@ -19,7 +19,11 @@ void ls_group_options_init(struct ls_group_options *options)
                                          .in_flight_bytes = LS_IN_FLIGHT_BYTES_DEFAULT,
                                          .snapshot_entries = LS_SNAPSHOT_ENTRIES_DEFAULT,
                                          .lag_entries = LS_LAG_ENTRIES_DEFAULT,
-                                         .prune_entries = LS_PRUNE_ENTRIES_DEFAULT};
+                                         .prune_entries = LS_PRUNE_ENTRIES_DEFAULT,
+                                         .prune_bytes = LS_PRUNE_BYTES_DEFAULT,
+                                         .lag_bytes = LS_LAG_BYTES_DEFAULT,
+                                         .pinned_bytes = LS_LOG_PINNED_BYTES_MAX,
+                                         .snapshot_log_bytes = LS_SNAPSHOT_LOG_BYTES_DEFAULT};
 }
 
 static bool text_copy(char *out, size_t capacity, const char *text)
@@ -194,13 +198,20 @@ static enum ls_status cache_warm(struct ls_group *group, const struct ls_storage
         first = next;
     }
     uint64_t bytes = 0;
+    uint64_t seen = 0;
+    ls_index anchor = state->anchor.index;
     for (ls_index index = last; ls__cache_at(&group->cache, index) != NULL; index--) {
         bytes += ls__cache_at(&group->cache, index)->data.bytes;
+        seen++;
         if (bytes > bytes_max && index <= floor) {
             ls__cache_drop(&group->cache, index + 1);
             break;
         }
     }
+    ls__sizes_reset(&group->sizes, anchor);
+    /* the rest counts as large as these */
+    uint64_t each = seen > 0 ? bytes / seen : 0;
+    ls__sizes_add(&group->sizes, last - anchor, each * (last - anchor));
     return LS_OK;
 }
 
@@ -513,6 +524,10 @@ static struct ls_group *group_new(struct ls_node *node, const struct ls_group_op
     group->election_ms = options->election_ms;
     group->in_flight_bytes_max = options->in_flight_bytes;
     group->prune_entries = options->prune_entries;
+    group->prune_bytes = options->prune_bytes;
+    group->lag_bytes = options->lag_bytes;
+    group->pinned_bytes = options->pinned_bytes;
+    group->snap.keep_bytes = options->snapshot_log_bytes;
     group->held.env = &node->env;
     group->core_deadline_us = 0; /* the first turn ticks */
     group->sync_deadline_us = group->retry_us = group->calls.deadline_us = UINT64_MAX;

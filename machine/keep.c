@@ -94,13 +94,22 @@ static void fail(struct ls_group *group, enum ls_status status)
     ls__keep_abort(group);
 }
 
+/* Has so much been applied since the newest file that there should be another? */
+static bool enough(const struct ls_group *group)
+{
+    const struct ls__snapshots *snapshots = &group->snap;
+    ls_index kept = snapshots->kept_at.index;
+    return group->applied > kept &&
+           (group->applied - kept >= snapshots->keep_entries ||
+            (snapshots->keep_bytes > 0 &&
+             ls__sizes_between(&group->sizes, kept, group->applied) >= snapshots->keep_bytes));
+}
+
 static bool due(const struct ls_group *group)
 {
     const struct ls__snapshots *snapshots = &group->snap;
     return snapshots->kept && snapshots->keep == LS__KEEP_NONE &&
-           snapshots->step == LS__INSTALL_NONE && snapshots->keep_entries > 0 &&
-           group->applied >= snapshots->kept_at.index &&
-           group->applied - snapshots->kept_at.index >= snapshots->keep_entries &&
+           snapshots->step == LS__INSTALL_NONE && snapshots->keep_entries > 0 && enough(group) &&
            ls__now(group->node) >= snapshots->keep_not_before_us;
 }
 

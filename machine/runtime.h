@@ -15,6 +15,8 @@
  *   snapshots.h  snapshots.c, staging.c, keep.c over pack.c: frozen states, installs, files
  *   when.c     conditions
  *   info.c     status, members, bonds
+ *   prune.c    what may be removed from the log, and who holds the rest
+ *   sizes.c    about how many bytes which part of the log has
  *   loop.c     libevent
  *   closer.c   closing a store or a vault whose disk may hang
  */
@@ -28,6 +30,7 @@
 #include <lockstep/vault.h>
 #include <lockstep/wire.h>
 
+#include "sizes.h"
 #include "snapshots.h"
 
 /* a batch read from storage for applying: bounds the copy of payloads */
@@ -264,8 +267,10 @@ struct ls_group {
     struct ls_machine machine;
     uint32_t election_ms;
     uint64_t in_flight_bytes_max;
-    uint64_t prune_entries,
-        prune_us;   /* pruned by itself: in such steps, and not looked at before */
+    uint64_t prune_entries, prune_bytes;
+    uint64_t prune_us; /* pruned by itself: in such steps, and not looked at before */
+    uint64_t lag_bytes, pinned_bytes;
+    struct ls__sizes sizes;
     bool snapshots; /* a strategy that can bring back a member beyond the log */
 
     struct ls_core *core;
@@ -308,6 +313,7 @@ struct ls_group {
 
     struct ls__waiter *waiters;
     uint64_t reversions; /* truncations */
+    uint64_t bond_changes;
 
     bool joined; /* the machine is ours to close */
     bool closing, handed_over, closed;
@@ -354,6 +360,14 @@ enum ls_status ls__group_send(struct ls_group *group, const struct ls_peer_id *p
                               enum ls_lane lane, const struct ls_wire_frame *frame);
 
 /* ---- info.c ---- */
+
+/** The name of a member, or "?". */
+const char *ls__name_of(const struct ls_group *group, const struct ls_peer_id *id);
+
+/* ---- prune.c ---- */
+
+/** What is safe, how large the log is, and what holds it. */
+void ls__prune_status(struct ls_group *group, struct ls_group_status *out);
 
 /** Tells the core what was pruned, if it does not know yet. */
 void ls__prune_report(struct ls_group *group);

@@ -70,7 +70,7 @@ struct ls__snapshots {
     bool marked;      /* there is a mark, in the vault and here */
     bool restore_due; /* at a join: it was published, the log does not know yet */
 
-    uint64_t keep_entries;
+    uint64_t keep_entries, keep_bytes; /* of the log: a file is due after either */
     enum ls__keep_step keep;
     struct ls_cursor kept_at; /* anchor of the newest file */
     struct ls__pack writing;

@@ -15,9 +15,24 @@ struct ls__waiter {
     ls_index commit;          /* when asked */
     uint64_t reversions;      /* when asked */
     struct ls_peer_id leader; /* when asked */
+    uint64_t bond_changes;    /* when asked */
+    uint64_t generation;      /* of the catch-up when asked, and: */
+    enum ls_sync_phase phase;
+    uint32_t percent;
     void (*then)(void *arg, enum ls_status status);
     void *arg;
 };
+
+static bool sync_holds(const struct ls_group *group, const struct ls__waiter *waiter)
+{
+    struct ls_sync_progress sync;
+    ls_supervisor_progress(group->supervisor, &sync);
+    if (waiter->condition.kind == LS_WHEN_SYNC_PHASE) {
+        return sync.phase == waiter->condition.phase;
+    }
+    return sync.generation != waiter->generation || sync.phase != waiter->phase ||
+           sync.percent != waiter->percent;
+}
 
 static bool holds(const struct ls_group *group, const struct ls__waiter *waiter)
 {
@@ -48,6 +63,11 @@ static bool holds(const struct ls_group *group, const struct ls__waiter *waiter)
         return group->applied >= condition->index;
     case LS_WHEN_LOG_REVERTS:
         return group->reversions > waiter->reversions;
+    case LS_WHEN_SYNC_MOVES:
+    case LS_WHEN_SYNC_PHASE:
+        return sync_holds(group, waiter);
+    case LS_WHEN_BONDS_CHANGE:
+        return group->bond_changes > waiter->bond_changes;
     }
     return false;
 }
@@ -62,9 +82,11 @@ enum ls_status ls_group_when(struct ls_group *group, const struct ls_condition *
         return LS_ERR_CLOSED;
     }
     if (then == NULL || condition->kind < LS_WHEN_LEADER_KNOWN ||
-        condition->kind > LS_WHEN_LOG_REVERTS) {
+        condition->kind > LS_WHEN_BONDS_CHANGE) {
         return LS_ERR_INVALID;
     }
+    struct ls_sync_progress sync;
+    ls_supervisor_progress(group->supervisor, &sync);
     struct ls__waiter *waiter = ls__allocate(&group->node->env, NULL, sizeof *waiter);
     if (waiter == NULL) {
         return LS_ERR_NO_MEMORY;
@@ -74,6 +96,10 @@ enum ls_status ls_group_when(struct ls_group *group, const struct ls_condition *
                                   .commit = group->commit,
                                   .reversions = group->reversions,
                                   .leader = group->leader,
+                                  .bond_changes = group->bond_changes,
+                                  .generation = sync.generation,
+                                  .phase = sync.phase,
+                                  .percent = sync.percent,
                                   .then = then,
                                   .arg = arg};
     group->waiters = waiter;

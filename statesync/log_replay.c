@@ -24,6 +24,7 @@ struct ls__replay_limits ls__replay_limits(const struct ls_log_replay_options *o
         .bytes_max = (size_t)or_default(o->bytes_max, LS_REPLAY_BYTES_MAX),
         .buffer_bytes_max = (size_t)or_default(o->buffer_bytes_max, LS_REPLAY_BUFFER_BYTES_MAX),
         .keep_entries = or_default(o->keep_entries, LS_REPLAY_KEEP_ENTRIES),
+        .keep_bytes = or_default(o->keep_bytes, LS_REPLAY_KEEP_BYTES),
     };
 }
 

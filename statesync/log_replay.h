@@ -37,7 +37,7 @@ struct ls__replay_limits {
     uint32_t entries_max, window;
     uint64_t timeout_us, lease_us;
     size_t bytes_max, buffer_bytes_max;
-    uint64_t keep_entries;
+    uint64_t keep_entries, keep_bytes;
 };
 struct ls__replay_limits ls__replay_limits(const struct ls_log_replay_options *options);
 

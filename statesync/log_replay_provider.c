@@ -288,19 +288,46 @@ static void provider_poll(void *self)
     }
 }
 
-static ls_index provider_safe_to_prune_prefix(void *self)
+/* What stays for short absences, in entries or bytes, whichever is less. */
+static ls_index keep_from(const struct provider *provider, ls_index commit)
+{
+    const struct ls_sync_context *base = &provider->context.base;
+    uint64_t keep = provider->limits.keep_entries;
+    ls_index safe = commit > keep ? commit - keep : 0;
+    ls_index by_bytes =
+        base->log_back == NULL ? 0 : base->log_back(base->self, provider->limits.keep_bytes);
+    return by_bytes > safe ? by_bytes : safe;
+}
+
+static size_t provider_pins(void *self, struct ls_sync_pin out[LS_SYNC_PINS_MAX])
 {
     struct provider *provider = self;
     const struct ls_sync_context *base = &provider->context.base;
-    ls_index commit = base->committed(base->self).index;
-    uint64_t keep = provider->limits.keep_entries;
-    ls_index safe = commit > keep ? commit - keep : 0;
     uint64_t now = now_of(provider);
+    size_t count = 0;
+    out[count++] = (struct ls_sync_pin){
+        .kind = LS_SYNC_PIN_KEEP, .safe = keep_from(provider, base->committed(base->self).index)};
     for (size_t i = 0; i < LS_MEMBERS_MAX && provider->leased_us > now; i++) {
         const struct client *client = &provider->clients[i];
-        if (client->lease_us > now && client->need - 1 < safe && !LS_MUTANT(S7_LEASE)) {
-            safe = client->need - 1;
+        if (client->lease_us > now && !LS_MUTANT(S7_LEASE)) {
+            out[count++] = (struct ls_sync_pin){.kind = LS_SYNC_PIN_SESSION,
+                                                .peer = client->id,
+                                                .safe = client->need - 1,
+                                                .until_us = client->lease_us};
         }
+    }
+    return count;
+}
+
+static ls_index provider_safe_to_prune_prefix(void *self)
+{
+    struct provider *provider = self;
+    struct ls_sync_pin pins[LS_SYNC_PINS_MAX];
+    size_t count = provider_pins(self, pins);
+    const struct ls_sync_context *base = &provider->context.base;
+    ls_index safe = base->committed(base->self).index;
+    for (size_t i = 0; i < count; i++) {
+        safe = pins[i].safe < safe ? pins[i].safe : safe;
     }
     return safe;
 }
@@ -341,6 +368,7 @@ enum ls_status ls__replay_provider_create(void *self, const struct ls_provider_c
         .safe_to_prune_prefix = provider_safe_to_prune_prefix,
         .peer = provider_peer,
         .destroy = provider_destroy,
+        .pins = provider_pins,
     };
     return LS_OK;
 }

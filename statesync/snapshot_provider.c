@@ -260,6 +260,7 @@ static void take_request(struct ls__snap_provider *provider, const struct ls_pee
         }
     }
     if (anchor != NULL) {
+        anchor->asker = *from;
         renew(provider, anchor, now_of(provider));
     } else if (provider->context.is_leader(provider->context.base.self)) {
         feed_marker(provider, from, request->attempt);
@@ -301,6 +302,7 @@ static enum ls_sync_verdict provider_receive(void *self, const struct ls_peer_id
         (void)ls__snap_send(&provider->context.base, from, &gone, room, sizeof room);
         return LS_SYNC_OK;
     }
+    anchor->asker = *from;
     renew(provider, anchor, now_of(provider));
     if (question.kind == LS__SNAP_TABLE_ASK) {
         ls__snap_answer_table(provider, from, &question);
@@ -333,17 +335,32 @@ static void provider_poll(void *self)
 }
 
 /* Who gets a snapshot needs the log from its anchor on. */
+static size_t provider_pins(void *self, struct ls_sync_pin out[LS_SYNC_PINS_MAX])
+{
+    struct ls__snap_provider *provider = self;
+    uint64_t now = now_of(provider);
+    size_t count = 0;
+    for (size_t i = 0; i < LS_SNAPSHOT_ANCHORS_MAX; i++) {
+        const struct ls__anchor *anchor = &provider->anchors[i];
+        if (anchor->live && anchor->lease_us > now) {
+            out[count++] = (struct ls_sync_pin){.kind = LS_SYNC_PIN_FROZEN,
+                                                .peer = anchor->asker,
+                                                .safe = anchor->frozen.anchor.index,
+                                                .until_us = anchor->lease_us};
+        }
+    }
+    return count;
+}
+
 static ls_index provider_safe_to_prune_prefix(void *self)
 {
     struct ls__snap_provider *provider = self;
+    struct ls_sync_pin pins[LS_SYNC_PINS_MAX];
+    size_t count = provider_pins(self, pins);
     const struct ls_sync_context *base = &provider->context.base;
     ls_index safe = base->committed(base->self).index;
-    uint64_t now = now_of(provider);
-    for (size_t i = 0; i < LS_SNAPSHOT_ANCHORS_MAX; i++) {
-        const struct ls__anchor *anchor = &provider->anchors[i];
-        if (anchor->live && anchor->lease_us > now && anchor->frozen.anchor.index < safe) {
-            safe = anchor->frozen.anchor.index;
-        }
+    for (size_t i = 0; i < count; i++) {
+        safe = pins[i].safe < safe ? pins[i].safe : safe;
     }
     return safe;
 }
@@ -389,6 +406,7 @@ enum ls_status ls__snap_provider_create(void *self, const struct ls_provider_con
         .peer = provider_peer,
         .destroy = provider_destroy,
         .marker = provider_marker,
+        .pins = provider_pins,
     };
     return LS_OK;
 }

@@ -141,6 +141,7 @@ enum ls__table_state { LS__TABLE_NONE = 0, LS__TABLE_MAKING, LS__TABLE_READY };
 struct ls__anchor {
     bool live;
     struct ls_sync_frozen frozen;
+    struct ls_peer_id asker; /* the last one */
     uint64_t lease_us;
     enum ls__table_state state;
     struct ls__table table;

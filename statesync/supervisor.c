@@ -339,6 +339,41 @@ void ls_supervisor_marker(struct ls_supervisor *supervisor, struct ls_cursor at,
     }
 }
 
+/* The rows of one provider; where there is no room for all, one that says as much. */
+static size_t pins_of(struct ls_supervisor *supervisor, const struct ls__hosted *hosted,
+                      struct ls_supervisor_pin *out, size_t capacity)
+{
+    const struct ls_sync_provider *provider = &hosted->provider;
+    struct ls_sync_pin pins[LS_SYNC_PINS_MAX];
+    size_t count = 0;
+    supervisor->inside++;
+    if (provider->pins != NULL && capacity >= LS_SYNC_PINS_MAX) {
+        count = provider->pins(provider->self, pins);
+    } else {
+        pins[count++] = (struct ls_sync_pin){
+            .kind = LS_SYNC_PIN_PROVIDER, .safe = provider->safe_to_prune_prefix(provider->self)};
+    }
+    supervisor->inside--;
+    LS_ASSERT(count <= LS_SYNC_PINS_MAX && count <= capacity);
+    for (size_t i = 0; i < count; i++) {
+        out[i] = (struct ls_supervisor_pin){hosted->strategy.name, pins[i]};
+    }
+    return count;
+}
+
+size_t ls_supervisor_pins(struct ls_supervisor *supervisor, struct ls_supervisor_pin *out,
+                          size_t capacity)
+{
+    LS_ASSERT(supervisor->inside == 0 && capacity >= supervisor->hosted_count);
+    size_t count = 0;
+    for (uint32_t i = 0; i < supervisor->hosted_count; i++) {
+        size_t others = supervisor->hosted_count - i - 1; /* each needs a place */
+        count +=
+            pins_of(supervisor, &supervisor->hosted[i], out + count, capacity - count - others);
+    }
+    return count;
+}
+
 ls_index ls_supervisor_safe_to_prune(struct ls_supervisor *supervisor)
 {
     LS_ASSERT(supervisor->inside == 0);

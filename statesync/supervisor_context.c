@@ -53,6 +53,12 @@ static size_t context_bonds(void *self, struct ls_sync_bond *out, size_t capacit
     return driver->bonds(driver->self, out, capacity);
 }
 
+static ls_index context_log_back(void *self, uint64_t bytes)
+{
+    struct ls_supervisor_driver *driver = &((struct ls__side *)self)->supervisor->driver;
+    return driver->log_back == NULL ? 0 : driver->log_back(driver->self, bytes);
+}
+
 static enum ls_status context_broadcast(void *self, struct ls_span message, struct ls_peer_id *sent,
                                         size_t *sent_count)
 {
@@ -193,6 +199,7 @@ static struct ls_sync_context base_context(struct ls__side *side)
         .send_to = context_send_to,
         .broadcast = context_broadcast,
         .bonds = context_bonds,
+        .log_back = context_log_back,
     };
 }
 

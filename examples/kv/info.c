@@ -285,8 +285,21 @@ static void status_write(struct kv_server *server, struct kv_buffer *text)
          store->durable != NULL ? store->durable(store->self) : status.snapshot_index);
     line(text, "pruning:%s", status.prune_text[0] == '\0' ? "-" : status.prune_text);
     line(text, "prune_safe:%" PRIu64, status.prune_safe);
+    line(text, "log_bytes:%" PRIu64, status.log_bytes);
     status_sync(text, &status.sync);
     info_lockstep(server, text);
+}
+
+static void pins_write(struct kv_server *server, struct kv_buffer *text)
+{
+    static struct ls_group_pin pins[LS_GROUP_PINS_MAX];
+    size_t count = ls_group_pins(server->group, pins, LS_GROUP_PINS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        const struct ls_group_pin *pin = &pins[i];
+        line(text, "safe=%" PRIu64 " bytes=%" PRIu64 " lease_ms=%" PRIu64 "%s %s",
+             pin->safe == UINT64_MAX ? 0 : pin->safe, pin->bytes, pin->left_ms,
+             pin->given_up ? " given-up" : "", pin->text);
+    }
 }
 
 static int member_compare(const void *a, const void *b)
@@ -404,8 +417,10 @@ enum kv_wait kv_run_lockstep(struct kv_client *client, const struct ls_span *arg
         members_write(client->server, &text);
     } else if (kv_text_is(args[1], "bonds") && argc == 2) {
         bonds_write(client->server, &text);
+    } else if (kv_text_is(args[1], "pins") && argc == 2) {
+        pins_write(client->server, &text);
     } else {
-        resp_error(&out, "ERR expected LOCKSTEP STATUS, MEMBERS, BONDS or TRANSFER [name]");
+        resp_error(&out, "ERR expected LOCKSTEP STATUS, MEMBERS, BONDS, PINS or TRANSFER [name]");
         return KV_WAIT_NONE;
     }
     resp_verbatim(&out, kv_buffer_span(&text));

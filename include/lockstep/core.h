@@ -235,6 +235,7 @@ struct ls_progress {
     ls_index next;
     uint64_t in_flight_bytes;
     uint64_t heard_us; /* when its last reply arrived; 0: never */
+    ls_index holds;    /* the last index that may go for its sake; UINT64_MAX: it lags too far */
 };
 
 struct ls_core_status {

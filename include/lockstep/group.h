@@ -45,6 +45,11 @@ struct ls_group_options {
                                   many entries are not needed; 0: by ls_group_prune only */
     uint64_t lag_entries;      /* with the snapshot strategy: a member further behind holds nobody's
                                        log any more */
+    uint64_t lag_bytes;        /* ... in bytes of the log; 0: by entries only */
+    uint64_t prune_bytes;      /* as prune_entries: so many bytes suffice, too; 0: entries only */
+    uint64_t pinned_bytes;     /* with the snapshot strategy: members, sessions and leases hold at
+                                  most so many bytes of the log together; 0: no limit */
+    uint64_t snapshot_log_bytes; /* as snapshot_entries, in bytes of the log; 0: entries only */
 };
 
 LS_API void ls_group_options_init(struct ls_group_options *options);
@@ -147,13 +152,17 @@ enum ls_condition_kind {
     LS_WHEN_COMMITTED = 9,        /* commit >= condition.index */
     LS_WHEN_COMMIT_ADVANCES = 10, /* beyond what it was when asked */
     LS_WHEN_APPLIED = 11,         /* applied >= condition.index */
-    LS_WHEN_LOG_REVERTS = 12      /* uncommitted entries were truncated */
+    LS_WHEN_LOG_REVERTS = 12,     /* uncommitted entries were truncated */
+    LS_WHEN_SYNC_MOVES = 13,  /* attempt, phase or percent of the catch-up differ from when asked */
+    LS_WHEN_SYNC_PHASE = 14,  /* the catch-up is in condition.phase */
+    LS_WHEN_BONDS_CHANGE = 15 /* a bond came up, went down or was refused since asked */
 };
 
 struct ls_condition {
     enum ls_condition_kind kind;
     struct ls_peer_id peer;
     ls_index index;
+    enum ls_sync_phase phase;
 };
 
 /** Calls back once when the condition holds (soon, if it holds already): LS_OK, or LS_ERR_CLOSED.
@@ -176,7 +185,7 @@ struct ls_group_status {
     bool serving, online;
     enum ls_status halted;          /* OK, or why the group stopped */
     char text[LS_ERROR_TEXT_BYTES]; /* what keeps it from counting or serving; empty: all is well */
-    char prune_text[LS_ERROR_TEXT_BYTES]; /* what pins the log: "log kept: no snapshots" */
+    char prune_text[LS_ERROR_TEXT_BYTES]; /* what pins the log: "log kept: member c at 1200" */
     ls_index log_first;
     ls_index prune_safe;
     struct ls_sync_progress sync;
@@ -187,6 +196,7 @@ struct ls_group_status {
     ls_index snapshot_index;                         /* of the newest snapshot file; 0: none */
     uint64_t snapshots_written, snapshots_installed; /* since the join */
     uint64_t freeze_us_max;                          /* longest single freeze of the machine */
+    uint64_t log_bytes;                              /* of the log in the store, about */
 };
 /** What lies beyond the end of a text is left as it was. */
 LS_API void ls_group_status(struct ls_group *group, struct ls_group_status *out);
@@ -216,6 +226,32 @@ LS_API size_t ls_group_bonds(struct ls_group *group, struct ls_group_bond *out, 
  */
 LS_API LS_NODISCARD enum ls_status ls_group_prune(struct ls_group *group, ls_index upto,
                                                   ls_index *pruned);
+
+enum ls_pin_kind {
+    LS_PIN_COMMIT = 1,  /* the last committed entry, and what is durable here, stays */
+    LS_PIN_MACHINE = 2, /* the machine's state is not durable beyond */
+    LS_PIN_MEMBER = 3,  /* `peer` has not acknowledged more; this member leads */
+    LS_PIN_LEADER = 4,  /* the same of some member, as the leader says */
+    LS_PIN_SESSION = 5, /* a state sync that is served to `peer` */
+    LS_PIN_FROZEN = 6,  /* a frozen state that is leased, last to `peer` */
+    LS_PIN_KEEP = 7,    /* kept for short absences */
+    LS_PIN_PROVIDER = 8 /* a state sync that says no more */
+};
+/* rows that ls_group_pins writes at most: every member, and the providers */
+#define LS_GROUP_PINS_MAX 128u
+/** Who or what holds the log. */
+struct ls_group_pin {
+    enum ls_pin_kind kind;
+    struct ls_peer_id peer; /* zero: nobody */
+    ls_index safe;    /* the last index that may go for its sake; UINT64_MAX: it holds nothing */
+    uint64_t bytes;   /* of the entries after it, about */
+    uint64_t left_ms; /* of a lease; 0: it has no end */
+    bool given_up;    /* it held more than lag_bytes or pinned_bytes allow: not any more */
+    char text[LS_SYNC_TEXT_BYTES]; /* "member c at 1200" */
+};
+/** What is known to hold the log; the smallest `safe` is how far it may be pruned. Returns how many
+ * were written. */
+LS_API size_t ls_group_pins(struct ls_group *group, struct ls_group_pin *out, size_t capacity);
 
 LS_API struct ls_node *ls_group_node(const struct ls_group *group);
 

@@ -79,6 +79,8 @@
 #define LS_REPLAY_TIMEOUT_MS       5000u
 #define LS_REPLAY_LEASE_MS         30000u
 #define LS_REPLAY_KEEP_ENTRIES     100000u
+/* ... or so many bytes, whichever is less: replay stays possible for short absences */
+#define LS_REPLAY_KEEP_BYTES (64u << 20)
 /* requests in flight per peer, whatever the options say: more only fills queues */
 #define LS_REPLAY_WINDOW_MAX 8u
 /* ranges a session keeps track of: asked for or fetched out of order, for LS_MEMBERS_MAX sources */
@@ -123,8 +125,17 @@
 #define LS_SNAPSHOT_ENTRIES_DEFAULT 100000u
 /* entries by which a member may lag before it is left to a snapshot */
 #define LS_LAG_ENTRIES_DEFAULT 200000u
-/* entries that are pruned at a time, by a group with the snapshot strategy */
+/* ... and bytes of the log: a snapshot of most states is quicker than that */
+#define LS_LAG_BYTES_DEFAULT (256u << 20)
+/* entries, or bytes, that are pruned at a time, by a group with the snapshot strategy */
 #define LS_PRUNE_ENTRIES_DEFAULT 10000u
+#define LS_PRUNE_BYTES_DEFAULT   (16u << 20)
+/* bytes of the log that members, sessions and leases together may hold of it, where a snapshot can
+ * bring back who comes too late: a disk is not filled for anybody */
+#define LS_LOG_PINNED_BYTES_MAX (1u << 30)
+/* bytes of the log after which a machine in memory gets its next snapshot file, whatever the number
+ * of entries */
+#define LS_SNAPSHOT_LOG_BYTES_DEFAULT (256u << 20)
 /* payload of a marker entry, with the place of its state sync in the list */
 #define LS_SYNC_MARKER_BYTES_MAX 64u
 

@@ -67,6 +67,9 @@ struct ls_sync_context {
                                 size_t *sent_count);
     /** Bonded peers now; returns how many were written. */
     size_t (*bonds)(void *self, struct ls_sync_bond *out, size_t capacity);
+    /** The lowest index so that the entries after it up to the commit have at most that many bytes,
+     * about; 0: all of them, or unknown. */
+    ls_index (*log_back)(void *self, uint64_t bytes);
 };
 
 struct ls_session_context {
@@ -214,6 +217,22 @@ struct ls_sync_session {
     void (*destroy)(void *self);
 };
 
+/** Who or what holds the log. */
+enum ls_sync_pin_kind {
+    LS_SYNC_PIN_PROVIDER = 1, /* a provider that says no more than how much */
+    LS_SYNC_PIN_KEEP = 2,     /* the newest entries, for short absences */
+    LS_SYNC_PIN_SESSION = 3,  /* of `peer` */
+    LS_SYNC_PIN_FROZEN = 4    /* a frozen state; `peer` asked for it last */
+};
+struct ls_sync_pin {
+    enum ls_sync_pin_kind kind;
+    struct ls_peer_id peer; /* zero: nobody */
+    ls_index safe;          /* the last index that may go */
+    uint64_t until_us;      /* of a lease; 0: it has no end */
+};
+/* of one provider: a session of each member, frozen states, what is kept */
+#define LS_SYNC_PINS_MAX (LS_MEMBERS_MAX + LS_SNAPSHOT_ANCHORS_MAX + 1u)
+
 struct ls_sync_provider {
     size_t size;
     void *self;
@@ -231,6 +250,9 @@ struct ls_sync_provider {
     /** Optional. A marker that this state sync fed: the machine stands exactly at it, and a freeze
      * here precedes the next apply. */
     void (*marker)(void *self, struct ls_cursor at, struct ls_span payload);
+    /** Optional. By what safe_to_prune_prefix is bounded: its value is the smallest `safe` of
+     * these, or the commit. Returns how many were written, at most LS_SYNC_PINS_MAX. */
+    size_t (*pins)(void *self, struct ls_sync_pin out[LS_SYNC_PINS_MAX]);
 };
 
 /** The position to reach. */
@@ -262,7 +284,7 @@ struct ls_statesync {
 struct ls_log_replay_options {
     size_t size;
     uint32_t entries_max, window, timeout_ms, lease_ms;
-    uint64_t bytes_max, buffer_bytes_max, keep_entries;
+    uint64_t bytes_max, buffer_bytes_max, keep_entries, keep_bytes;
 };
 
 /**

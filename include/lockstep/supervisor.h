@@ -30,6 +30,8 @@ struct ls_supervisor_driver {
     enum ls_status (*send)(void *self, const struct ls_peer_id *peer, uint32_t tag, bool to_session,
                            struct ls_span message);
     size_t (*bonds)(void *self, struct ls_sync_bond *out, size_t capacity);
+    /** Optional. As in ls_sync_context. */
+    ls_index (*log_back)(void *self, uint64_t bytes);
     bool (*leader)(void *self, struct ls_peer_id *out);
     bool (*is_leader)(void *self);
     /** Steps SYNCED; ls_supervisor_effect(token) follows when the entries are durable. Nothing is
@@ -103,6 +105,14 @@ LS_API void ls_supervisor_effect(struct ls_supervisor *supervisor, uint64_t toke
 LS_API void ls_supervisor_marker(struct ls_supervisor *supervisor, struct ls_cursor at,
                                  struct ls_span payload);
 
+struct ls_supervisor_pin {
+    const char *strategy; /* static */
+    struct ls_sync_pin pin;
+};
+/** By what the providers bound pruning; one row at least for each of them, however small `capacity`
+ * (>= LS_STATESYNCS_MAX). Returns how many were written. */
+LS_API size_t ls_supervisor_pins(struct ls_supervisor *supervisor, struct ls_supervisor_pin *out,
+                                 size_t capacity);
 /** min over providers of safe_to_prune_prefix. */
 LS_API ls_index ls_supervisor_safe_to_prune(struct ls_supervisor *supervisor);
 

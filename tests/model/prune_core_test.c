@@ -3,12 +3,12 @@
 #include "core_state.h"
 #include "test.h"
 
-enum { OTHERS = 3, VALUES = 3, STATES = 3, LIKES = VALUES * STATES * 2 };
+enum { OTHERS = 3, VALUES = 4, STATES = 3, LIKES = VALUES * STATES * 2 };
 
 /*
  * The last index that may go on a leader: committed and durable here, and acknowledged by every
  * other member, whatever its role, its progress and its promises. One that never acknowledged
- * counts as zero.
+ * counts as zero; one that lags too far holds nothing, where that is allowed.
  */
 TEST(prune_safe, on_a_leader_it_is_what_every_member_has_acknowledged)
 {
@@ -18,6 +18,7 @@ TEST(prune_safe, on_a_leader_it_is_what_every_member_has_acknowledged)
         memset(&core, 0, sizeof core);
         core.role = LS_ROLE_LEADER;
         core.commit = world % VALUES;
+        core.lag_entries = world * 7 / 5 % 2; /* 0: nobody is ever given up */
         core.durable = world / VALUES % VALUES;
         core.prune_safe = 9; /* of a leader before it: says nothing now */
         core.self.bytes[0] = 1 + world % (OTHERS + 1);
@@ -33,7 +34,13 @@ TEST(prune_safe, on_a_leader_it_is_what_every_member_has_acknowledged)
             peer->match = rest % VALUES;
             peer->state = (enum ls_progress_state)(1 + rest / VALUES % STATES);
             peer->counts = peer->met = peer->linked = rest / (VALUES * STATES) % 2 == 0;
-            expected = peer->match < expected ? peer->match : expected;
+            ls_index holds = peer->match;
+            if (core.lag_entries > 0 && core.commit > holds + core.lag_entries) {
+                /* it lags too far; one that never answered, no further than that */
+                holds = holds == 0 ? core.commit - core.lag_entries : UINT64_MAX;
+            }
+            assert_true(ls__prunable(&core, peer) == holds);
+            expected = holds < expected ? holds : expected;
             rest /= LIKES;
         }
         assert_true(ls__prune_safe(&core) == expected);

@@ -52,6 +52,12 @@ static size_t relay_bonds(void *self, struct ls_sync_bond *out, size_t capacity)
     return relay->outer.bonds(relay->outer.self, out, capacity);
 }
 
+static ls_index relay_log_back(void *self, uint64_t bytes)
+{
+    struct sim_relay *relay = self;
+    return relay->outer.log_back(relay->outer.self, bytes);
+}
+
 void sim_relay_make(struct sim_relay *relay, struct sim_side *side,
                     const struct ls_sync_context *outer, struct ls_sync_context *inner)
 {
@@ -67,4 +73,5 @@ void sim_relay_make(struct sim_relay *relay, struct sim_side *side,
     inner->send_to = relay_send;
     inner->broadcast = relay_broadcast;
     inner->bonds = relay_bonds;
+    inner->log_back = relay_log_back;
 }

@@ -10,7 +10,8 @@ usage() {
 usage: cluster.sh [--dir DIR] [--bin FILE] COMMAND
 
   up N [-- FLAGS...]  start members a, b, c ... (1 to 9); FLAGS go to each lockstep-kv
-  status              who leads, and how far every member is
+  status              who leads, how far every member is, and how one catches up
+  catchup NAME        show how a member catches up, until it is level: why it goes this way, and a bar
   cli NAME [...]      redis-cli connected to a member
   stop [NAME]         end a member as a service would (SIGTERM: it hands leadership over); all without NAME
   kill NAME           kill -9
@@ -297,7 +298,78 @@ status() {
                 printf "%-6s %-8s %-7s %-10s %-7s %-6s %10s %10s\n", n, pid, port, v["role"],
                     v["leader"], v["term"], v["commit"], v["applied"]
             }'
+        if ask "$redis_port" INFO | tr -d '\r' | grep -qx online:0; then
+            ask "$redis_port" LOCKSTEP STATUS | tr -d '\r' | sed -n 's/^sync_choice:\(..\)/       \1/p'
+            sync_line "$redis_port" 0 | sed 's/^/       /'
+        fi
     done <"$dir/members"
+}
+
+# sync_line <redis port> <width of the bar, 0: none>: how a member catches up, in one line
+sync_line() {
+    ask "$1" LOCKSTEP STATUS | tr -d '\r' | awk -v width="$2" '
+        function mib(bytes) { return sprintf("%.1f", bytes / 1048576) }
+        { at = index($0, ":"); v[substr($0, 1, at - 1)] = substr($0, at + 1) }
+        END {
+            phase = v["sync_phase"]
+            if (phase == "waiting") { print "waiting: " v["sync_reason"]; exit }
+            if (phase == "backing off") {
+                printf "tries again in %d s: %s\n", (v["sync_wait_ms"] + 999) / 1000, v["sync_reason"]
+                exit
+            }
+            if (phase == "idle" || phase == "") { exit }
+            filled = int(v["sync_percent"] * width / 100)
+            for (i = 0; i < width; i++) { bar = bar (i < filled ? "#" : ".") }
+            if (width > 0) { printf "[%s] ", bar }
+            printf "%3d%% %s", v["sync_percent"], phase
+            if (v["sync_bytes_total"] > 0) {
+                printf " %s of %s MiB", mib(v["sync_bytes"]), mib(v["sync_bytes_total"])
+            } else if (v["sync_items_total"] > 0) {
+                printf " %d of %d entries", v["sync_items"], v["sync_items_total"]
+            }
+            if (v["sync_bytes_per_s"] > 0) {
+                printf ", %s MiB/s, %d/s", mib(v["sync_bytes_per_s"]), v["sync_items_per_s"]
+            }
+            if ("sync_left_ms" in v && phase != "done") {
+                printf ", %.1f s left", v["sync_left_ms"] / 1000
+            }
+            if (v["sync_reason"] != "-" && v["sync_reason"] != "") {
+                printf ", waits for %s", v["sync_reason"]
+            }
+            print ""
+        }'
+}
+
+# catchup <name>: on a terminal a bar that is drawn in place, else a line for each quarter and phase
+catchup() {
+    local redis_port text online choice line mark seen_choice='' seen_mark=''
+    member "$1"
+    while :; do
+        [ -n "$(running_pid "$1")" ] || fail "$1 does not run"
+        text=$(ask "$redis_port" LOCKSTEP STATUS | tr -d '\r')
+        online=$(sed -n 's/^online://p' <<<"$text")
+        choice=$(sed -n 's/^sync_choice://p' <<<"$text")
+        line=$(sync_line "$redis_port" 30)
+        if [ -n "$choice" ] && [ "$choice" != - ] && [ "$choice" != "$seen_choice" ]; then
+            [ ! -t 1 ] || printf '\r\e[K'
+            echo "  $1: $choice"
+            seen_choice=$choice
+        fi
+        mark=$(sed -E 's/^.* +([0-9]+)% ([a-z]+).*$/\1 \2/' <<<"$line")
+        if [ -t 1 ]; then
+            [ -z "$line" ] || printf '\r  %s\e[K' "$line"
+        elif [[ $mark =~ ^([0-9]+)\ (.*)$ ]]; then
+            mark="$((BASH_REMATCH[1] / 25)) ${BASH_REMATCH[2]}"
+            [ "$mark" = "$seen_mark" ] || echo "  $line"
+        elif [ -n "$line" ] && [ "$mark" != "$seen_mark" ]; then
+            echo "  $line"
+        fi
+        seen_mark=$mark
+        [ "$online" != 1 ] || break
+        sleep 0.05
+    done
+    [ ! -t 1 ] || printf '\r\e[K'
+    echo "  $1 is level"
 }
 
 members() {
@@ -345,6 +417,11 @@ stop | start)
         find_bin
         for name in "${list[@]}"; do start_member "$name"; done
     fi
+    ;;
+catchup)
+    one_name "$@"
+    need_cluster
+    catchup "$1"
     ;;
 kill)
     one_name "$@"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * How a lagging member is brought back, proved over any state sync with any machine, in the whole
- * library: real groups in virtual time (tests/support/realm.h). In each case a member is away while
+ * library: real groups in virtual time (realm.h). In each case a member is away while
  * the others go on, and while it catches up something happens. In the end all members have applied
  * the same commands, none twice and none left out; the realm asserts that as it happens.
  */

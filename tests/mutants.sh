@@ -9,8 +9,10 @@
 # a run; then the unmutated twin has to pass the same seed. Assertions are no checks: they are off in the
 # object that changed, and in each one where one fires; after a signal the next seed is tried. A mutant that the
 # whole stack lets through may still be caught by scenario_random, which simulates the core alone; the table
-# says so. Where the list names scenario_random the whole stack cannot come there, and is not asked. One that
-# nothing catches within LS_MUTANT_SEEDS (400) seeds or LS_MUTANT_SECONDS (30) of processor time fails the run.
+# says so. Where the list names scenario_random the whole stack cannot come there, and is not asked. Where it
+# says "outside: <test>", real files or processes are the subject: that test has to fail with the mutant and to
+# pass without, and the table counts it by itself. One that nothing catches within LS_MUTANT_SEEDS (400) seeds or
+# LS_MUTANT_SECONDS (30) of processor time fails the run.
 #
 #   --quick   three of them
 #   --all     also runs the worlds of cores, the scenario scripts and the suites that the list names; shown
@@ -72,9 +74,10 @@ fi
 suites=()
 [ -z "$all" ] || mapfile -t suites < <({
     echo scenario
-    for id in "${ids[@]}"; do grep "^$id|" "$out/list" | cut -d'|' -f2 | tr ' ' '\n'; done
+    for id in "${ids[@]}"; do grep "^$id|" "$out/list" | cut -d'|' -f2 | grep -v '^outside:' | tr ' ' '\n'; done
 } | sed '/^$/d; /^lockstep-sim$/d; /^scenario_random$/d' | sort -u)
-programs=(lockstep-sim scenario_random "${suites[@]}")
+mapfile -t outside < <(for id in "${ids[@]}"; do sed -n "s/^$id|outside: \([^|]*\)|.*/\1/p" "$out/list"; done | sort -u)
+programs=(lockstep-sim scenario_random "${outside[@]}" "${suites[@]}")
 [ -n "${LS_MUTANT_BUILT:-}" ] || ninja -C "$build" "${programs[@]/#/bin/}" >"$out/ninja.log" 2>&1 ||
     { cat "$out/ninja.log"; exit 1; }
 
@@ -226,6 +229,20 @@ random_worlds() {
     done
 }
 
+# outside <id> <test>: it fails with the mutant and passes without; sets $caught to the sentence it failed at
+outside() {
+    limited "$build/bin/$2"
+    if [ $status != 0 ]; then
+        noise="$2 fails without the mutant, too"
+        return 0
+    fi
+    link_mutant "$2"
+    limited "$at/$2"
+    caught=$(sed -nE 's/^\[  FAILED  \] ([a-z_]+:? ?[A-Za-z0-9_]+)$/\1/p' "$at/log" | tail -1)
+    [ $status != 0 ] || caught=""
+    noise="$2 passes with the mutant, or dies"
+}
+
 # extras <suites>: what else notices, one line each
 extras() {
     local script suite
@@ -252,8 +269,12 @@ one() {
     mkdir "$at"
     IFS='|' read -r _ listed what < <(grep "^$id|" "$out/list")
     compile_mutant "$id" || return 1
-    [[ " $listed " == *" scenario_random "* ]] || simulate "$id"
-    if [ -z "$caught" ] && [[ ${objects[*]} == */consensus.* ]]; then
+    case " $listed " in
+    *" outside: "*) by=$listed && outside "$id" "${listed#outside: }" ;;
+    *" scenario_random "*) ;;
+    *) simulate "$id" ;;
+    esac
+    if [ -z "$caught" ] && [ "$by" = simulator ] && [[ ${objects[*]} == */consensus.* ]]; then
         by="core worlds" before=$spent spent=0
         random_worlds "$id"
     fi
@@ -262,7 +283,7 @@ one() {
     fi
     echo "$id|$what|$by|$(class "$caught")|$seed|$spent|$((before + spent))|${caught:-$noise}" >"$out/$id.row"
     printf '%-15s %-52s %-12s %5s %6.1f  %s\n' "$id" "$what" "$by" "${seed:--}" "${spent}e-3" "${caught:-$noise}"
-    [ -z "$all" ] || extras "$listed" | sed "s/^/                also: /"
+    [ -z "$all" ] || [[ $listed == outside:* ]] || extras "$listed" | sed "s/^/                also: /"
     rm -rf "$at"
 }
 
@@ -285,12 +306,13 @@ done
 for id in "${ids[@]}"; do cat "$out/$id.row"; done >"$out/rows"
 survivors=$(awk -F'|' '$3 == "nothing" { print $1 }' "$out/rows" | tr '\n' ' ')
 summary=$(sort -t'|' -k5n "$out/rows" | awk -F'|' -v wall=$((SECONDS - begun)) '
-    $3 == "nothing" { lost++ }
-    $3 != "nothing" { seed[++n] = $5; by[$3]++ }
+    $3 ~ /^outside/ { outside++ }
+    $3 != "nothing" && $3 !~ /^outside/ { seed[++n] = $5; by[$3]++ }
     { ms += $7 }
     END {
-        printf "%d mutants, %d caught", NR, n
-        printf " (%d by the whole stack, %d by worlds of cores)", by["simulator"], by["core worlds"]
+        printf "%d mutants, %d caught", NR, n + outside
+        printf " (%d by the whole stack, %d by worlds of cores", by["simulator"], by["core worlds"]
+        printf ", %d outside of the simulator by a test)", outside
         printf ", median %d seeds, at most %d; %d s of processor time, %d s in all\n", seed[int((n + 1) / 2)], seed[n], ms / 1000, wall
     }')
 echo "$summary"

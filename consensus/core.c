@@ -103,6 +103,8 @@ void ls__log_evict(struct ls_core *core)
     if (core->role == LS_ROLE_LEADER && core->durable < keep) {
         keep = core->durable;
     }
+    keep = LS_MUTANT(G1) && core->applied < keep ? core->applied : keep;
+    keep = LS_MUTANT(G2) && core->role == LS_ROLE_LEADER ? ls__prune_safe(core) : keep;
     ls_index below = core->ring.first;
     while (below <= keep && below <= core->trail.last &&
            ls__ring_bytes(&core->ring, below, core->trail.last) > core->cache_bytes) {
@@ -483,6 +485,8 @@ void ls_core_status(const struct ls_core *core, struct ls_core_status *out)
     out->applied = core->applied;
     out->last = core->trail.last;
     out->durable = core->durable;
+    out->cache_first = core->ring.first;
+    out->cached_bytes = ls__ring_bytes(&core->ring, core->ring.first, core->trail.last);
     out->anchor = core->trail.anchor;
     out->transferring = core->transferring;
     if (ls__founding(core)) {

@@ -76,7 +76,7 @@ static void call_move(struct ls__call *call, struct ls__list *to)
 
 enum ls_status ls__call_check(const struct ls_group *group)
 {
-    if (group->node->in_machine) {
+    if (group->node->in_machine && !LS_MUTANT(A4)) {
         return LS_ERR_REENTRANT;
     }
     if (group->closing || group->closed) {
@@ -581,7 +581,8 @@ void ls__calls_forward_reply(struct ls_group *group, const struct ls_peer_id *fr
     if (call == NULL) {
         return; /* it ended at its deadline */
     }
-    if (nothing_was_done(reply->status)) {
+    if (nothing_was_done(reply->status) ||
+        (LS_MUTANT(K5) && !ls_peer_id_equal(from, &group->leader))) {
         call_requeue(group, call, reply->status);
         return;
     }

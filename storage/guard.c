@@ -82,7 +82,7 @@ enum ls_status ls__guard_decode(struct ls_span file, const struct ls_group_id *i
     if (first == LS_ERR_FORMAT || second == LS_ERR_FORMAT) {
         return LS_ERR_FORMAT;
     }
-    if (first != LS_OK && second != LS_OK) {
+    if ((first != LS_OK && second != LS_OK) || (LS_MUTANT(F2) && *torn)) {
         return LS_ERR_CORRUPT;
     }
     if (first != LS_OK) {

@@ -20,7 +20,8 @@
 #   --write   writes the table, with the commit, to docs/mutants.md
 #
 # LS_MUTANT_BUILD: a build folder (build/release, made if it is not there), LS_MUTANT_JOBS: mutants at a time
-# (2), LS_MUTANT_OPTIONS: arguments for lockstep-sim beside the seeds (--seconds 5 --exact).
+# (2), LS_MUTANT_OPTIONS: arguments for lockstep-sim beside the seeds (--seconds 5 --exact), LS_MUTANT_KEEP: a
+# folder in which lockstep-sim with the mutant stays, as <id>.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
@@ -284,6 +285,9 @@ one() {
     echo "$id|$what|$by|$(class "$caught")|$seed|$spent|$((before + spent))|${caught:-$noise}" >"$out/$id.row"
     printf '%-15s %-52s %-12s %5s %6.1f  %s\n' "$id" "$what" "$by" "${seed:--}" "${spent}e-3" "${caught:-$noise}"
     [ -z "$all" ] || [[ $listed == outside:* ]] || extras "$listed" | sed "s/^/                also: /"
+    if [ -n "${LS_MUTANT_KEEP:-}" ] && [ -e "$at/lockstep-sim" ]; then
+        cp "$at/lockstep-sim" "$LS_MUTANT_KEEP/$id"
+    fi
     rm -rf "$at"
 }
 

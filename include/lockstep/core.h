@@ -244,6 +244,8 @@ struct ls_core_status {
     ls_term term;
     struct ls_peer_id leader;
     ls_index commit, applied, last, durable;
+    ls_index cache_first;  /* from here on the driver keeps payloads */
+    uint64_t cached_bytes; /* of them; above the setting only by what is not committed yet */
     struct ls_cursor anchor;
     bool transferring;
     const struct ls_configuration_at *configuration; /* NULL while founding */

@@ -56,6 +56,21 @@ void sim_check_turn(struct sim_member *member)
     }
 }
 
+/* P10: what has failed takes part no more. In the turn of the failure the core may not know yet. */
+void sim_check_halted(struct sim_member *member, bool refused)
+{
+    struct ls_group_status status;
+    if (member->group == NULL) {
+        return;
+    }
+    ls_group_status(member->group, &status);
+    if (member->halted && !refused && status.core.standing != LS_STANDING_HALTED) {
+        sim_fail(member->world, "%s has halted, and its core goes on in term %llu", member->name,
+                 (unsigned long long)status.core.term);
+    }
+    member->halted = status.halted != LS_OK;
+}
+
 void sim_checks_free(struct world *world)
 {
     free(world->checks.steps);

@@ -130,10 +130,24 @@ static void window_judge(struct sim_member *member, const struct ls_progress *pr
     watch->window_next[at] = over ? progress->next : 0;
 }
 
+/* Payloads that were committed, and at a leader durable, make room for others, whoever lags (G1,
+ * G2). */
+static void cache_judge(struct sim_member *member, const struct ls_core_status *core)
+{
+    bool leads = core->role == LS_ROLE_LEADER && core->durable < core->commit;
+    ls_index settled = leads ? core->durable : core->commit;
+    if (core->cached_bytes > member->watch.cache_bytes && core->cache_first <= settled) {
+        sim_fail(member->world, "%s keeps %llu bytes of entries from %llu on, its cache is %llu",
+                 member->name, U(core->cached_bytes), U(core->cache_first),
+                 U(member->watch.cache_bytes));
+    }
+}
+
 void sim_check_buffers(struct sim_member *member, const struct ls_group_status *status)
 {
     struct world *world = member->world;
     const struct sim_watch *watch = &member->watch;
+    cache_judge(member, &status->core);
     if (status->in_flight_bytes > watch->in_flight_bytes) {
         sim_fail(world, "%s holds %llu bytes of calls, its limit is %llu", member->name,
                  U(status->in_flight_bytes), U(watch->in_flight_bytes));

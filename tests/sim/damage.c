@@ -141,7 +141,13 @@ bool sim_strike_damage(struct sim_strike *strike)
     last -= place.damage == DAMAGE_PLACES && last > 0 ? 1 : 0;
     ls_index entries = last > left.anchor.index ? last - left.anchor.index : 0;
     place.index = entries == 0 ? 0 : left.anchor.index + 1 + where % entries;
-    if ((entries == 0 && place.damage != DAMAGE_HARD) || left.damaged || !change(member, &place)) {
+    bool changed =
+        (entries > 0 || place.damage == DAMAGE_HARD) && !left.damaged && change(member, &place);
+    for (ls_index i = 1; !changed && place.damage == DAMAGE_PLACES && i < entries; i++) {
+        place.index = left.anchor.index + 1 + (where + i) % entries; /* they have to be as long */
+        changed = change(member, &place);
+    }
+    if (!changed) {
         sim_push(world, world->now_us + 1000, SIM_START, at, 0, 0);
         return false;
     }

@@ -73,6 +73,26 @@ static enum ls_status machine_open(void *self, const struct ls_group_id *group,
     return status;
 }
 
+static void on_inside(void *arg, const struct ls_outcome *outcome)
+{
+    (void)arg;
+    (void)outcome;
+}
+
+/* A machine must not call its group, and is told so (A4). */
+static void call_inside(struct sim_machine *machine)
+{
+    struct sim_member *member = machine->member;
+    if (member->group == NULL || machine->applied % 16 != 0) {
+        return;
+    }
+    enum ls_status status = ls_group_read_barrier(member->group, NULL, on_inside, NULL);
+    if (status != LS_ERR_REENTRANT) {
+        sim_fail(member->world, "%s is called from inside of its machine, and says: %s",
+                 member->name, ls_status_text(status));
+    }
+}
+
 static enum ls_status machine_apply(void *self, const struct ls_command *command,
                                     struct ls_replies *replies)
 {
@@ -84,6 +104,7 @@ static enum ls_status machine_apply(void *self, const struct ls_command *command
         return status;
     }
     (void)prefix_take(&inner.data);
+    call_inside(machine);
     status = machine->inner.apply(machine->inner.self, &inner, replies);
     if (status == LS_OK) {
         note_applied(machine, command, replies, 0);
@@ -112,6 +133,7 @@ static enum ls_status machine_apply_batch(void *self, const struct ls_command *c
         machine->commands[i] = commands[i];
         (void)prefix_take(&machine->commands[i].data);
     }
+    call_inside(machine);
     status =
         machine->inner.apply_batch(machine->inner.self, machine->commands, count, replies, applied);
     for (size_t i = 0; i < *applied && i < count; i++) {
@@ -134,6 +156,7 @@ static enum ls_status machine_query(void *self, struct ls_span query, struct ls_
         return LS_ERR_INVALID;
     }
     world->ops[id]->read_at = machine->applied;
+    call_inside(machine);
     return machine->inner.query(machine->inner.self, query, reply);
 }
 

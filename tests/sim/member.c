@@ -178,13 +178,13 @@ static enum ls_status group_join(struct sim_member *member, struct ls_error *err
     options.founders_count = world->count;
     member->watch.window_bytes = options.window_bytes;
     member->watch.in_flight_bytes = options.in_flight_bytes;
-    member->watch.cache_bytes = options.cache_bytes;
     enum ls_status status = sim_machine_make(member, &options.machine);
     if (status != LS_OK) {
         return ls_error_set(error, status, "its machine: %s", ls_status_text(status));
     }
     struct ls_statesync list[3];
     sim_sync_group(member, &options, list);
+    member->watch.cache_bytes = options.cache_bytes;
     status = ls_group_join(member->node, &options, &member->group, error);
     member->shadow.of = member->group;
     if (status != LS_OK) {
@@ -246,6 +246,7 @@ void sim_member_start(struct sim_member *member)
     member->armed_local_us = NOT_ARMED;
     member->turn_due = member->timer_due = member->paused = member->releasing = false;
     member->commit = 0;
+    member->halted = false;
     member->excused = 0;
     member->release++;
     sim_network_wake(world, member->at);
@@ -397,6 +398,7 @@ static void run_turn(struct sim_member *member)
     member->turn_due = false; /* asked for by the timer: this one */
     sim_dawdle_begin(member);
     uint64_t faults = ls_storage_medium_faults(member->medium);
+    uint32_t refusals = member->refusals;
     sim_check_loop(member);
     member->loop.turn(member->loop.self);
     if (ls_storage_medium_faults(member->medium) != faults) {
@@ -411,6 +413,11 @@ static void run_turn(struct sim_member *member)
     }
     sim_member_after(member);
     sim_check_turn(member);
+    if (member->excused != 0) {
+        bool refused =
+            member->refusals != refusals || ls_storage_medium_faults(member->medium) != faults;
+        sim_check_halted(member, refused);
+    }
     uint64_t ends_us = member->dawdles ? sim_member_time(member, member->floor_us) : 0;
     if (ends_us > member->world->now_us && ends_us != UINT64_MAX && member->node != NULL) {
         sim_member_pause(member, true); /* that long it took */

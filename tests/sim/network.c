@@ -297,7 +297,14 @@ void sim_network_open(struct world *world)
         network->queue_bytes = power_of_two(random, 9, 12);
         network->window_bytes = power_of_two(random, 9, 12);
     }
+    network->disordered = network->twice_percent > 0 || network->late_percent > 0;
     sim_cipher_stand_in(network->stand_in);
+}
+
+void sim_network_disorder(struct world *world, uint32_t late_percent)
+{
+    world->network.disordered = true;
+    world->network.late_percent = late_percent;
 }
 
 void sim_network_calm(struct world *world)

@@ -124,6 +124,7 @@ struct sim_network {
     uint32_t ring_bytes;   /* a power of two: the largest window */
     uint32_t window_bytes; /* under way and not read, in one direction of a connection */
     bool stand_in;         /* no real mathematics in this run */
+    bool disordered;       /* messages may overtake others, or might have */
     bool tainted;          /* what is read now was damaged: no message may come of it */
     uint64_t messages, bytes, sessions, connects, parcels;
 };
@@ -147,6 +148,8 @@ void sim_network_vanish(struct world *world, uint32_t at);
 void sim_network_wake(struct world *world, uint32_t at);
 /** How long so many bytes take from now on; counts what the path did to them. */
 uint64_t sim_path_due(struct world *world, uint32_t from, uint32_t to, size_t bytes);
+/** From now on so many messages of the core are late, until all is calm. */
+void sim_network_disorder(struct world *world, uint32_t late_percent);
 /** All conditions and faults of the network end. */
 void sim_network_calm(struct world *world);
 
@@ -154,6 +157,9 @@ void sim_network_calm(struct world *world);
 
 /** Connections of two members break; what is under way is lost. all: else only one of them. */
 bool sim_sockets_reset(struct world *world, uint32_t a, uint32_t b, bool all);
+/** All of them break at both ends now, as something between the two does it; what is under way is
+ * lost, also where no news gets through. */
+void sim_sockets_sever(struct world *world, uint32_t a, uint32_t b);
 /** Changes a byte that is under way. False: none is. */
 bool sim_sockets_damage(struct world *world, struct sim_random *random, uint32_t *from,
                         uint32_t *to);

@@ -16,6 +16,8 @@
 #define PAUSED_AGAIN_US 20000u
 /* frames, buffers of what arrives, and what windows and calls let wait for all peers together */
 #define LINKS_BYTES_MAX (24u << 20)
+/* every so many messages one of another group comes, too */
+#define STRAY_EVERY 251u
 
 struct sim_parcel {
     struct sim_parcel *next;
@@ -53,7 +55,7 @@ static const char *hand_over(struct sim_member *member, const struct sim_parcel 
     sim_check_input(member);
     sim_mix(world, (uint64_t)of->from << 16 | member->at);
     sim_mix_bytes(world, message.data, message.bytes);
-    if (sim_fault_enabled(world, SIM_FAULT_TWICE) || sim_fault_enabled(world, SIM_FAULT_LATE)) {
+    if (world->network.disordered) {
         sim_rules_heard(member, of->from, message);
     }
     const char *reason = port->sink.receive(port->sink.self, &of->group,
@@ -67,6 +69,33 @@ static const char *hand_over(struct sim_member *member, const struct sim_parcel 
         sim_check_turn(member);
     }
     return reason;
+}
+
+/* The same two nodes may share another group, whose terms are none of ours (A2). */
+static void hand_over_stray(struct sim_member *member, const struct sim_parcel *of)
+{
+    const struct sim_port *port = port_of(member);
+    struct ls_group_status status;
+    if (member->group == NULL) {
+        return;
+    }
+    ls_group_status(member->group, &status);
+    struct ls_wire_frame frame = {
+        .kind = LS_WIRE_CORE,
+        .as.core = {.kind = LS_MESSAGE_HEARTBEAT, .term = status.core.term + 1}};
+    struct ls_wire_buffer buffer = {.env = ls_env_default()};
+    struct ls_group_id other = of->group;
+    other.bytes[0] ^= 1u;
+    if (ls_wire_encode(&frame, &buffer) == LS_OK) {
+        (void)port->sink.receive(port->sink.self, &other, &member->world->members[of->from].id,
+                                 of->lane, (struct ls_span){buffer.data, buffer.bytes});
+    }
+    ls_wire_buffer_free(&buffer);
+    ls_group_status(member->group, &status);
+    if (status.core.term == frame.as.core.term) {
+        sim_fail(member->world, "%s takes term %llu of another group", member->name,
+                 (unsigned long long)status.core.term);
+    }
 }
 
 static void hand_over_later(struct sim_member *member, const struct sim_parcel *of,
@@ -120,6 +149,9 @@ static const char *on_receive(void *self, const struct ls_group_id *group,
             hand_over_later(member, &of, message);
             return NULL;
         }
+    }
+    if (network->messages % STRAY_EVERY == 0) {
+        hand_over_stray(member, &of);
     }
     return hand_over(member, &of, message);
 }

@@ -149,6 +149,16 @@ static void on_look(struct world *world, const struct sim_event *at)
     }
 }
 
+static void end_break(struct world *world, uint32_t index, uint32_t side, int failure)
+{
+    struct sim_network *network = &world->network;
+    struct sim_end *ends = network->connections[index]->ends, *end = &ends[side];
+    end->failure = failure;
+    network->ports[end->member].broken[ends[1 - side].member] = true;
+    pipe_cut(&end->in);
+    sim_look(world, index, side, world->now_us);
+}
+
 static void on_break(struct world *world, const struct sim_event *at)
 {
     struct sim_network *network = &world->network;
@@ -163,10 +173,7 @@ static void on_break(struct world *world, const struct sim_event *at)
         sim_push(world, world->now_us + BREAK_AGAIN_US, SIM_BREAK, at->a, at->b, at->token);
         return;
     }
-    end->failure = (int)(at->token & 0xffffu);
-    network->ports[end->member].broken[other->member] = true;
-    pipe_cut(&end->in);
-    sim_look(world, at->a, at->b, world->now_us);
+    end_break(world, at->a, at->b, (int)(at->token & 0xffffu));
 }
 
 /* ---- bytes ---- */
@@ -338,6 +345,21 @@ bool sim_sockets_reset(struct world *world, uint32_t a, uint32_t b, bool all)
         }
     }
     return any;
+}
+
+void sim_sockets_sever(struct world *world, uint32_t a, uint32_t b)
+{
+    struct sim_network *network = &world->network;
+    for (uint32_t i = 0; i < network->connections_count; i++) {
+        struct sim_connection *connection = network->connections[i];
+        uint32_t from = connection->ends[0].member, to = connection->ends[1].member;
+        bool theirs = (from == a && to == b) || (from == b && to == a);
+        for (uint32_t side = 0; side < 2 && connection->used && theirs; side++) {
+            if (!sim_gone(&connection->ends[side]) && connection->ends[side].failure == 0) {
+                end_break(world, i, side, ECONNRESET);
+            }
+        }
+    }
 }
 
 bool sim_sockets_damage(struct world *world, struct sim_random *random, uint32_t *from,

@@ -71,6 +71,8 @@ struct sim_sync {
     uint32_t liar; /* member + 1; 0: nobody lies */
     uint32_t lies_percent;
     uint32_t slow_percent; /* of answers that wait */
+    uint32_t mute_percent; /* of answers that never leave, whoever gives them */
+    bool eager;            /* slow and lying also when the faults are over */
     uint64_t spells;       /* of the liar */
     uint32_t every;        /* commands between two syncs of a machine on disk */
     ls_index committed;    /* by any member */

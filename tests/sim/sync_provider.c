@@ -222,12 +222,16 @@ static enum ls_status provider_send(void *self, const struct ls_peer_id *to, str
         check_committed(provider, sync->values[AT_FIRST].as.number - 1 +
                                       sync->values[AT_COUNT].as.count / 3u);
     }
-    if (!side->world->quiet && sim_random_percent(&sync->random, sync->slow_percent)) {
+    bool quiet = side->world->quiet && !sync->eager;
+    if (sync->mute_percent > 0 && sim_random_percent(&sync->random, sync->mute_percent)) {
+        return LS_OK;
+    }
+    if (!quiet && sim_random_percent(&sync->random, sync->slow_percent)) {
         hold(provider, to, message);
         return LS_OK;
     }
     enum lie lie = spell(sync, side->world->now_us);
-    if (sync->liar != side->at + 1 || side->world->quiet ||
+    if (sync->liar != side->at + 1 || quiet ||
         (lie == LIES && !sim_random_percent(&sync->random, sync->lies_percent))) {
         return provider->relay.outer.send_to(provider->relay.outer.self, to, message);
     }

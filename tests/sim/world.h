@@ -157,6 +157,7 @@ struct sim_member {
     uint64_t release; /* names the release that counts */
     uint32_t sync_min_us, sync_max_us;
     uint32_t excused;   /* statuses, as bits, with which this life may halt */
+    bool halted;        /* its group has, as a turn ended */
     bool broken;        /* its disk is as it must not be opened */
     bool lossy;         /* it lost what was durable, and has not caught up */
     ls_term lossy_term; /* in which it was then */
@@ -341,6 +342,8 @@ struct sim_checks {
     struct sim_logs logs;
 };
 void sim_check_turn(struct sim_member *member);
+/** After a turn; refused: it got no memory, or its store had no room. */
+void sim_check_halted(struct sim_member *member, bool refused);
 /** The member leads, as its status or a message of it says. */
 void sim_check_leader(struct sim_member *member, ls_term term);
 /** A machine applied the command with the prefix `op` at `index`; reply: hash of its reply or 0. */

@@ -234,7 +234,7 @@ static void lost_disk(struct world *world, uint32_t leader, uint32_t spare)
     writes(world, leader, (uint32_t)sim_random_in(&world->random, 1, 10));
     wait_ms(world, 30, 60);
     lose(world, lacks);
-    bool leader_too = sim_random_percent(&world->random, 60);
+    bool leader_too = sim_random_percent(&world->random, 80);
     for (uint32_t i = 0; i < world->count; i++) {
         bool holds = (lacks >> i & 1u) == 0;
         if (holds && i != lost && (leader_too || i != leader)) {
@@ -244,29 +244,54 @@ static void lost_disk(struct world *world, uint32_t leader, uint32_t spare)
     sim_member_wipe(&world->members[lost]);
     sim_member_start(&world->members[lost]);
     sim_heal_paths(world);
-    wait_ms(world, 3u * world->election_ms, 6u * world->election_ms);
+    wait_ms(world, 3u * world->election_ms,
+            6u * world->election_ms + world->network.reconnect_max_ms);
 }
 
 /* ---- */
 
+static const struct story {
+    const char *name;
+    void (*plot)(struct world *world, uint32_t leader, uint32_t spare);
+    uint32_t weight, voters; /* how many it needs */
+    bool (*fits)(const struct world *world);
+} stories[] = {{"a former leader", former_leader, 2, 3, NULL},
+               {"a deaf leader", deaf_leader, 2, 3, NULL},
+               {"a term alone", term_alone, 1, 3, NULL},
+               {"late acknowledgements", late_acknowledgements, 1, 5, NULL},
+               {"late votes", late_votes, 1, 5, NULL},
+               {"a lost disk", lost_disk, 3, 3, sim_member_wipes},
+               {"a dead disk", sim_story_dead_disk, 1, 3, NULL},
+               {"damaged disks", sim_story_damage, 2, 3, NULL},
+               {"left behind", sim_story_left_behind, 2, 3, sim_sync_lags}};
+
+static bool possible(const struct world *world, const struct story *story, uint32_t voters)
+{
+    return voters >= story->voters && (story->fits == NULL || story->fits(world));
+}
+
+/* One that this group can play, by weight. */
+static const struct story *choose(struct world *world, uint32_t voters)
+{
+    const size_t count = sizeof stories / sizeof stories[0];
+    uint32_t total = 0;
+    for (size_t i = 0; i < count; i++) {
+        total += possible(world, &stories[i], voters) ? stories[i].weight : 0;
+    }
+    uint64_t drawn = total == 0 ? 0 : sim_random_in(&world->random, 0, total - 1);
+    for (size_t i = 0; i < count && total > 0; i++) {
+        if (possible(world, &stories[i], voters)) {
+            if (drawn < stories[i].weight) {
+                return &stories[i];
+            }
+            drawn -= stories[i].weight;
+        }
+    }
+    return NULL;
+}
+
 void sim_story(struct world *world)
 {
-    static void (*const stories[])(struct world *, uint32_t, uint32_t) = {former_leader,
-                                                                          former_leader,
-                                                                          deaf_leader,
-                                                                          deaf_leader,
-                                                                          term_alone,
-                                                                          term_alone,
-                                                                          late_acknowledgements,
-                                                                          late_votes,
-                                                                          lost_disk,
-                                                                          lost_disk,
-                                                                          sim_story_dead_disk,
-                                                                          sim_story_damage,
-                                                                          sim_story_damage,
-                                                                          sim_story_left_behind,
-                                                                          sim_story_left_behind};
-    const uint32_t count = sizeof stories / sizeof stories[0];
     uint32_t voters = 0, leader = leader_but(world, 0, &world->story.term);
     for (uint32_t i = 0; i < world->count; i++) {
         bool counts = core_of(world, i).standing == LS_STANDING_COUNTS;
@@ -275,17 +300,13 @@ void sim_story(struct world *world)
         }
         voters += is_voter(world, i);
     }
-    uint32_t chosen = (uint32_t)sim_random_in(&world->random, 0, count - 1);
-    bool possible =
-        voters >=
-        (stories[chosen] == late_acknowledgements || stories[chosen] == late_votes ? 5u : 3u);
-    if (leader == world->count || !possible ||
-        (stories[chosen] == lost_disk && !sim_member_wipes(world))) {
+    const struct story *story = choose(world, voters);
+    if (leader == world->count || story == NULL) {
         return;
     }
-    sim_note(world, "story %u begins with %s", chosen, world->members[leader].name);
+    sim_note(world, "the story of %s begins with %s", story->name, world->members[leader].name);
     world->story.but = 1u << leader;
-    stories[chosen](world, leader, (voters - 1) / 2);
+    story->plot(world, leader, (voters - 1) / 2);
     sim_heal_paths(world);
     for (uint32_t i = 0; i < world->count && !world->failed; i++) {
         sim_member_pause(&world->members[i], false);

@@ -348,6 +348,11 @@ bool sim_sync_prunes(const struct world *world)
     return world->sync->on_disk || world->sync->snapshots;
 }
 
+bool sim_sync_lags(const struct world *world)
+{
+    return world->sync->cache_bytes != 0;
+}
+
 bool sim_sync_keeps_all(const struct world *world)
 {
     return !sim_sync_prunes(world);

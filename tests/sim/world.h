@@ -381,6 +381,8 @@ bool sim_sync_prunes(const struct world *world);
 bool sim_sync_snapshots(const struct world *world);
 /** May runs with these options? */
 bool sim_snapshots_occur(const struct sim_options *options);
+/** Is the leader's cache so small that who was away needs state sync? */
+bool sim_sync_lags(const struct world *world);
 /** Has every log its first entry, and does every machine live in memory? */
 bool sim_sync_keeps_all(const struct world *world);
 /** damage.c: a member that doubts its log has lost some of it. */

@@ -54,7 +54,7 @@ static void add_members(struct ls_group *group, struct table *table)
     struct ls_core_status *core = &group->node->core_status;
     ls_core_status(group->core, core);
     ls_index own = core->durable < core->commit ? core->durable : core->commit;
-    add(table, LS_PIN_COMMIT, own);
+    add(table, LS_PIN_DURABLE, own);
     for (uint32_t i = 0; i < core->progress_count; i++) {
         add(table, LS_PIN_MEMBER, core->progress[i].holds);
         table->rows[table->count - 1].peer = core->progress[i].id;
@@ -90,6 +90,11 @@ static void add_providers(struct ls_group *group, struct table *table)
     }
 }
 
+static bool is_hard(enum ls_pin_kind kind)
+{
+    return kind == LS_PIN_COMMIT || kind == LS_PIN_MACHINE || kind == LS_PIN_DURABLE;
+}
+
 static bool of_members(enum ls_pin_kind kind)
 {
     return kind == LS_PIN_MEMBER || kind == LS_PIN_LEADER;
@@ -109,7 +114,7 @@ static void give_up(const struct ls_group *group, struct table *table)
     for (size_t i = 0; i < table->count; i++) {
         struct row *row = &table->rows[i];
         ls_index floor = of_members(row->kind) && lag > all ? lag : all;
-        if (row->kind != LS_PIN_COMMIT && row->kind != LS_PIN_MACHINE && row->safe < floor) {
+        if (!is_hard(row->kind) && row->safe < floor) {
             row->safe = floor;
             row->given_up = true;
         }
@@ -145,6 +150,9 @@ static void text_of(const struct ls_group *group, const struct row *row, char *o
     switch (row->kind) {
     case LS_PIN_COMMIT:
         (void)snprintf(out, room, "its last committed entry stays");
+        break;
+    case LS_PIN_DURABLE:
+        (void)snprintf(out, room, "the leader's own log is durable and committed up to %llu", safe);
         break;
     case LS_PIN_MACHINE:
         (void)snprintf(out, room,

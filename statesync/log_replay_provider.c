@@ -305,11 +305,15 @@ static size_t provider_pins(void *self, struct ls_sync_pin out[LS_SYNC_PINS_MAX]
     const struct ls_sync_context *base = &provider->context.base;
     uint64_t now = now_of(provider);
     size_t count = 0;
+    ls_index first = 0;
+    ls_index last = 0;
+    base->log_bounds(base->self, &first, &last);
     out[count++] = (struct ls_sync_pin){
         .kind = LS_SYNC_PIN_KEEP, .safe = keep_from(provider, base->committed(base->self).index)};
     for (size_t i = 0; i < LS_MEMBERS_MAX && provider->leased_us > now; i++) {
         const struct client *client = &provider->clients[i];
-        if (client->lease_us > now && !LS_MUTANT(S7_LEASE)) {
+        /* who needs what is gone already is not served, and holds nothing */
+        if (client->lease_us > now && client->need >= first && !LS_MUTANT(S7_LEASE)) {
             out[count++] = (struct ls_sync_pin){.kind = LS_SYNC_PIN_SESSION,
                                                 .peer = client->id,
                                                 .safe = client->need - 1,

@@ -69,6 +69,8 @@
 /* ... and it is written anyhow when so much was put, bytes: what a crash would have us apply again
  */
 #define KV_LAYER_LOG_BYTES (32u << 20)
+/* ... or when it has waited for so long: the log stays as long as the state is not written */
+#define KV_LAYER_MS 10000u
 /* files that the state in RocksDB keeps open: with those of the log it stays below what main.c
  * keeps back */
 #define KV_ROCKSDB_FILES_OPEN 64

@@ -40,6 +40,7 @@ struct kv_layer {
     bool dirty;            /* a batch was committed into it */
     bool written;          /* RocksDB has it */
     struct kv_stand stand; /* after its last batch */
+    uint64_t since_ms;     /* when the first one was committed */
     size_t log_bytes; /* what was put, again and again too: what a crash would have us apply again
                        */
     struct kv_layer *below; /* the next older one, or NULL */

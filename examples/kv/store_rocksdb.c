@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "crash.h"
@@ -45,11 +46,19 @@ static struct kv_state *now_of(void *self)
 
 /* ---- layers ---- */
 
+static uint64_t clock_ms(void)
+{
+    struct timespec at;
+    (void)clock_gettime(CLOCK_MONOTONIC, &at);
+    return (uint64_t)at.tv_sec * 1000u + (uint64_t)at.tv_nsec / 1000000u;
+}
+
 /* Whether it is time to write the active layer. */
 static bool layer_due(const struct kv_layer *layer)
 {
     return layer->dirty && (layer->cleared || layer->log_bytes >= KV_LAYER_LOG_BYTES ||
-                            kv_table_bytes(&layer->items) >= KV_LAYER_BYTES);
+                            kv_table_bytes(&layer->items) >= KV_LAYER_BYTES ||
+                            clock_ms() - layer->since_ms >= KV_LAYER_MS);
 }
 
 /* It is sealed when the writer has nothing else to do. */
@@ -311,6 +320,7 @@ static enum ls_status rocks_commit(void *self, ls_index applied)
         return status;
     }
     struct kv_layer *active = state->active;
+    active->since_ms = active->dirty ? active->since_ms : clock_ms();
     active->dirty = true;
     state->stand.applied = applied;
     active->stand = state->stand;
@@ -321,7 +331,9 @@ static enum ls_status rocks_commit(void *self, ls_index applied)
 static ls_index rocks_durable(void *self)
 {
     struct kv_state *state = now_of(self);
-    kv_state_work(state, false);
+    if (state->fresh.count == 0) { /* between two batches */
+        layer_change(state);
+    }
     return state->durable.applied;
 }
 

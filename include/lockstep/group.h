@@ -228,14 +228,15 @@ LS_API LS_NODISCARD enum ls_status ls_group_prune(struct ls_group *group, ls_ind
                                                   ls_index *pruned);
 
 enum ls_pin_kind {
-    LS_PIN_COMMIT = 1,  /* the last committed entry, and what is durable here, stays */
-    LS_PIN_MACHINE = 2, /* the machine's state is not durable beyond */
-    LS_PIN_MEMBER = 3,  /* `peer` has not acknowledged more; this member leads */
-    LS_PIN_LEADER = 4,  /* the same of some member, as the leader says */
-    LS_PIN_SESSION = 5, /* a state sync that is served to `peer` */
-    LS_PIN_FROZEN = 6,  /* a frozen state that is leased, last to `peer` */
-    LS_PIN_KEEP = 7,    /* kept for short absences */
-    LS_PIN_PROVIDER = 8 /* a state sync that says no more */
+    LS_PIN_COMMIT = 1,   /* the last committed entry stays */
+    LS_PIN_MACHINE = 2,  /* the machine's state is not durable beyond */
+    LS_PIN_MEMBER = 3,   /* `peer` has not acknowledged more; this member leads */
+    LS_PIN_LEADER = 4,   /* the same of some member, as the leader says */
+    LS_PIN_SESSION = 5,  /* a state sync that is served to `peer` */
+    LS_PIN_FROZEN = 6,   /* a frozen state that is leased, last to `peer` */
+    LS_PIN_KEEP = 7,     /* kept for short absences */
+    LS_PIN_PROVIDER = 8, /* a state sync that says no more */
+    LS_PIN_DURABLE = 9   /* at the leader: what is durable and committed here */
 };
 /* rows that ls_group_pins writes at most: every member, and the providers */
 #define LS_GROUP_PINS_MAX 128u

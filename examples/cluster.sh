@@ -283,7 +283,7 @@ wait_leader() {
 }
 
 status() {
-    local name redis_port pid
+    local name redis_port pid text
     printf '%-6s %-8s %-7s %-10s %-7s %-6s %10s %10s\n' member pid redis role leader term commit applied
     while read -r name _ redis_port; do
         pid=$(running_pid "$name")
@@ -299,15 +299,16 @@ status() {
                     v["leader"], v["term"], v["commit"], v["applied"]
             }'
         if ask "$redis_port" INFO | tr -d '\r' | grep -qx online:0; then
-            ask "$redis_port" LOCKSTEP STATUS | tr -d '\r' | sed -n 's/^sync_choice:\(..\)/       \1/p'
-            sync_line "$redis_port" 0 | sed 's/^/       /'
+            text=$(ask "$redis_port" LOCKSTEP STATUS | tr -d '\r')
+            sed -n 's/^sync_choice:\(..\)/       \1/p' <<<"$text"
+            sync_line 0 <<<"$text" | sed 's/^/       /'
         fi
     done <"$dir/members"
 }
 
-# sync_line <redis port> <width of the bar, 0: none>: how a member catches up, in one line
+# sync_line <width of the bar, 0: none>: how a member catches up, in one line, from its LOCKSTEP STATUS
 sync_line() {
-    ask "$1" LOCKSTEP STATUS | tr -d '\r' | awk -v width="$2" '
+    awk -v width="$1" '
         function mib(bytes) { return sprintf("%.1f", bytes / 1048576) }
         { at = index($0, ":"); v[substr($0, 1, at - 1)] = substr($0, at + 1) }
         END {
@@ -349,7 +350,7 @@ catchup() {
         text=$(ask "$redis_port" LOCKSTEP STATUS | tr -d '\r')
         online=$(sed -n 's/^online://p' <<<"$text")
         choice=$(sed -n 's/^sync_choice://p' <<<"$text")
-        line=$(sync_line "$redis_port" 30)
+        line=$(sync_line 30 <<<"$text")
         if [ -n "$choice" ] && [ "$choice" != - ] && [ "$choice" != "$seen_choice" ]; then
             [ ! -t 1 ] || printf '\r\e[K'
             echo "  $1: $choice"

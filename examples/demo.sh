@@ -3,7 +3,8 @@
 #
 # demo.sh [--quick] [--keep]: a real cluster from nothing. Builds lockstep-kv, starts three members,
 # loads this machine's package index through a follower, kills the leader with -9 in the middle of
-# it, goes on, brings the member back and compares every key on every member. Exit 0: all identical.
+# it, goes on, lets the others prune their logs past it, brings it back by a snapshot of their state and
+# compares every key on every member. Exit 0: all identical.
 set -euo pipefail
 export LC_ALL=C # lengths are bytes, sorting is the same everywhere
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -198,7 +199,12 @@ awk -F '\t' -v chunk="$chunk" -v dir="$work/chunks" '
 # ---- cluster --------------------------------------------------------------------------------
 
 title "2. Three members elect a leader"
-cluster up 3 >"$work/up" || { cat "$work/up" >&2; fail "the cluster did not start"; }
+# Little of the log is kept, so that who is away for as long as this one comes too late for it; and
+# snapshots are served slowly enough to be watched.
+keep_entries=$((records / 20))
+[ "$keep_entries" -ge 10 ] || keep_entries=10
+cluster up 3 -- --keep-entries "$keep_entries" --prune-entries "$keep_entries" \
+    --lag-entries "$keep_entries" --snapshot-rate 8M >"$work/up" || { cat "$work/up" >&2; fail "the cluster did not start"; }
 sed 's/^/  /' "$work/up"
 
 declare -A port
@@ -310,24 +316,46 @@ say "$records records acknowledged in $load_ms ms, $((records * 1000 / load_ms))
 [ "$again" = 0 ] || [ ! -s "$work/refusals" ] ||
     say "${dim}what they were told: $(sort "$work/refusals" | uniq -c | sort -rn | head -n 1 | sed 's/^ *[0-9]* //')$plain"
 
-# ---- return ---------------------------------------------------------------------------------
+# ---- prune ----------------------------------------------------------------------------------
 
-title "6. $first comes back with its old log and catches up"
+# status_of <name> <field of LOCKSTEP STATUS>: empty when the member does not answer
+status_of() {
+    timeout 2 redis-cli -p "${port[$1]}" LOCKSTEP STATUS 2>/dev/null </dev/null |
+        tr -d '\r' | sed -n "s/^$2://p" || true
+}
+
+title "6. The others prune their logs past what $first has"
 target=$(field "$second" commit)
 [ -n "$target" ] || fail "$second does not answer"
+began=$(now_ms)
+for name in "${survivors[@]}"; do
+    while first_kept=$(field "$name" log_first) && [ "${first_kept:-0}" -le "$((${known:-0} + 1))" ]; do
+        [ $(($(now_ms) - began)) -lt 120000 ] ||
+            fail "$name does not prune: $(status_of "$name" pruning)"
+        sleep 0.1
+    done
+    say "$name holds the log from $first_kept on ($(status_of "$name" pruning))"
+done
+
+# ---- return ---------------------------------------------------------------------------------
+
+title "7. $first comes back with its old log: what it misses is nowhere any more"
 returned=$(now_ms)
-cluster start "$first"
-while :; do
-    applied=$(field "$first" applied)
-    applied=${applied:-0}
-    bar "$applied" "$target" "$first has applied $applied of $target"
-    [ "$applied" -lt "$target" ] || break
+cluster start "$first" &
+starter=$!
+until [ "$(cluster members | awk -v n="$first" '$1 == n { print $4 }')" != - ]; do
+    [ $(($(now_ms) - returned)) -lt 20000 ] || fail "$first does not start"
+    sleep 0.01
+done
+cluster catchup "$first"
+wait "$starter" || fail "$first did not start"
+until applied=$(field "$first" applied) && [ "${applied:-0}" -ge "$target" ]; do
     [ $(($(now_ms) - returned)) -lt 120000 ] || fail "$first stays behind at $applied of $target"
     sleep 0.02
 done
 caught_ms=$(($(now_ms) - returned))
-bar_end
-good "$first is up to date $caught_ms ms after its start; it had missed $((target - ${known:-0})) entries"
+[ "$(status_of "$first" snapshots_installed)" = 1 ] || fail "$first did not come back by a snapshot"
+good "$first is up to date $caught_ms ms after its start, by a snapshot; it had missed $((target - ${known:-0})) entries"
 
 # ---- compare --------------------------------------------------------------------------------
 
@@ -365,7 +393,7 @@ dump_of() {
     paste "$work/keys.$1" "$work/values.$1"
 }
 
-title "7. Every key on every member"
+title "8. Every key on every member"
 expected=$(sha256sum <"$work/records" | cut -c 1-16)
 say "$(printf '%-8s %8s keys  sha256 %s...' loaded "$records" "$expected")"
 # each member is asked for its own state: it must have applied what the leader had committed
@@ -401,7 +429,7 @@ title "Summary"
 say "records      $records acknowledged through a follower, none lost"
 say "load         $((records * 1000 / load_ms)) a second, with the failover in it"
 say "failover     kill -9 at $at_kill records; $second led after $elected_ms ms, first write after $written_ms ms"
-say "catch-up     $first was back and level $caught_ms ms after its start"
+say "catch-up     $first was back and level $caught_ms ms after its start, by snapshot at 8 MiB/s"
 say "members      a, b and c hold the same $records keys and values"
 say "time         $((SECONDS - started)) s, $((SECONDS - begin)) s with the build"
 if [ -n "$keep" ]; then

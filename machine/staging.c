@@ -184,6 +184,8 @@ static void step_load(struct ls_group *group)
         }
         if (status == LS_OK) {
             status = ls__restore_chunk(group, chunk);
+            /* it is what was staged: to fetch it again would not help */
+            status = status == LS_ERR_CORRUPT ? LS_ERR_INVALID : status;
         }
         if (status != LS_OK) {
             give_up(group, status);

@@ -29,6 +29,9 @@ static void put64(uint8_t *out, uint64_t value)
 
 const char *ls_item_invalid(const struct ls_item *item)
 {
+    if (item->key.bytes == 0) {
+        return "the key of an item is empty"; /* it means the first one, where a key is asked for */
+    }
     if (item->key.bytes > LS_ITEM_KEY_BYTES_MAX) {
         return "the key of an item is too long";
     }

@@ -252,6 +252,46 @@ static const char *chunk_invalid(const struct ls__snap_session *session, uint32_
     return ls_hash_equal(&hash, &session->table.hashes[chunk]) ? NULL : "a chunk with another hash";
 }
 
+static bool same_bytes(struct ls_span a, struct ls_span b)
+{
+    return a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.data, b.data, a.bytes) == 0);
+}
+
+/* NULL, or why a chunk that has the right hash cannot be what the table says it is. The order of
+ * keys is the machine's own; that none comes twice in a row can be seen. */
+static const char *chunk_malformed(const struct ls__snap_session *session, uint32_t chunk,
+                                   struct ls_span data)
+{
+    const struct ls__chunk_row *row = &session->table.rows[chunk];
+    struct ls_item item = {{NULL, 0}, {NULL, 0}};
+    struct ls_span before = {NULL, 0};
+    size_t at = 0;
+    uint32_t items = 0;
+    while (ls_chunk_next(data, &at, &item)) {
+        if (items == 0 ? !same_bytes(item.key, ls__table_key(&session->table, chunk))
+                       : same_bytes(item.key, before)) {
+            return items == 0 ? "a chunk that begins with another key" : "a chunk with a key twice";
+        }
+        before = item.key;
+        items++;
+    }
+    return at == data.bytes && items == row->items ? NULL : "a chunk of what are no items";
+}
+
+/* The table itself is wrong: all who stand for it are, and so is who has such a chunk. */
+static void discredit(struct ls__snap_session *session, const struct ls__snap_peer *sender,
+                      const char *reason)
+{
+    for (uint32_t i = 0; i < session->peers_count; i++) {
+        struct ls__snap_peer *peer = &session->peers[i];
+        if (peer == sender ||
+            (peer->offers && peer->voted && ls_hash_equal(&peer->root, &session->snapshot.root))) {
+            ls__snap_strike(session, peer, reason);
+        }
+    }
+    ls__snap_restart(session, "the snapshot holds what cannot be a state");
+}
+
 static uint32_t find_fetch(const struct ls__snap_session *session, uint64_t id)
 {
     uint32_t at = 0;
@@ -286,6 +326,11 @@ enum ls_sync_verdict ls__snap_take_chunk(struct ls__snap_session *session,
     const char *reason = chunk_invalid(session, fetch.chunk, answer->data);
     if (reason != NULL) {
         ls__snap_strike(session, peer, reason);
+        return LS_SYNC_INVALID;
+    }
+    reason = chunk_malformed(session, fetch.chunk, answer->data);
+    if (reason != NULL) {
+        discredit(session, peer, reason);
         return LS_SYNC_INVALID;
     }
     const struct ls_env *env = session->context.base.env;

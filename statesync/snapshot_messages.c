@@ -145,7 +145,8 @@ static const char *rows_invalid(const struct ls__snap_message *message)
             return "a row is not hash, items, bytes and key";
         }
         if (row[1].as.number == 0 || row[1].as.number > LS_ITEM_BYTES_MAX ||
-            row[2].as.number > LS_ITEM_BYTES_MAX || row[3].as.bytes.bytes > LS_ITEM_KEY_BYTES_MAX) {
+            row[2].as.number > LS_ITEM_BYTES_MAX || row[3].as.bytes.bytes == 0 ||
+            row[3].as.bytes.bytes > LS_ITEM_KEY_BYTES_MAX) {
             return "a row beyond the limits of a chunk";
         }
     }

@@ -131,9 +131,6 @@ static size_t table_row(struct ls__snap_provider *provider, struct ls__anchor *a
     if (status == LS_OK && !ls_chunk_next(chunk, &at, &first)) {
         status = LS_ERR_INVALID; /* the machine has nothing where it had something */
     }
-    if (status == LS_OK && builder->full && builder->next_bytes == 0) {
-        status = LS_ERR_INVALID; /* only the first key may be empty */
-    }
     if (status == LS_OK && !reserve_next(provider, anchor)) {
         status = LS_ERR_NO_MEMORY;
     }

@@ -95,7 +95,8 @@ struct ls_machine {
     void (*close)(void *self);
 
     /*
-     * Snapshots: all of the following, or none. A state is a set of items with unique keys; which
+     * Snapshots: all of the following, or none. A state is a set of items with unique keys, none of
+     * which is empty (a machine whose own keys may be puts a byte before each); which
      * items there are, and their order, must follow from the applied commands alone. A machine
      * that has `durable_applied` is one on disk and makes publish durable itself; for one in
      * memory the library writes snapshot files, if the node has a vault.

@@ -20,7 +20,7 @@ LS_EXTERN_C_BEGIN
 
 /** Keys are unique within a state. Borrowed. */
 struct ls_item {
-    struct ls_span key;   /* at most LS_ITEM_KEY_BYTES_MAX */
+    struct ls_span key;   /* 1 to LS_ITEM_KEY_BYTES_MAX */
     struct ls_span value; /* with the key at most LS_ITEM_BYTES_MAX */
 };
 

@@ -21,8 +21,8 @@ void scene_open_of(struct scene *scene, bool durable)
     trio->options.snapshot_entries = 300;
     trio->options.lag_entries = 400;
     trio->options.prune_entries = 0;
-    trio->options.election_ms = 200;
-    trio->options.heartbeat_ms = 30;
+    trio->options.election_ms = 500;
+    trio->options.heartbeat_ms = 50;
     trio->snapshots = true;
     trio->durable = durable;
     scene->leader = trio_up(trio);

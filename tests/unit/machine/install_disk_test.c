@@ -121,6 +121,44 @@ TEST(install, fetches_once_more_what_cannot_be_read_back)
     trio_close(&scene.trio);
 }
 
+/* ---- a machine that takes nothing ------------------------------------------------------------ */
+
+static uint64_t refusals;
+
+/* What is on the disk is right; what the machine makes of it is not. */
+static enum ls_status refuse_item(void *self, const struct ls_item *item)
+{
+    (void)self;
+    (void)item;
+    refusals++;
+    return LS_ERR_CORRUPT;
+}
+
+static void make_refusing(struct ls_machine *machine)
+{
+    machine->restore_item = refuse_item;
+}
+
+TEST(install, whose_items_the_machine_refuses_fails_and_is_not_fetched_again)
+{
+    struct scene scene;
+    scene_open_of(&scene, true);
+    scene_leave_behind(&scene);
+    refusals = 0;
+    scene.trio.on_machine = make_refusing;
+    scene_start(&scene);
+    trio_until(&scene.trio, failed, &scene);
+    assert_int_equal(refusals, 1);
+    assert_int_equal(scene_status(&scene, scene.away).halted, LS_OK);
+    assert_string_equal(scene_status(&scene, scene.away).sync.reason,
+                        "the snapshot could not be installed");
+    trio_stop(&scene.trio, scene.away);
+    scene.trio.on_machine = NULL;
+    scene_start(&scene);
+    scene_catches_up(&scene);
+    trio_close(&scene.trio);
+}
+
 /* ---- a vault that does not close ------------------------------------------------------------- */
 
 static struct {

@@ -22,6 +22,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "crash.h"
+
 static const char *const names[LS_VAULT_FILES + 1] = {"", "snapshot", "writing", "staged", "mark"};
 
 /* descriptors that syncs still use though their files were removed: no more files are then */
@@ -78,9 +80,12 @@ static void *task_run(void *arg)
         /* the group's folder may be as new as the file */
         right =
             fsync(task->descriptor) == 0 && fsync(task->folder) == 0 && fsync(task->directory) == 0;
+        LS__CRASH_FILE(names[task->from], "synced");
     } else {
-        right = renameat(task->folder, names[task->from], task->folder, names[task->to]) == 0 &&
-                fsync(task->folder) == 0;
+        right = renameat(task->folder, names[task->from], task->folder, names[task->to]) == 0;
+        LS__CRASH_FILE(names[task->to], "renamed");
+        right = right && fsync(task->folder) == 0;
+        LS__CRASH_FILE(names[task->to], "replaced");
     }
     task->status = right ? LS_OK : LS_ERR_IO;
     atomic_store(&task->done, true);
@@ -273,6 +278,7 @@ static enum ls_status files_write(void *self, const struct ls_group_id *group,
             status = LS_ERR_IO;
         }
     }
+    LS__CRASH_FILE(names[file], "written");
     return status;
 }
 
@@ -414,6 +420,7 @@ static enum ls_status files_remove(void *self, const struct ls_group_id *group,
         return errno == ENOENT ? LS_OK : LS_ERR_IO;
     }
     bool gone = unlinkat(folder, names[file], 0) == 0 || errno == ENOENT;
+    LS__CRASH_FILE(names[file], "unlinked");
     (void)close(folder);
     if (gone && place != NULL) {
         place_drop(vault, place);

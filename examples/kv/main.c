@@ -250,9 +250,11 @@ static enum ls_status syncs_make(struct program *program, struct ls_statesync sy
 {
     const struct kv_options *options = &program->options;
     program->replay = (struct ls_log_replay_options){.size = sizeof program->replay,
-                                                     .keep_entries = options->keep_entries};
+                                                     .keep_entries = options->keep_entries,
+                                                     .lease_ms = options->sync_lease_ms};
     program->snapshots = (struct ls_snapshot_options){.size = sizeof program->snapshots,
-                                                      .rate_bytes = options->snapshot_bytes_per_s};
+                                                      .rate_bytes = options->snapshot_bytes_per_s,
+                                                      .lease_ms = options->sync_lease_ms};
     enum ls_status status = ls_log_replay(&program->replay, &syncs[0]);
     status = status == LS_OK ? ls_snapshot_sync(&program->snapshots, &syncs[1]) : status;
     return status == LS_OK ? LS_OK : ls_error_set(error, status, "the state syncs cannot be made");

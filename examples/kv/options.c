@@ -54,6 +54,8 @@ static const char help_text[] =
     "  --snapshot-entries N   with --state memory: applied between two snapshot files (default\n"
     "                         100000)\n"
     "  --snapshot-rate BYTES  of snapshots, sent in a second, e.g. 32M (default 128M)\n"
+    "  --sync-lease-ms T      what a member fetches is kept for it until T after its last\n"
+    "                         question (default 30000)\n"
     "\n"
     "Timing\n"
     "  --election-ms T        a follower waits T to 2 T for its leader (default 300)\n"
@@ -326,6 +328,10 @@ static bool flag_read(struct kv_options *options, const char *flag, const char *
         return number_read(flag, value, (struct range){1, MILLISECONDS_MAX}, &options->heartbeat_ms,
                            why);
     }
+    if (strcmp(flag, "--sync-lease-ms") == 0) {
+        return number_read(flag, value, (struct range){1, MILLISECONDS_MAX},
+                           &options->sync_lease_ms, why);
+    }
     if (strcmp(flag, "--clients-max") == 0) {
         return number_read(flag, value, (struct range){1, KV_CLIENTS_MAX}, &options->clients_max,
                            why);
@@ -368,7 +374,8 @@ static bool flag_takes_value(const char *flag)
                                         "--prune-entries",
                                         "--lag-entries",
                                         "--snapshot-entries",
-                                        "--snapshot-rate"};
+                                        "--snapshot-rate",
+                                        "--sync-lease-ms"};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         if (strcmp(flag, flags[i]) == 0) {
             return true;
@@ -436,6 +443,7 @@ bool kv_options_parse(struct kv_options *options, int argc, char **argv,
                                    .prune_entries = LS_PRUNE_ENTRIES_DEFAULT,
                                    .lag_entries = LS_LAG_ENTRIES_DEFAULT,
                                    .snapshot_entries = LS_SNAPSHOT_ENTRIES_DEFAULT,
+                                   .sync_lease_ms = LS_SNAPSHOT_LEASE_MS,
                                    .log_level = LS_TRACE_INFO};
     if (argc > 1 && strcmp(argv[1], "keygen") == 0) {
         if (argc == 3 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)) {

@@ -22,6 +22,7 @@ struct kv_options {
     uint32_t election_ms, heartbeat_ms, clients_max;
     uint64_t bulk_bytes_per_s; /* 0: unlimited */
     uint32_t keep_entries, prune_entries, lag_entries, snapshot_entries;
+    uint32_t sync_lease_ms;
     uint64_t snapshot_bytes_per_s; /* 0: the library's default */
     enum ls_trace_level log_level;
     const char *log_file; /* NULL: standard error */

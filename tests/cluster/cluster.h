@@ -111,6 +111,16 @@ unsigned cluster_follower(struct cluster *cluster);
 void cluster_fill(struct cluster *cluster, unsigned at, unsigned first, unsigned count,
                   const struct cluster_values *values);
 
+/** Before the members start: flags with which the log is pruned soon. */
+void cluster_prune_early(struct cluster *cluster);
+
+/** Writes until no member that runs has an entry any more that follows `last`: a state on disk is
+ * durable only after megabytes. */
+void cluster_write_past(struct cluster *cluster, uint64_t last);
+
+/** All hold the same keys and values. */
+void cluster_assert_same(struct cluster *cluster);
+
 /** SHA-256, in hexadecimal, of all keys and values that a member holds: in a buffer that the next
  * call overwrites. "": it did not answer. */
 const char *cluster_digest(struct cluster *cluster, unsigned at);

@@ -100,3 +100,47 @@ const char *cluster_digest(struct cluster *cluster, unsigned at)
     }
     return hexadecimal;
 }
+
+void cluster_assert_same(struct cluster *cluster)
+{
+    char first[2 * crypto_hash_sha256_BYTES + 1];
+    (void)snprintf(first, sizeof first, "%s", cluster_digest(cluster, 0));
+    assert_int_equal(strlen(first), sizeof first - 1);
+    for (unsigned at = 1; at < cluster->count; at++) {
+        assert_string_equal(cluster_digest(cluster, at), first);
+    }
+}
+
+void cluster_prune_early(struct cluster *cluster)
+{
+    static const char *const flags[] = {"--keep-entries",  "100", "--prune-entries",    "50",
+                                        "--lag-entries",   "300", "--snapshot-entries", "200",
+                                        "--sync-lease-ms", "500"};
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+        cluster->flags[i] = flags[i];
+    }
+}
+
+static bool pruned_past(struct cluster *cluster, uint64_t last)
+{
+    for (unsigned at = 0; at < cluster->count; at++) {
+        if (cluster->members[at].pid != 0 && cluster_number(cluster, at, "log_first") <= last + 1) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void cluster_write_past(struct cluster *cluster, uint64_t last)
+{
+    static unsigned round;
+    unsigned leader = cluster_await_leader(cluster);
+    uint64_t until = cluster_now_ms() + 2 * CLUSTER_DEADLINE_MS;
+    while (!pruned_past(cluster, last)) {
+        cluster_fill(cluster, leader, 0, 1000, &(struct cluster_values){4000, ++round});
+        if (cluster_now_ms() > until) {
+            fail_msg("the log was not pruned: %s",
+                     cluster_text(cluster, leader, "LOCKSTEP STATUS"));
+        }
+    }
+}

@@ -26,6 +26,7 @@ void ls__crash_point(const char *step);
 void ls__crash_staged(const char *kind);
 void ls__crash_taken(void);
 void ls__crash_write(const char *when);
+void ls__crash_file(const char *file, const char *when);
 
 static char wanted[64];
 static atomic_long left;
@@ -88,6 +89,13 @@ void ls__crash_write(const char *when)
             ls__crash_point(step);
         }
     }
+}
+
+void ls__crash_file(const char *file, const char *when)
+{
+    char step[64];
+    (void)snprintf(step, sizeof step, "vault.%s.%s", file, when);
+    ls__crash_point(step);
 }
 
 /* What RocksDB keeps behind the descriptor, or NULL: not its. */

@@ -7,14 +7,11 @@
  * LS_CRASHES=1 takes every step that a member comes by (steps.c), else a few; LS_STEP=<part of a
  * name> only some.
  */
-#include "../fault/tree.h"
-#include "cluster.h"
+#include "armed.h"
 #include "steps.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define WRITES 40u
@@ -35,56 +32,6 @@ static bool wanted(const struct crash_step *step)
         found = strcmp(few[i], step->name) == 0;
     }
     return found;
-}
-
-static void place(unsigned at, const char *what, char out[96])
-{
-    (void)snprintf(out, 96, "%.60s/%s-%s", cluster.directory, what, cluster.members[at].name);
-}
-
-/* With a step, and watched by the shim: what is on its disk now is durable. */
-static void spawn_armed(unsigned at, const char *step)
-{
-    static char lines[5][512];
-    char disk[96], shadow[96];
-    struct member *member = &cluster.members[at];
-    place(at, "disk", disk);
-    place(at, "shadow", shadow);
-    tree_remove(shadow);
-    (void)snprintf(lines[0], sizeof lines[0], "LS_CRASH_AT=%s:1", step);
-    (void)snprintf(lines[1], sizeof lines[1], "LD_PRELOAD=%s", LS_POWERCUT);
-    (void)snprintf(lines[2], sizeof lines[2], "LS_POWERCUT_DIRECTORY=%s", disk);
-    (void)snprintf(lines[3], sizeof lines[3], "LS_POWERCUT_SHADOW=%s", shadow);
-    (void)snprintf(lines[4], sizeof lines[4], "ASAN_OPTIONS=verify_asan_link_order=0");
-    for (unsigned i = 0; i < 5; i++) {
-        member->environment[i] = lines[i];
-    }
-    cluster_spawn(&cluster, at);
-    member->environment[0] = NULL;
-}
-
-/* The power of the one that died goes too. */
-static void cut_power(unsigned at)
-{
-    char disk[96], shadow[96];
-    place(at, "disk", disk);
-    place(at, "shadow", shadow);
-    cluster_run((const char *const[]){LS_POWERCUT_RESTORE, shadow, disk, NULL});
-}
-
-/* True when the member has died, which must be at its step. */
-static bool dead(unsigned at, const char *step)
-{
-    struct member *member = &cluster.members[at];
-    int status = 0;
-    if (waitpid(member->pid, &status, WNOHANG) != member->pid) {
-        return false;
-    }
-    member->pid = 0;
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != CRASH_EXIT) {
-        fail_msg("%s: ended with status 0x%x, not at its step", step, (unsigned)status);
-    }
-    return true;
 }
 
 /* What makes terms change: an election, again and again. */
@@ -139,32 +86,20 @@ static void check(struct writer *writer)
     writer_free(writer);
 }
 
-static void prepare(void)
-{
-    cluster_prepare(&cluster, 3);
-    cluster.state = "rocksdb";
-    for (unsigned at = 0; at < cluster.count; at++) {
-        char disk[96];
-        place(at, "disk", disk);
-        assert_int_equal(mkdir(disk, 0700), 0);
-        (void)snprintf(cluster.members[at].data, sizeof cluster.members[at].data, "%s/data", disk);
-    }
-}
-
 /* A founder dies while it makes its directories. */
 static void die_new(const struct crash_step *step, bool cut)
 {
-    prepare();
+    armed_prepare(&cluster);
     cluster_spawn(&cluster, 0);
     cluster_spawn(&cluster, 1);
     if (step->after != NULL) {
-        spawn_armed(2, step->after);
-        eventually(dead(2, step->after));
+        armed_spawn(&cluster, 2, step->after);
+        eventually(armed_dead(&cluster, 2, step->after));
     }
-    spawn_armed(2, step->name);
-    eventually(dead(2, step->name));
+    armed_spawn(&cluster, 2, step->name);
+    eventually(armed_dead(&cluster, 2, step->name));
     if (cut) {
-        cut_power(2);
+        armed_cut_power(&cluster, 2);
     }
     cluster_spawn(&cluster, 2);
     (void)cluster_await_leader(&cluster);
@@ -217,12 +152,12 @@ static void die_running(const struct crash_step *step, bool leads, bool cut)
     struct writer *writer = start_writer();
     await_writes(writer);
 
-    spawn_armed(at, step->name);
+    armed_spawn(&cluster, at, step->name);
     bool hard =
         strncmp(step->name, "hard.", 5) == 0 || strcmp(step->name, "guard.after-write") == 0;
     uint64_t until = cluster_now_ms() + CLUSTER_DEADLINE_MS;
     uint64_t next = cluster_now_ms() + 400;
-    while (!dead(at, step->name)) {
+    while (!armed_dead(&cluster, at, step->name)) {
         if (cluster_now_ms() > until) {
             fail_msg("%s was never reached", step->name);
         }
@@ -233,7 +168,7 @@ static void die_running(const struct crash_step *step, bool leads, bool cut)
         cluster_nap();
     }
     if (cut) {
-        cut_power(at);
+        armed_cut_power(&cluster, at);
     }
     await_writes(writer);
     cluster_spawn(&cluster, at);
@@ -250,7 +185,7 @@ TEST(crash, of_a_member_at_a_step_loses_no_acknowledged_write)
             steps++;
         }
     }
-    prepare();
+    armed_prepare(&cluster);
     for (unsigned at = 0; at < cluster.count; at++) {
         cluster_spawn(&cluster, at);
     }

@@ -10,12 +10,14 @@
 #define CRASH_EXIT 77
 
 enum {
-    STEP_STORE = 1, /* the store comes here */
-    STEP_STATE = 2, /* the state of lockstep-kv comes here */
-    STEP_NEW = 8,   /* only while the directory is new */
-    STEP_CUT = 16,  /* only when the end of a log is rewritten */
-    STEP_RARE = 32, /* a member of lockstep-kv does not come here by itself */
-    STEP_ONCE = 4,  /* at most once in the life of a process */
+    STEP_STORE = 1,    /* the store comes here */
+    STEP_STATE = 2,    /* the state of lockstep-kv comes here */
+    STEP_NEW = 8,      /* only while the directory is new */
+    STEP_CUT = 16,     /* only when the end of a log is rewritten */
+    STEP_RARE = 32,    /* a member of lockstep-kv does not come here by itself */
+    STEP_SYNC = 64,    /* a member comes here when a snapshot brings it back */
+    STEP_MEMORY = 128, /* only with its state in memory */
+    STEP_ONCE = 4,     /* at most once in the life of a process */
 };
 
 struct crash_step {

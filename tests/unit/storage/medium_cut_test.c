@@ -129,6 +129,35 @@ TEST(cut, lost_write_of_a_vote_leaves_the_promise_of_the_guard)
     finish(&store, medium);
 }
 
+/* else it would doubt its log at every start, and with it every other that once lost a write */
+TEST(cut, promise_that_only_the_guard_kept_is_stored_again)
+{
+    struct store store;
+    struct ls_storage_medium *medium = start(&store);
+    const struct ls_group_id id = store_group_id(1);
+    struct ls_storage_medium_left left;
+    store_append(&store, 1, 3, 6);
+    struct ls_hard_state hard = {7, true, {{9}}};
+    struct ls_storage_batch batch = {.seq = ++store.seq, .hard_state = &hard};
+    stage(&store, &batch);
+    store_settle(&store);
+    assert_true(ls_storage_medium_stale(medium, &id));
+    assert_ok(reopen(&store));
+    assert_true(store.state.tail_unknown);
+    batch = store_batch(&store, 4, 1, 7, 16);
+    batch.commit_hint = 4;
+    stage(&store, &batch);
+    store_settle(&store);
+    assert_true(ls_storage_medium_left(medium, &id, &left));
+    assert_int_equal(left.hard_state.term, 7);
+    assert_true(left.hard_state.voted);
+    assert_int_equal(left.hard_state.vote.bytes[0], 9);
+    assert_ok(reopen(&store));
+    assert_false(store.state.tail_unknown);
+    assert_int_equal(store.state.hard_state.term, 7);
+    finish(&store, medium);
+}
+
 TEST(cut, refused_stage_is_taken_again_later)
 {
     struct store store;

@@ -244,6 +244,37 @@ ls_index ls_storage_medium_guarded(struct ls_storage_medium *medium, const struc
     return ls__guard_decode(image, id, &guard, &torn, &reason) == LS_OK ? guard.last.at.index : 0;
 }
 
+static bool differs(const struct ls__medium_group *group, const struct ls__mark *promised)
+{
+    struct ls__record record;
+    const char *reason = "";
+    struct ls_span bytes = ls__medium_record(group, promised->at.index);
+    return bytes.bytes > 0 &&
+           ls__record_parse(ls__record_group(&group->id), bytes, &record, &reason) == LS_OK &&
+           (record.entry.term != promised->at.term || record.check != promised->check);
+}
+
+bool ls_storage_medium_doubtful(struct ls_storage_medium *medium, const struct ls_group_id *id)
+{
+    const struct ls__medium_group *group = ls__medium_group(medium, id, false);
+    struct ls_storage_medium_left left;
+    struct ls__guard guard;
+    bool torn = false;
+    const char *reason = "";
+    if (group == NULL || !ls_storage_medium_left(medium, id, &left)) {
+        return false;
+    }
+    if (group->guard_image.count == 0) {
+        return left.last > 0 || left.hard_state.term > 0;
+    }
+    struct ls_span image = {group->guard_image.bytes, group->guard_image.count};
+    if (ls__guard_decode(image, id, &guard, &torn, &reason) != LS_OK) {
+        return false;
+    }
+    return guard.unknown || left.last < guard.last.at.index || differs(group, &guard.last) ||
+           ls__hard_behind(&left.hard_state, &guard.hard);
+}
+
 uint64_t ls_storage_medium_faults(const struct ls_storage_medium *medium)
 {
     return medium->faults;

@@ -103,6 +103,10 @@ LS_API bool ls_storage_medium_stale(struct ls_storage_medium *medium, const stru
 /** The last index that the stored guard promises; what is lost above it is not noticed. */
 LS_API ls_index ls_storage_medium_guarded(struct ls_storage_medium *medium,
                                           const struct ls_group_id *id);
+/** Would a store that opens the group now find that it lost something (P11)? Reads the medium, not
+ * the store; false also if it would not open. */
+LS_API bool ls_storage_medium_doubtful(struct ls_storage_medium *medium,
+                                       const struct ls_group_id *id);
 /** A new incarnation, everything gone. No store may be open on it. */
 LS_API void ls_storage_medium_wipe(struct ls_storage_medium *medium);
 

@@ -238,6 +238,20 @@ void sim_check_sent(struct sim_member *member, const struct ls_peer_id *to, stru
     }
 }
 
+/* Its disk has an older hard state: the guard, which knows it, makes it doubt. */
+static void promise_of_guard(struct sim_member *member, const struct ls_hard_state *hard)
+{
+    const struct sim_promise *promise = &member->shadow.promise;
+    bool behind = hard->term < promise->term ||
+                  (hard->term == promise->term && promise->voted &&
+                   !(hard->voted && ls_peer_id_equal(&hard->vote, &promise->vote)));
+    member->hard_lost = behind;
+    if (behind && !ls_storage_medium_doubtful(member->medium, &member->shadow.group)) {
+        sim_fail(member->world, "%s starts with term %llu, its messages were of term %llu",
+                 member->name, U(hard->term), U(promise->term));
+    }
+}
+
 void sim_check_promises(struct sim_member *member)
 {
     struct world *world = member->world;
@@ -252,7 +266,9 @@ void sim_check_promises(struct sim_member *member)
     struct ls_storage_medium_left left = {.damaged = false};
     (void)ls_storage_medium_left(member->medium, &member->shadow.group, &left);
     const struct ls_hard_state *hard = &left.hard_state;
-    if (hard->term < promise->term) {
+    if (member->hard_lost && promise->term <= member->lossy_term) {
+        promise_of_guard(member, hard); /* until the next write stores it again */
+    } else if (hard->term < promise->term) {
         sim_fail(world, "%s starts with term %llu, its messages were of term %llu", member->name,
                  U(hard->term), U(promise->term));
     } else if (hard->term == promise->term && promise->voted &&

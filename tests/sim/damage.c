@@ -5,7 +5,7 @@
  *
  *   a flipped bit, two records in each other's place   it does not open; the operator puts it right
  *   a slot of the guard is damaged                     the other slot does
- *   the log lost its end                               the member promises nothing until it has
+ *   the log lost its end, the hard state is older      the member promises nothing until it has
  *                                                      caught up, also if it starts again before
  *
  * What is lost for good is lost on one disk at a time, and only where logs are not pruned.
@@ -19,6 +19,7 @@ enum damage {
     DAMAGE_GUARD,
     DAMAGE_PLACES,
     DAMAGE_LOG_END,
+    DAMAGE_HARD_OLDER,
     DAMAGES
 };
 
@@ -29,6 +30,7 @@ static const char *const names[DAMAGES] = {
     [DAMAGE_GUARD] = "a flipped bit in the guard",
     [DAMAGE_PLACES] = "two records in each other's place",
     [DAMAGE_LOG_END] = "the end of the log is lost",
+    [DAMAGE_HARD_OLDER] = "an older hard state",
 };
 
 struct place {
@@ -50,6 +52,8 @@ static bool change(struct sim_member *member, const struct place *place)
         return ls_storage_medium_swap(member->medium, id, place->index, place->index + 1);
     case DAMAGE_LOG_END:
         return ls_storage_medium_drop(member->medium, id, LS_STORAGE_LOG, place->index);
+    case DAMAGE_HARD_OLDER:
+        return ls_storage_medium_stale(member->medium, id);
     default:
         return ls_storage_medium_flip(member->medium, id, parts[place->damage], place->index,
                                       place->bit);
@@ -63,22 +67,42 @@ static enum ls_standing standing(const struct sim_member *member)
     return status.core.standing;
 }
 
-/* All others are there and keep their promises, so that what one disk loses is not lost; and they
- * are enough to lead it back. */
-static bool others_count(const struct world *world, uint32_t at)
+static bool is_voter(const struct world *world, uint32_t at)
 {
-    uint32_t counting = 0;
+    return world->founders[at].role == LS_MEMBER_VOTER ||
+           world->founders[at].role == LS_MEMBER_WITNESS;
+}
+
+/* All others are up, hold the group's first entry, know all that they promised, also if they start
+ * again, and can elect: what this one loses is not lost, and they lead it back. */
+static bool others_whole(const struct world *world, uint32_t at)
+{
+    uint32_t voters = 0, whole = 0;
     for (uint32_t i = 0; i < world->count; i++) {
         const struct sim_member *member = &world->members[i];
-        if (member->lossy || member->machine.inner.durable_applied != NULL) {
-            return false; /* its machine would be ahead of its log */
-        }
-        if (i != at && (member->group == NULL || member->rules.wipes + member->losses > 0)) {
+        const struct ls_group_id *id = &member->shadow.group;
+        struct ls_storage_medium_left left;
+        bool counts = is_voter(world, i) && member->rules.wipes == 0;
+        voters += is_voter(world, i) ? 1u : 0u;
+        whole += counts && i != at ? 1u : 0u;
+        if (!ls_storage_medium_left(member->medium, id, &left) || left.last == 0 ||
+            ls_storage_medium_doubtful(member->medium, id) ||
+            (i != at && (member->group == NULL || standing(member) == LS_STANDING_TAIL_UNKNOWN))) {
             return false;
         }
-        counting += i != at && standing(member) == LS_STANDING_COUNTS ? 1 : 0;
     }
-    return counting >= 2;
+    return whole * 2 > voters;
+}
+
+/* Can a log lose its end? Machines on disk would be ahead of it, and others may have pruned it. */
+static bool logs_may_end(const struct world *world)
+{
+    for (uint32_t i = 0; i < world->count; i++) {
+        if (world->members[i].machine.inner.durable_applied != NULL) {
+            return false;
+        }
+    }
+    return sim_sync_keeps_all(world);
 }
 
 /* A disk that does not open: what it says, then all is put right. */
@@ -113,20 +137,45 @@ static void must_doubt(struct sim_member *member, const struct place *place)
     }
 }
 
+/* The member is down, and its disk has lost something for good. */
+static void start_lossy(struct sim_member *member, const struct place *place, bool again)
+{
+    struct sim_promise *promise = &member->shadow.promise;
+    member->lossy = true;
+    member->losses++;
+    if (promise->term < member->lossy_term) { /* was durable, before any message of it */
+        promise->term = member->lossy_term;
+        promise->voted = false;
+    }
+    member->hard_lost = place->damage == DAMAGE_HARD_OLDER;
+    if (place->damage == DAMAGE_LOG_END) {
+        promise->match = 0;
+        promise->fresh = (struct ls_cursor){0, 0};
+    }
+    sim_member_start(member);
+    must_doubt(member, place);
+    if (again && member->group != NULL) {
+        sim_member_crash(member, SIZE_MAX);
+        sim_member_start(member);
+        must_doubt(member, place);
+    }
+}
+
 bool sim_strike_damage(struct sim_strike *strike)
 {
     struct world *world = strike->world;
     struct sim_member *member = sim_strike_find(strike, sim_is_up);
     uint32_t at = member->at;
-    struct place place = {.damage = (enum damage)sim_random_in(&strike->random, 0, DAMAGE_LOG_END)};
+    struct place place = {.damage = (enum damage)sim_random_in(&strike->random, 0, DAMAGES - 1)};
     place.bit = (size_t)sim_random_next(&strike->random) >> 1;
     uint64_t where = sim_random_next(&strike->random);
     bool again = sim_random_percent(&strike->random, 50);
-    if (place.damage == DAMAGE_LOG_END &&
-        (!others_count(world, at) || !sim_sync_keeps_all(world))) {
-        place.damage = DAMAGE_RECORD;
+    bool lasts = place.damage >= DAMAGE_LOG_END; /* cannot be put right */
+    if (lasts &&
+        (!others_whole(world, at) || (place.damage == DAMAGE_LOG_END && !logs_may_end(world)))) {
+        place.damage = (enum damage)(place.damage - DAMAGE_LOG_END);
+        lasts = false;
     }
-    bool lasts = place.damage == DAMAGE_LOG_END; /* cannot be put right */
     if (member->group == NULL || member->tear != 0 ||
         member->disk_error.kind != LS_STORAGE_FAULT_NONE || member->closing) {
         return false;
@@ -141,8 +190,8 @@ bool sim_strike_damage(struct sim_strike *strike)
     last -= place.damage == DAMAGE_PLACES && last > 0 ? 1 : 0;
     ls_index entries = last > left.anchor.index ? last - left.anchor.index : 0;
     place.index = entries == 0 ? 0 : left.anchor.index + 1 + where % entries;
-    bool changed =
-        (entries > 0 || place.damage == DAMAGE_HARD) && !left.damaged && change(member, &place);
+    bool whole = place.damage == DAMAGE_HARD || place.damage == DAMAGE_HARD_OLDER;
+    bool changed = (entries > 0 || whole) && !left.damaged && change(member, &place);
     for (ls_index i = 1; !changed && place.damage == DAMAGE_PLACES && i < entries; i++) {
         place.index = left.anchor.index + 1 + (where + i) % entries; /* they have to be as long */
         changed = change(member, &place);
@@ -159,18 +208,32 @@ bool sim_strike_damage(struct sim_strike *strike)
     } else if (!lasts) {
         must_refuse(member, &place);
     } else {
-        member->lossy = true;
         member->lossy_term = left.hard_state.term;
-        member->losses++;
-        member->shadow.promise = (struct sim_promise){.term = left.hard_state.term};
-        sim_member_start(member);
-        must_doubt(member, &place);
-        if (again && member->group != NULL) {
-            sim_member_crash(member, SIZE_MAX);
-            sim_member_start(member);
-            must_doubt(member, &place);
-        }
+        start_lossy(member, &place, again);
     }
+    return true;
+}
+
+bool sim_damage_lose(struct world *world, uint32_t at, bool log)
+{
+    struct sim_member *member = &world->members[at];
+    const struct ls_group_id *id = &member->shadow.group;
+    struct place place = {.damage =
+                              log && logs_may_end(world) ? DAMAGE_LOG_END : DAMAGE_HARD_OLDER};
+    struct ls_storage_medium_left left;
+    LS_ASSERT(member->node == NULL);
+    if (!ls_storage_medium_left(member->medium, id, &left) || left.last <= left.anchor.index ||
+        ls_storage_medium_guarded(member->medium, id) < left.last) {
+        return false;
+    }
+    place.index = (ls_index)sim_random_in(&world->random, left.anchor.index + 1, left.last);
+    if (!change(member, &place)) {
+        return false;
+    }
+    sim_note(world, "%s: %s (%llu)", member->name, names[place.damage],
+             (unsigned long long)place.index);
+    member->lossy_term = left.hard_state.term;
+    start_lossy(member, &place, sim_random_percent(&world->random, 50));
     return true;
 }
 
@@ -183,4 +246,28 @@ void sim_check_doubts(struct sim_member *member, const struct ls_group_status *s
     }
     member->lossy = member->lossy && status->core.standing != LS_STANDING_COUNTS &&
                     status->core.standing != LS_STANDING_OBSERVER;
+}
+
+void sim_check_start(struct sim_member *member, bool doubtful)
+{
+    if (doubtful && standing(member) == LS_STANDING_COUNTS) {
+        sim_fail(member->world,
+                 "%s counts at once, and its guard knows of more than its disk holds",
+                 member->name);
+    }
+}
+
+void sim_damage_forgotten(struct world *world)
+{
+    for (uint32_t i = 0; i < world->count && !world->failed; i++) {
+        struct sim_member *member = &world->members[i];
+        if (member->losses > 0) {
+            sim_member_crash(member, SIZE_MAX);
+            sim_member_start(member);
+            if (member->group != NULL && standing(member) == LS_STANDING_TAIL_UNKNOWN) {
+                sim_fail(world, "%s has all that it lost, and doubts its log when it starts again",
+                         member->name);
+            }
+        }
+    }
 }

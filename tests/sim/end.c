@@ -10,6 +10,9 @@
 #define CATCH_UP_US      20000u /* for each entry, beside that */
 #define PROBE_ROUNDS_MAX 5u
 #define STORIES          2u
+/* a guard waits up to a second for its sync */
+#define GUARD_US         500000u
+#define GUARD_ROUNDS_MAX 10u
 
 static bool rests(const struct world *world, uint32_t at)
 {
@@ -100,6 +103,25 @@ static void demand_service(struct world *world)
     }
 }
 
+/* What disks lost is there again, and more is committed: nobody doubts a log for good. */
+static void forget_damage(struct world *world)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < world->count; i++) {
+        any = any || world->members[i].losses > 0;
+    }
+    for (uint32_t i = 0; i < GUARD_ROUNDS_MAX && any && !world->failed; i++) {
+        (void)sim_world_until(world, world->now_us + GUARD_US, NULL);
+        demand_service(world);
+    }
+    if (any && !world->failed) {
+        sim_damage_forgotten(world);
+    }
+    if (any && !world->failed) {
+        demand_service(world);
+    }
+}
+
 void sim_world_finish(struct world *world)
 {
     sim_faults_end(world);
@@ -114,6 +136,7 @@ void sim_world_finish(struct world *world)
     if (!world->failed) {
         demand_service(world);
     }
+    forget_damage(world);
     for (uint32_t i = 0; i < STORIES && !world->failed; i++) {
         sim_calm_links(world);
         sim_story(world);

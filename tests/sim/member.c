@@ -253,6 +253,7 @@ void sim_member_start(struct sim_member *member)
     sim_mix(world, (uint64_t)SIM_START << 32 | member->at);
     sim_note(world, "%s: starts", member->name);
     struct ls_error error = {LS_OK, ""};
+    bool doubtful = ls_storage_medium_doubtful(member->medium, &member->shadow.group);
     enum ls_status status = node_open(member, &error);
     status = status == LS_OK ? group_join(member, &error) : status;
     if (member->off) {
@@ -264,6 +265,7 @@ void sim_member_start(struct sim_member *member)
         member->start_excused &= ~(1u << (uint32_t)status); /* the others have yet to strike */
     } else {
         member->start_excused = 0;
+        sim_check_start(member, doubtful);
     }
 }
 

@@ -263,6 +263,8 @@ static const struct story {
                {"a lost disk", lost_disk, 3, 3, sim_member_wipes},
                {"a dead disk", sim_story_dead_disk, 1, 3, NULL},
                {"damaged disks", sim_story_damage, 2, 3, NULL},
+               {"lost writes", sim_story_lost_writes, 2, 3, NULL},
+               {"every disk", sim_story_every_disk, 1, 3, NULL},
                {"left behind", sim_story_left_behind, 2, 3, sim_sync_lags}};
 
 static bool possible(const struct world *world, const struct story *story, uint32_t voters)

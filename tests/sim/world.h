@@ -161,6 +161,7 @@ struct sim_member {
     bool broken;        /* its disk is as it must not be opened */
     bool lossy;         /* it lost what was durable, and has not caught up */
     ls_term lossy_term; /* in which it was then */
+    bool hard_lost;     /* its hard state is an older one: only its guard knows better */
     uint32_t losses;
     uint32_t start_excused; /* with which the next start may fail */
     struct sim_disk_error disk_error;
@@ -387,6 +388,16 @@ bool sim_sync_lags(const struct world *world);
 bool sim_sync_keeps_all(const struct world *world);
 /** damage.c: a member that doubts its log has lost some of it. */
 void sim_check_doubts(struct sim_member *member, const struct ls_group_status *status);
+/** The member has started; doubtful: its disk had lost something when it did. */
+void sim_check_start(struct sim_member *member, bool doubtful);
+/**
+ * A member that is down loses the end of its log, or the last write of its hard state; it starts,
+ * and has to notice. False: nothing was lost, or nobody could notice it.
+ */
+bool sim_damage_lose(struct world *world, uint32_t at, bool log);
+/** Members that lost something and have caught up start again: their disks must know that they did.
+ */
+void sim_damage_forgotten(struct world *world);
 /** The machine of the member loses its disk, and from now on nobody prunes. */
 void sim_sync_wipe(struct sim_member *member);
 

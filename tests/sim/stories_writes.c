@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/* Stories of disks that lose writes which they had reported as durable (damage.c). */
+#include "stories.h"
+
+/* of writes, until all members know again what they promised */
+#define ROUNDS 100u
+
+static bool is_closed(struct world *world)
+{
+    return world->members[world->story.who].node == NULL;
+}
+
+static bool all_whole(struct world *world)
+{
+    for (uint32_t i = 0; i < world->count; i++) {
+        const struct sim_member *member = &world->members[i];
+        if (member->group == NULL || core_of(world, i).standing == LS_STANDING_TAIL_UNKNOWN ||
+            ls_storage_medium_doubtful(member->medium, &member->shadow.group)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* An orderly end, after which the guard knows of all; then the disk loses some of it. */
+static bool lose_writes(struct world *world, uint32_t at, bool log)
+{
+    world->story.who = at;
+    sim_member_close(&world->members[at], PATIENCE(world));
+    return until(world, is_closed) && sim_damage_lose(world, at, log);
+}
+
+/*
+ * Some members miss writes; of the others, one loses its last writes and the rest are away. With
+ * its vote, a member would lead that lacks what is committed; but its guard knows better (F4).
+ */
+void sim_story_lost_writes(struct world *world, uint32_t leader, uint32_t spare)
+{
+    uint32_t lacks = some_voters(world, 1u << leader, spare);
+    uint32_t lost = first_of(some_voters(world, 1u << leader | lacks, 1));
+    bool log = sim_random_percent(&world->random, 70);
+    cut(world, lacks);
+    writes(world, leader, (uint32_t)sim_random_in(&world->random, 1, 10));
+    wait_ms(world, 30, 60);
+    lose(world, lacks);
+    if (!lose_writes(world, lost, log)) {
+        return;
+    }
+    for (uint32_t i = 0; i < world->count; i++) {
+        if ((lacks >> i & 1u) == 0 && i != lost) {
+            crash(world, i);
+        }
+    }
+    sim_heal_paths(world);
+    wait_ms(world, 3u * world->election_ms,
+            6u * world->election_ms + world->network.reconnect_max_ms);
+}
+
+/*
+ * One disk after the other loses its last vote, each when all others know what they promised, also
+ * if they start again. So in the end all may start at once (E3, F4).
+ */
+void sim_story_every_disk(struct world *world, uint32_t leader, uint32_t spare)
+{
+    (void)spare;
+    for (uint32_t i = 0; i < world->count && !world->failed; i++) {
+        uint32_t at = (leader + i) % world->count;
+        if (!lose_writes(world, at, false)) {
+            return;
+        }
+        for (uint32_t round = 0; !all_whole(world); round++) {
+            ls_term term = 0;
+            uint32_t now = leader_but(world, 0, &term);
+            if (round == ROUNDS) {
+                sim_fail(world, "%s lost one write, and doubts what it promised for good",
+                         world->members[at].name);
+                return;
+            }
+            wait_ms(world, 200, 400);
+            writes(world, now == world->count ? at : now, 2);
+        }
+    }
+    for (uint32_t i = 0; i < world->count; i++) {
+        crash(world, i);
+        sim_member_start(&world->members[i]);
+    }
+}

@@ -95,7 +95,7 @@ static bool others_whole(const struct world *world, uint32_t at)
 }
 
 /* Can a log lose its end? Machines on disk would be ahead of it, and others may have pruned it. */
-static bool logs_may_end(const struct world *world)
+bool sim_damage_logs_end(const struct world *world)
 {
     for (uint32_t i = 0; i < world->count; i++) {
         if (world->members[i].machine.inner.durable_applied != NULL) {
@@ -171,8 +171,8 @@ bool sim_strike_damage(struct sim_strike *strike)
     uint64_t where = sim_random_next(&strike->random);
     bool again = sim_random_percent(&strike->random, 50);
     bool lasts = place.damage >= DAMAGE_LOG_END; /* cannot be put right */
-    if (lasts &&
-        (!others_whole(world, at) || (place.damage == DAMAGE_LOG_END && !logs_may_end(world)))) {
+    if (lasts && (!others_whole(world, at) ||
+                  (place.damage == DAMAGE_LOG_END && !sim_damage_logs_end(world)))) {
         place.damage = (enum damage)(place.damage - DAMAGE_LOG_END);
         lasts = false;
     }
@@ -218,8 +218,7 @@ bool sim_damage_lose(struct world *world, uint32_t at, bool log)
 {
     struct sim_member *member = &world->members[at];
     const struct ls_group_id *id = &member->shadow.group;
-    struct place place = {.damage =
-                              log && logs_may_end(world) ? DAMAGE_LOG_END : DAMAGE_HARD_OLDER};
+    struct place place = {.damage = log ? DAMAGE_LOG_END : DAMAGE_HARD_OLDER};
     struct ls_storage_medium_left left;
     LS_ASSERT(member->node == NULL);
     if (!ls_storage_medium_left(member->medium, id, &left) || left.last <= left.anchor.index ||

@@ -159,9 +159,14 @@ static inline uint32_t first_of(uint32_t mask)
 void sim_story_dead_disk(struct world *world, uint32_t leader, uint32_t spare);
 /** Disks lose or change what was durable, one after the other (F4 to F7, P11). */
 void sim_story_damage(struct world *world, uint32_t leader, uint32_t spare);
-void sim_story_lost_writes(struct world *world, uint32_t leader, uint32_t spare);
-void sim_story_every_disk(struct world *world, uint32_t leader, uint32_t spare);
 /** A member catches up under load, from members that are slow or say nothing (Y8, Y12, Y21). */
 void sim_story_left_behind(struct world *world, uint32_t leader, uint32_t spare);
+
+/* ---- stories_writes.c ---- */
+
+/** The end of a log or a vote is lost where it would elect who lacks what is committed (F4). */
+void sim_story_lost_writes(struct world *world, uint32_t leader, uint32_t spare);
+/** Each disk loses a vote, after the one before knows its own again (E3, F4). */
+void sim_story_every_disk(struct world *world, uint32_t leader, uint32_t spare);
 
 #endif

@@ -26,6 +26,7 @@ static bool all_whole(struct world *world)
 static bool lose_writes(struct world *world, uint32_t at, bool log)
 {
     world->story.who = at;
+    log = log && sim_damage_logs_end(world);
     sim_member_close(&world->members[at], PATIENCE(world));
     return until(world, is_closed) && sim_damage_lose(world, at, log);
 }

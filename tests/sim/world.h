@@ -390,6 +390,8 @@ bool sim_sync_keeps_all(const struct world *world);
 void sim_check_doubts(struct sim_member *member, const struct ls_group_status *status);
 /** The member has started; doubtful: its disk had lost something when it did. */
 void sim_check_start(struct sim_member *member, bool doubtful);
+/** All are up: can a log lose its end, and others bring it back? */
+bool sim_damage_logs_end(const struct world *world);
 /**
  * A member that is down loses the end of its log, or the last write of its hard state; it starts,
  * and has to notice. False: nothing was lost, or nobody could notice it.

@@ -353,6 +353,11 @@ bool sim_sync_lags(const struct world *world)
     return world->sync->cache_bytes != 0;
 }
 
+uint64_t sim_sync_catch_ups(const struct world *world)
+{
+    return world->sync->sessions;
+}
+
 bool sim_sync_keeps_all(const struct world *world)
 {
     return !sim_sync_prunes(world);

@@ -374,9 +374,11 @@ void sim_sync_turn(struct sim_member *member, const struct ls_group_status *stat
 /** Prunes what may go; false: nothing. */
 bool sim_sync_prune(struct world *world, uint32_t at);
 bool sim_sync_prune_soon(struct world *world, uint32_t at, bool at_once);
-/** May logs be pruned in this world? */
 /** Catching up takes long: what comes first in the list never works. */
 bool sim_sync_waits(const struct world *world);
+/** How many sessions of log replay began so far, of all members. */
+uint64_t sim_sync_catch_ups(const struct world *world);
+/** May logs be pruned in this world? */
 bool sim_sync_prunes(const struct world *world);
 /** Does this world use the snapshot strategy? */
 bool sim_sync_snapshots(const struct world *world);

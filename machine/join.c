@@ -249,8 +249,10 @@ static enum ls_status machine_open(struct ls_group *group, const struct ls_group
                                    const struct ls_storage_state *state, struct ls_error *error)
 {
     if (group->machine.open != NULL) {
+        bool inside = ls__machine_enter(group->node);
         enum ls_status status = group->machine.open(group->machine.self, &group->id,
                                                     &state->incarnation, &group->applied, error);
+        ls__machine_leave(group->node, inside);
         if (status != LS_OK) {
             return ls_error_wrap(error, status, "open the machine");
         }
@@ -542,7 +544,7 @@ static enum ls_status join(struct ls_node *node, const struct ls_group_options *
                            struct ls_group **out, struct ls_error *error)
 {
     if (node->in_machine) {
-        return ls_error_set(error, LS_ERR_REENTRANT, "called by a machine's apply or query");
+        return ls_error_set(error, LS_ERR_REENTRANT, "called by a machine");
     }
     if (node->closing) {
         return ls_error_set(error, LS_ERR_CLOSED, "the node is closing");
@@ -653,7 +655,9 @@ void ls__group_free(struct ls_group *group)
         node->storage.close_group(node->storage.self, group->store);
     }
     if (group->joined && group->machine.close != NULL) {
+        bool inside = ls__machine_enter(node);
         group->machine.close(group->machine.self);
+        ls__machine_leave(node, inside);
     }
     ls__calls_free(group);
     ls__held_free(&group->held);

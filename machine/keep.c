@@ -33,16 +33,15 @@ static enum ls_status load_chunks(struct ls_group *group, struct ls__pack *pack,
 
 static enum ls_status load(struct ls_group *group, struct ls__pack *pack, struct ls_error *error)
 {
-    const struct ls_machine *machine = &group->machine;
     const struct ls_cursor anchor = pack->snapshot.anchor;
-    enum ls_status status = machine->restore(machine->self, anchor);
+    enum ls_status status = ls__restore_begin(group, anchor);
     if (status == LS_OK) {
         status = load_chunks(group, pack, error);
         if (status == LS_OK) {
-            status = machine->publish(machine->self, anchor);
+            status = ls__restore_publish(group, anchor);
         }
         if (status != LS_OK) {
-            machine->restore_end(machine->self);
+            ls__restore_end(group);
         }
     }
     if (status == LS_OK) {

@@ -37,9 +37,11 @@ static void add(struct table *table, enum ls_pin_kind kind, ls_index safe)
 
 static void add_machine(struct ls_group *group, struct table *table)
 {
+    bool inside = ls__machine_enter(group->node);
     ls_index durable = group->machine.durable_applied != NULL
                            ? group->machine.durable_applied(group->machine.self)
                            : group->snap.kept_at.index;
+    ls__machine_leave(group->node, inside);
     bool behind = group->applied < durable || LS_MUTANT(P12_PRUNE);
     add(table, LS_PIN_MACHINE, behind ? group->applied : durable);
 }

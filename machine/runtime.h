@@ -417,7 +417,7 @@ struct ls_node {
     size_t groups_count;
     struct ls_group *slots[LS__GROUP_SLOTS]; /* by id */
     struct ls_group *dirty, **dirty_end;
-    bool in_machine; /* apply or query runs */
+    bool in_machine; /* a function of a machine runs */
     bool in_turn;
     bool staged; /* something waits for storage.commit */
 
@@ -454,6 +454,20 @@ void ls__node_add(struct ls_node *node, struct ls_group *group);
 static inline uint64_t ls__now(const struct ls_node *node)
 {
     return node->env.now_us(node->env.self);
+}
+
+/** Around each call of a machine: what calls back is refused meanwhile. Returns what leave takes.
+ */
+static inline bool ls__machine_enter(struct ls_node *node)
+{
+    bool inside = node->in_machine;
+    node->in_machine = true;
+    return inside;
+}
+
+static inline void ls__machine_leave(struct ls_node *node, bool inside)
+{
+    node->in_machine = inside;
 }
 
 static inline void *ls__allocate(const struct ls_env *env, void *block, size_t bytes)

@@ -66,11 +66,11 @@ enum ls_status ls__freeze(struct ls_group *group, struct ls__frozen **out)
     if (status != LS_OK) {
         return status;
     }
-    node->in_machine = true;
+    bool inside = ls__machine_enter(node);
     uint64_t start = ls__now(node);
     status = group->machine.freeze(group->machine.self, &frozen->frozen);
     uint64_t took = ls__now(node) - start;
-    node->in_machine = false;
+    ls__machine_leave(node, inside);
     if (status != LS_OK) {
         (void)ls__allocate(&node->env, frozen->configuration, 0);
         return status;
@@ -86,7 +86,9 @@ void ls__thaw(struct ls_group *group, struct ls__frozen *frozen)
 {
     LS_ASSERT(frozen->used);
     if (group->machine.thaw != NULL) {
+        bool inside = ls__machine_enter(group->node);
         group->machine.thaw(group->machine.self, &frozen->frozen);
+        ls__machine_leave(group->node, inside);
     }
     (void)ls__allocate(&group->node->env, frozen->configuration, 0);
     *frozen = (struct ls__frozen){0};
@@ -110,11 +112,10 @@ enum ls_status ls__frozen_iterate(struct ls_group *group, const struct ls__froze
     if (!group->snap.whole) {
         return LS_ERR_NOT_FOUND; /* only a state sync of its own can tell its state */
     }
-    bool inside = node->in_machine; /* a provider freezes from inside a turn, never from apply */
-    node->in_machine = true;
+    bool inside = ls__machine_enter(node);
     enum ls_status status =
         group->machine.iterate(group->machine.self, &frozen->frozen, from, visit, arg);
-    node->in_machine = inside;
+    ls__machine_leave(node, inside);
     return status;
 }
 
@@ -124,19 +125,40 @@ enum ls_status ls__restore_chunk(struct ls_group *group, struct ls_span chunk)
     struct ls_item item;
     size_t at = 0;
     enum ls_status status = LS_OK;
-    node->in_machine = true;
+    bool inside = ls__machine_enter(node);
     while (status == LS_OK && ls_chunk_next(chunk, &at, &item)) {
         status = group->machine.restore_item(group->machine.self, &item);
     }
-    node->in_machine = false;
+    ls__machine_leave(node, inside);
     return status == LS_OK && at != chunk.bytes ? LS_ERR_CORRUPT : status;
 }
 
 void ls__restore_end(struct ls_group *group)
 {
     if (group->snap.whole) {
+        bool inside = ls__machine_enter(group->node);
         group->machine.restore_end(group->machine.self);
+        ls__machine_leave(group->node, inside);
     }
+}
+
+enum ls_status ls__restore_begin(struct ls_group *group, struct ls_cursor anchor)
+{
+    if (!group->snap.whole) {
+        return LS_OK; /* a state sync of its own brings the state */
+    }
+    bool inside = ls__machine_enter(group->node);
+    enum ls_status status = group->machine.restore(group->machine.self, anchor);
+    ls__machine_leave(group->node, inside);
+    return status;
+}
+
+enum ls_status ls__restore_publish(struct ls_group *group, struct ls_cursor anchor)
+{
+    bool inside = ls__machine_enter(group->node);
+    enum ls_status status = group->machine.publish(group->machine.self, anchor);
+    ls__machine_leave(group->node, inside);
+    return status;
 }
 
 /* ---- at a join ------------------------------------------------------------------------------- */

@@ -105,6 +105,9 @@ enum ls_status ls__frozen_iterate(struct ls_group *group, const struct ls__froze
                                   struct ls_span from, ls_item_visit visit, void *arg);
 /** The items of a chunk into the machine's new state. */
 enum ls_status ls__restore_chunk(struct ls_group *group, struct ls_span chunk);
+/* the machine's restore and publish */
+enum ls_status ls__restore_begin(struct ls_group *group, struct ls_cursor anchor);
+enum ls_status ls__restore_publish(struct ls_group *group, struct ls_cursor anchor);
 
 /** Drops the machine's new state, if it can have one. */
 void ls__restore_end(struct ls_group *group);

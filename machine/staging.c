@@ -137,8 +137,7 @@ enum ls_status ls__staging_publish(struct ls_group *group, uint64_t token)
     if (!ls_hash_equal(&root, &snapshot->root) || snapshot->anchor.index <= group->commit) {
         return LS_ERR_INVALID;
     }
-    enum ls_status status =
-        snapshots->whole ? group->machine.restore(group->machine.self, snapshot->anchor) : LS_OK;
+    enum ls_status status = ls__restore_begin(group, snapshot->anchor);
     if (status != LS_OK) {
         return status;
     }
@@ -290,7 +289,7 @@ static void step_publish(struct ls_group *group)
         }
         return;
     }
-    enum ls_status status = group->machine.publish(group->machine.self, anchor);
+    enum ls_status status = ls__restore_publish(group, anchor);
     if (status == LS_ERR_BUSY) {
         wait(group);
         return;

@@ -68,7 +68,7 @@ const char *ls_status_text(enum ls_status status)
     case LS_ERR_WOULD_DEADLOCK:
         return "a blocking wait on the loop's own thread";
     case LS_ERR_REENTRANT:
-        return "called from apply or query";
+        return "called by a machine";
     case LS_ERR_HALTED:
         return "the group is halted";
     case LS_ERR_UNREACHABLE:

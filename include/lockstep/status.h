@@ -34,7 +34,7 @@ enum ls_status {
     LS_ERR_MISMATCH = 18,       /* another group, machine, or incarnation than the one stored */
     LS_ERR_AUTH = 19,           /* the peer could not prove the network key */
     LS_ERR_WOULD_DEADLOCK = 20, /* a blocking wait on the loop's own thread */
-    LS_ERR_REENTRANT = 21,      /* apply and query must not call ls_group_* */
+    LS_ERR_REENTRANT = 21,      /* a machine must not call ls_group_* */
     LS_ERR_HALTED = 22,         /* the group stopped after a fault; ls_group_status tells which */
     LS_ERR_UNREACHABLE = 23     /* no link to that peer now; nothing was sent */
 };

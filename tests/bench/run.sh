@@ -15,7 +15,7 @@ usage: tests/bench/run.sh [--quick] [--runs N] [--bin FILE] [--dir DIR] [PART...
   --bin FILE   the lockstep-kv to measure (default: builds the release preset and takes its)
   --dir DIR    where data is kept while it runs (default: /var/tmp, which is on a disk)
 
-Parts, all when none is named:
+Parts, all when none is named (catching up by snapshot: statesync.sh):
   calibrate    synced writes and loopback round trips of this machine
   wire         the codec of frames between members
   throughput   redis-benchmark: SET and strong GET against the leader and a follower; memory, idle CPU

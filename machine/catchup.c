@@ -57,7 +57,8 @@ static size_t driver_bonds(void *self, struct ls_sync_bond *out, size_t capacity
         bool known = transport->bond_info(transport->self, &group->id, &peer->id, &info) == LS_OK;
         out[count++] = (struct ls_sync_bond){.peer = peer->id,
                                              .leader = ls_peer_id_equal(&peer->id, &group->leader),
-                                             .rtt_us = known ? info.rtt_us : 0};
+                                             .rtt_us = known ? info.rtt_us : 0,
+                                             .load = peer->note_us != 0 ? peer->note.serves : 0};
     }
     return count;
 }

@@ -338,6 +338,10 @@ const char *ls__group_receive(struct ls_group *group, const struct ls_peer_id *i
     case LS_WIRE_FORWARD_REPLY:
         ls__calls_forward_reply(group, id, &frame.as.forward_reply);
         break;
+    case LS_WIRE_NOTE:
+        peer->note = frame.as.note;
+        peer->note_us = ls__now(group->node);
+        break;
     case LS_WIRE_SYNC:
         (void)ls_supervisor_receive(group->supervisor, id, frame.as.sync.tag,
                                     frame.as.sync.to_session, frame.as.sync.bytes);
@@ -361,6 +365,8 @@ void ls__group_bond(struct ls_group *group, const struct ls_bond_notice *notice)
             false; /* a new link: the core must hear of it even if the old one never went down */
         peer->incarnation = notice->incarnation;
         peer->refused[0] = '\0';
+        peer->noted = false;
+        peer->note_us = 0;
         break;
     case LS_BOND_DOWN:
     case LS_BOND_DEPARTED:
@@ -482,6 +488,7 @@ void ls__group_turn_apply(struct ls_group *group)
 
 void ls__group_turn_end(struct ls_group *group)
 {
+    ls__notes_turn(group);
     ls__calls_answer(group);
     ls__when_check(group);
     ls_index ready_to_apply = group->commit < group->durable ? group->commit : group->durable;
@@ -499,9 +506,10 @@ void ls__group_turn_end(struct ls_group *group)
 
 uint64_t ls__group_deadline(const struct ls_group *group)
 {
-    const uint64_t all[] = {group->core_deadline_us, group->sync_deadline_us, group->retry_us,
-                            group->calls.deadline_us,
-                            group->closing ? group->close_by_us : UINT64_MAX};
+    const uint64_t all[] = {
+        group->core_deadline_us, group->sync_deadline_us,
+        group->retry_us,         group->calls.deadline_us,
+        group->note_due_us,      group->closing ? group->close_by_us : UINT64_MAX};
     uint64_t deadline = UINT64_MAX;
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         deadline = all[i] < deadline ? all[i] : deadline;

@@ -134,6 +134,10 @@ size_t ls_group_bonds(struct ls_group *group, struct ls_group_bond *out, size_t 
             (void)memcpy(bond->info.trouble, peer->refused, sizeof bond->info.trouble);
         }
         bond->leader = ls_peer_id_equal(&peer->id, &group->leader);
+        bond->note = peer->note;
+        bond->note_us = peer->note_us;
+        bond->bytes_in_per_s = peer->in_per_s;
+        bond->bytes_out_per_s = peer->out_per_s;
         for (uint32_t k = 0; k < status->progress_count; k++) {
             if (ls_peer_id_equal(&status->progress[k].id, &peer->id)) {
                 bond->progress_known = true;

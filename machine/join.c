@@ -533,6 +533,7 @@ static struct ls_group *group_new(struct ls_node *node, const struct ls_group_op
     group->held.env = &node->env;
     group->core_deadline_us = 0; /* the first turn ticks */
     group->sync_deadline_us = group->retry_us = group->calls.deadline_us = UINT64_MAX;
+    group->note_due_us = UINT64_MAX;
     group->close_by_us = UINT64_MAX;
     const struct ls_env *env = &node->env;
     env->entropy(env->self, &group->calls.next_id, sizeof group->calls.next_id);

@@ -14,6 +14,7 @@
  *   catchup.c  the driver of the state sync supervisor
  *   snapshots.h  snapshots.c, staging.c, keep.c over pack.c: frozen states, installs, files
  *   when.c     conditions
+ *   notes.c    what members say of themselves, and how fast their bonds are
  *   info.c     status, members, bonds
  *   prune.c    what may be removed from the log, and who holds the rest
  *   sizes.c    about how many bytes which part of the log has
@@ -39,6 +40,8 @@
 #define LS__CACHE_WARM_ENTRIES 8192u
 /* how soon a machine that answered BUSY, or a step that got no memory, is tried again */
 #define LS__RETRY_US 1000u
+/* between two notes to peers, unless role or phase changed */
+#define LS__NOTE_US 1000000u
 /* between two looks at what may be pruned */
 #define LS__PRUNE_LOOK_US 100000u
 /* what a call costs of in_flight_bytes beside its commands */
@@ -249,6 +252,12 @@ struct ls__peer {
     char name[LS_NAME_BYTES];
     char address[LS_ADDRESS_BYTES];
     char refused[LS_ERROR_TEXT_BYTES];
+    /* notes.c */
+    struct ls_peer_note note;
+    uint64_t note_us;             /* when it came; 0: not on this link */
+    bool noted;                   /* it was told what this member says of itself, on this link */
+    uint64_t bytes_in, bytes_out; /* of its bond when last looked at, and: */
+    uint64_t in_per_s, out_per_s;
 };
 
 #define LS__INSTALLS_MAX LS_SYNC_EFFECTS_MAX
@@ -314,6 +323,11 @@ struct ls_group {
     struct ls__waiter *waiters;
     uint64_t reversions; /* truncations */
     uint64_t bond_changes;
+    struct ls_peer_note note_sent;
+    uint64_t note_us; /* when notes were last sent */
+    uint64_t
+        note_due_us;   /* something changed since: not later than then. UINT64_MAX: nothing did */
+    uint64_t rates_us; /* when the bonds were last looked at */
 
     bool joined; /* the machine is ours to close */
     bool closing, handed_over, closed;
@@ -358,6 +372,11 @@ bool ls__group_serving(const struct ls_group *group);
 bool ls__group_online(const struct ls_group *group);
 enum ls_status ls__group_send(struct ls_group *group, const struct ls_peer_id *peer,
                               enum ls_lane lane, const struct ls_wire_frame *frame);
+
+/* ---- notes.c ---- */
+
+/** Tells the peers what changed here, about once a second. */
+void ls__notes_turn(struct ls_group *group);
 
 /* ---- info.c ---- */
 

@@ -47,10 +47,31 @@ static enum ls_status context_send_to(void *self, const struct ls_peer_id *peer,
     return driver->send(driver->self, peer, side->tag, side->to_session, message);
 }
 
+/* Is `a` the better source? */
+static bool better(const struct ls_sync_bond *a, const struct ls_sync_bond *b)
+{
+    if (a->leader != b->leader) {
+        return b->leader;
+    }
+    if (a->load != b->load) {
+        return a->load < b->load;
+    }
+    return a->rtt_us - 1 < b->rtt_us - 1; /* 0, unknown, comes last */
+}
+
 static size_t context_bonds(void *self, struct ls_sync_bond *out, size_t capacity)
 {
     struct ls_supervisor_driver *driver = &((struct ls__side *)self)->supervisor->driver;
-    return driver->bonds(driver->self, out, capacity);
+    size_t count = driver->bonds(driver->self, out, capacity);
+    for (size_t i = 1; i < count; i++) {
+        struct ls_sync_bond bond = out[i];
+        size_t at = i;
+        for (; at > 0 && better(&bond, &out[at - 1]); at--) {
+            out[at] = out[at - 1];
+        }
+        out[at] = bond;
+    }
+    return count;
 }
 
 static ls_index context_log_back(void *self, uint64_t bytes)

@@ -513,6 +513,7 @@ void ls__bond_info(const struct ls__bond *bond, struct ls_bond_info *out)
     *out = (struct ls_bond_info){.peer = link->peer,
                                  .up = bond->up,
                                  .rtt_us = link->rtt_us,
+                                 .jitter_us = link->jitter_us,
                                  .heard_us = link->heard_us,
                                  .bytes_in = bond->bytes_in,
                                  .bytes_out = bond->bytes_out,

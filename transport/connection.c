@@ -243,6 +243,9 @@ static const char *record_take(struct ls__connection *connection, struct ls_span
             connection->ping_us = 0;
             if (link != NULL && connection->lane == LS_LANE_CONSENSUS) {
                 sample = sample > 0 ? sample : 1;
+                uint64_t off =
+                    sample > link->rtt_us ? sample - link->rtt_us : link->rtt_us - sample;
+                link->jitter_us = link->rtt_us == 0 ? 0 : (3 * link->jitter_us + off + 3) / 4;
                 link->rtt_us = link->rtt_us == 0 ? sample : (7 * link->rtt_us + sample + 7) / 8;
             }
         }

@@ -239,7 +239,7 @@ void ls__link_down(struct ls__link *link, enum ls_status why, const char *reason
         }
         connection_drop(&link->lanes[lane], reason);
     }
-    link->rtt_us = 0;
+    link->rtt_us = link->jitter_us = 0;
     if (was_up) {
         uint64_t lasted_us = ls__tcp_now(link->tcp) - link->up_us;
         if (lasted_us >= (uint64_t)link->tcp->options.reconnect_max_ms * 1000u) {

@@ -103,7 +103,7 @@ struct ls__link {
     uint32_t attempts;
     uint32_t ups;
     uint64_t up_us; /* when it last came up */
-    uint64_t rtt_us;
+    uint64_t rtt_us, jitter_us;
     uint64_t heard_us;
     uint8_t session[32]; /* transcript of the consensus connection */
     struct ls_incarnation incarnation;

@@ -17,6 +17,8 @@
  *   2 FORWARD        id, forward kind, deadline_ms, target, [command, ...]
  *   3 FORWARD_REPLY  id, status, first cursor, [reply, ...]
  *   4 SYNC           tag, to_session?, bytes
+ *   5 NOTE           role, term, commit, applied, first index of the log, sync phase, percent,
+ * serves
  *
  * Numbers are unsigned integers, `?` is a boolean, payloads and bytes are bin, target is a bin of
  * 32 bytes, or of none for nobody. Who sent a frame is not in it: the bond knows.
@@ -34,6 +36,8 @@ enum {
     WIRE_VERSION = 1,
     FIELDS_HEAD = 2, /* version, kind */
     FIELDS_ENTRY = 3,
+    FIELDS_NOTE = 8,
+    NOTE_PHASE_MAX = 8,      /* LS_SYNC_BACKING_OFF */
     HEADERS_BYTES_MAX = 256, /* all of a frame but its arrays and payloads */
     ENTRY_HEADER_BYTES_MAX = 16,
     SPAN_HEADER_BYTES_MAX = 5,
@@ -408,6 +412,20 @@ static void pass_sync(struct pass *pass, struct ls_wire_sync *sync, uint32_t ann
     pass_bytes(pass, &sync->bytes);
 }
 
+static void pass_note(struct pass *pass, struct ls_peer_note *note, uint32_t announced)
+{
+    expect_fields(pass, announced, FIELDS_HEAD + FIELDS_NOTE);
+    note->role = (enum ls_role)pass_kind(pass, note->role, LS_ROLE_FOLLOWER, LS_ROLE_LEADER);
+    pass_number(pass, &note->term);
+    pass_number(pass, &note->commit);
+    pass_number(pass, &note->applied);
+    pass_number(pass, &note->log_first);
+    pass_small(pass, &note->sync_phase, NOTE_PHASE_MAX, "an unknown phase of a state sync");
+    pass_small(pass, &note->percent, 100, "more than 100 percent");
+    pass_small(pass, &note->serves, LS_MEMBERS_MAX * LS_STATESYNCS_MAX,
+               "more members served than there can be");
+}
+
 /* announced   reading: the length of the array. Writing: not looked at */
 static void pass_frame(struct pass *pass, struct ls_wire_frame *frame, uint32_t announced)
 {
@@ -416,7 +434,7 @@ static void pass_frame(struct pass *pass, struct ls_wire_frame *frame, uint32_t 
     if (version != WIRE_VERSION) {
         protocol(pass, "unknown version");
     }
-    frame->kind = (enum ls_wire_kind)pass_kind(pass, frame->kind, LS_WIRE_CORE, LS_WIRE_SYNC);
+    frame->kind = (enum ls_wire_kind)pass_kind(pass, frame->kind, LS_WIRE_CORE, LS_WIRE_NOTE);
     if (pass->status != LS_OK) {
         return;
     }
@@ -433,6 +451,9 @@ static void pass_frame(struct pass *pass, struct ls_wire_frame *frame, uint32_t 
     case LS_WIRE_SYNC:
         pass_sync(pass, &frame->as.sync, announced);
         break;
+    case LS_WIRE_NOTE:
+        pass_note(pass, &frame->as.note, announced);
+        break;
     }
 }
 
@@ -446,6 +467,8 @@ static uint32_t frame_fields(const struct ls_wire_frame *frame)
         return FIELDS_HEAD + 5;
     case LS_WIRE_SYNC:
         return FIELDS_HEAD + 3;
+    case LS_WIRE_NOTE:
+        return FIELDS_HEAD + FIELDS_NOTE;
     }
     return 0;
 }
@@ -485,6 +508,8 @@ static size_t frame_bytes_max(const struct ls_wire_frame *frame)
         return spans_bytes_max(frame->as.forward_reply.replies, frame->as.forward_reply.count);
     case LS_WIRE_SYNC:
         return add(sum, frame->as.sync.bytes.bytes);
+    case LS_WIRE_NOTE:
+        return sum;
     }
     return sum;
 }
@@ -492,7 +517,7 @@ static size_t frame_bytes_max(const struct ls_wire_frame *frame)
 /* The sender's side of what ls_wire_decode demands; consensus answers for its own messages. */
 static void assert_sendable(const struct ls_wire_frame *frame)
 {
-    LS_ASSERT(frame->kind >= LS_WIRE_CORE && frame->kind <= LS_WIRE_SYNC);
+    LS_ASSERT(frame->kind >= LS_WIRE_CORE && frame->kind <= LS_WIRE_NOTE);
     if (frame->kind == LS_WIRE_CORE && frame->as.core.kind == LS_MESSAGE_APPEND) {
         const struct ls_append *append = &frame->as.core.as.append;
         LS_ASSERT(append->count <= LS_APPEND_ENTRIES_MAX);
@@ -607,6 +632,7 @@ static const char *frame_invalid(struct ls_wire_frame *frame)
     case LS_WIRE_FORWARD_REPLY:
         return ls_forward_reply_invalid(&frame->as.forward_reply);
     case LS_WIRE_SYNC:
+    case LS_WIRE_NOTE:
         return NULL;
     }
     return "unknown kind of frame";

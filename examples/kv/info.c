@@ -333,6 +333,35 @@ static void bond_progress(struct kv_buffer *text, const struct ls_group_bond *bo
     line(text, "  standing=%s", ls_standing_text(progress->standing));
 }
 
+/* What the peer says of itself, and what can be seen of the bond. */
+static void bond_peer(struct kv_server *server, struct kv_buffer *text,
+                      const struct ls_group_bond *bond, uint64_t now)
+{
+    struct ls_member_info members[LS_MEMBERS_MAX];
+    size_t count = ls_group_members(server->group, members, LS_MEMBERS_MAX);
+    char with[LS_MEMBERS_MAX * LS_NAME_BYTES] = "";
+    size_t used = 0;
+    for (uint32_t i = 0; i < bond->info.bonds_count; i++) {
+        for (size_t m = 0; m < count; m++) {
+            if (ls_peer_id_equal(&members[m].member.id, &bond->info.bonds[i])) {
+                used += (size_t)snprintf(with + used, sizeof with - used, "%s%s",
+                                         used > 0 ? "," : "", members[m].member.name);
+            }
+        }
+    }
+    line(text, "  in_bytes_per_s=%" PRIu64 " out_bytes_per_s=%" PRIu64 " bonded_to=%s",
+         bond->bytes_in_per_s, bond->bytes_out_per_s, with[0] == '\0' ? "-" : with);
+    if (bond->note_us != 0) {
+        const struct ls_peer_note *note = &bond->note;
+        line(text,
+             "  role=%s term=%" PRIu64 " commit=%" PRIu64 " applied=%" PRIu64 " log_first=%" PRIu64
+             " sync=%s percent=%" PRIu32 " serves=%" PRIu32 " said_ms_ago=%" PRIu64,
+             role_text(note->role), note->term, note->commit, note->applied, note->log_first,
+             ls_sync_phase_text((enum ls_sync_phase)note->sync_phase), note->percent, note->serves,
+             now < bond->note_us ? 0 : (now - bond->note_us) / 1000);
+    }
+}
+
 static void bonds_write(struct kv_server *server, struct kv_buffer *text)
 {
     static struct ls_group_bond bonds[LS_MEMBERS_MAX];
@@ -343,13 +372,18 @@ static void bonds_write(struct kv_server *server, struct kv_buffer *text)
         const struct ls_bond_info *info = &bonds[i].info;
         uint64_t silent = info->heard_us == 0 || now < info->heard_us ? 0 : now - info->heard_us;
         line(text,
-             "%s address=%s %s%s rtt_us=%" PRIu64 " heard_ms_ago=%" PRIu64 " bytes_in=%" PRIu64
-             " bytes_out=%" PRIu64 " queued=%" PRIu32 " reconnects=%" PRIu32 " bonds=%" PRIu32,
+             "%s address=%s %s%s rtt_us=%" PRIu64 " jitter_us=%" PRIu64 " heard_ms_ago=%" PRIu64
+             " bytes_in=%" PRIu64 " bytes_out=%" PRIu64 " queued=%" PRIu32 " reconnects=%" PRIu32
+             " bonds=%" PRIu32,
              info->name[0] == '\0' ? "?" : info->name, info->address, info->up ? "up" : "down",
-             bonds[i].leader ? " leader" : "", info->rtt_us, silent / 1000, info->bytes_in,
-             info->bytes_out, info->queued_bytes, info->reconnects, info->bonds_count);
+             bonds[i].leader ? " leader" : "", info->rtt_us, info->jitter_us, silent / 1000,
+             info->bytes_in, info->bytes_out, info->queued_bytes, info->reconnects,
+             info->bonds_count);
         if (info->trouble[0] != '\0') {
             line(text, "  trouble=%s", info->trouble);
+        }
+        if (info->up) {
+            bond_peer(server, text, &bonds[i], now);
         }
         if (bonds[i].progress_known) {
             bond_progress(text, &bonds[i]);

@@ -12,6 +12,7 @@
 #include <lockstep/machine.h>
 #include <lockstep/node.h>
 #include <lockstep/statesync.h>
+#include <lockstep/wire.h>
 
 LS_EXTERN_C_BEGIN
 
@@ -213,6 +214,9 @@ struct ls_group_bond {
     bool leader;
     bool progress_known; /* this member leads: */
     struct ls_progress progress;
+    uint64_t note_us;         /* when the peer last said what follows; 0: never on this link */
+    struct ls_peer_note note; /* its role, term, commit, catch-up, ... */
+    uint64_t bytes_in_per_s, bytes_out_per_s; /* of the last seconds */
 };
 /** Bonds with the other members; returns how many were written. */
 LS_API size_t ls_group_bonds(struct ls_group *group, struct ls_group_bond *out, size_t capacity);

@@ -38,6 +38,7 @@ struct ls_sync_bond {
     struct ls_peer_id peer;
     bool leader;
     uint64_t rtt_us; /* 0: unknown */
+    uint32_t load;   /* other members that it brings up to date, as it said lately */
 };
 
 /** What both sides may ask and do. Borrowed by the vtables for their lifetime. */
@@ -65,7 +66,8 @@ struct ls_sync_context {
      * to. errors LS_ERR_BUSY when it went to none because queues are full */
     enum ls_status (*broadcast)(void *self, struct ls_span message, struct ls_peer_id *sent,
                                 size_t *sent_count);
-    /** Bonded peers now; returns how many were written. */
+    /** Bonded peers now, the best sources first: those that serve few others, then those that are
+     * near, the leader last. Returns how many were written. */
     size_t (*bonds)(void *self, struct ls_sync_bond *out, size_t capacity);
     /** The lowest index so that the entries after it up to the commit have at most that many bytes,
      * about; 0: all of them, or unknown. */

@@ -81,6 +81,7 @@ struct ls_bond_info {
     /* LS_OK when up. AUTH, PROTOCOL, TIMEOUT, IO, NO_MEMORY, LIMIT: how the link ended or could not
      * begin; else UNREACHABLE */
     enum ls_status why;
+    uint64_t jitter_us; /* mean deviation of the round-trip time, smoothed; 0: not measured yet */
 };
 
 struct ls_transport {

@@ -15,7 +15,8 @@ enum ls_wire_kind {
     LS_WIRE_CORE = 1,    /* a message of the consensus core */
     LS_WIRE_FORWARD = 2, /* a call forwarded to the leader, one hop */
     LS_WIRE_FORWARD_REPLY = 3,
-    LS_WIRE_SYNC = 4 /* a state sync's own bytes, with its tag */
+    LS_WIRE_SYNC = 4, /* a state sync's own bytes, with its tag */
+    LS_WIRE_NOTE = 5  /* what a member says of itself */
 };
 
 enum ls_forward_kind { LS_FORWARD_EXECUTE = 1, LS_FORWARD_FEED = 2, LS_FORWARD_TRANSFER = 3 };
@@ -43,6 +44,17 @@ struct ls_wire_sync {
     struct ls_span bytes;
 };
 
+/** What a member says of itself, about once a second while it changes: for the user, and for the
+ * choice of sources. Nothing that must be safe follows from it. */
+struct ls_peer_note {
+    enum ls_role role;
+    ls_term term;
+    ls_index commit, applied, log_first;
+    uint32_t sync_phase; /* enum ls_sync_phase */
+    uint32_t percent;    /* of its catch-up */
+    uint32_t serves;     /* members that it brings up to date */
+};
+
 struct ls_wire_frame {
     enum ls_wire_kind kind;
     union {
@@ -51,6 +63,7 @@ struct ls_wire_frame {
         struct ls_forward forward;
         struct ls_forward_reply forward_reply;
         struct ls_wire_sync sync;
+        struct ls_peer_note note;
     } as;
 };
 

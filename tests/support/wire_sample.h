@@ -83,6 +83,15 @@ static const struct ls_wire_frame wire_samples[] = {
      .as.forward_reply = {.id = UINT64_MAX, .status = LS_ERR_UNREACHABLE}},
     {.kind = LS_WIRE_SYNC, .as.sync = {.tag = 1, .to_session = true, .bytes = {"range", 5}}},
     {.kind = LS_WIRE_SYNC, .as.sync = {.tag = UINT32_MAX, .to_session = false}},
+    {.kind = LS_WIRE_NOTE,
+     .as.note = {.role = LS_ROLE_FOLLOWER,
+                 .term = 9,
+                 .commit = 70004,
+                 .applied = 70001,
+                 .log_first = 60000,
+                 .sync_phase = 2,
+                 .percent = 41,
+                 .serves = 1}},
 };
 #define WIRE_SAMPLES (sizeof wire_samples / sizeof wire_samples[0])
 

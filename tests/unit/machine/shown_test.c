@@ -184,3 +184,32 @@ TEST(moves, of_a_catch_up_reach_who_waits_for_them)
     assert_non_null(strstr(watcher.choice, ", my commit "));
     trio_close(&trio);
 }
+
+/* ---- bonds ---- */
+
+static bool says_its_commit(struct trio *trio, void *arg)
+{
+    const struct sight *sight = arg;
+    struct ls_group_bond bonds[LS_MEMBERS_MAX];
+    size_t count = ls_group_bonds(trio->members[sight->at].group, bonds, LS_MEMBERS_MAX);
+    size_t level = 0;
+    size_t leaders = 0;
+    for (size_t i = 0; i < count; i++) {
+        level += bonds[i].note_us != 0 && bonds[i].note.commit > sight->above &&
+                 bonds[i].note.applied > sight->above;
+        leaders += bonds[i].note.role == LS_ROLE_LEADER && bonds[i].leader;
+    }
+    return count == 2 && level == 2 && leaders == 1;
+}
+
+TEST(bonds, tell_what_the_peers_say_of_themselves)
+{
+    struct trio trio;
+    struct ls_statesync syncs[2];
+    open_snapshots(&trio, syncs);
+    size_t leader = trio_up(&trio);
+    trio_load(&trio, leader, 1);
+    size_t follower = (leader + 1) % 3; /* it hears of the other follower, too */
+    trio_until(&trio, says_its_commit, &(struct sight){&trio, follower, "", TRIO_BATCH});
+    trio_close(&trio);
+}

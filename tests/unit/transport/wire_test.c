@@ -35,6 +35,7 @@ static const char *const sample_bytes[] = {
     "970103cfffffffffffffffff17000090",
     "95010401c3c40572616e6765",
     "950104ceffffffffc2c400",
+    "9a01050109ce00011174ce00011171cdea60022901",
 };
 LS_STATIC_ASSERT(sizeof sample_bytes / sizeof sample_bytes[0] == WIRE_SAMPLES, "one text each");
 
@@ -258,7 +259,7 @@ TEST(wire, refuses_unknown_versions_and_kinds)
                      LS_ERR_PROTOCOL);
     assert_refused(&fixture, "unknown version");
     const uint8_t kinds[][5] = {
-        {0x94, 1, 0, 11, 9}, {0x94, 1, 5, 11, 9}, {0x94, 1, 1, 0, 9}, {0x94, 1, 1, 12, 9}};
+        {0x94, 1, 0, 11, 9}, {0x94, 1, 6, 11, 9}, {0x94, 1, 1, 0, 9}, {0x94, 1, 1, 12, 9}};
     for (size_t i = 0; i < 4; i++) {
         assert_int_equal(decode(&fixture, kinds[i], 5), LS_ERR_PROTOCOL);
         assert_refused(&fixture, "unknown kind or status");

@@ -364,6 +364,10 @@ void ls__replay_fetch(struct ls__replay_session *session, uint64_t now)
         return;
     }
     ask_peers(session, now);
+    bool asking = false;
+    if (!ls__replay_has_source(session, &asking)) {
+        return; /* what would follow a hole may never be of use */
+    }
     struct ls_peer_id leader_id = {{0}};
     bool leader_known = session->context.leader(session->context.base.self, &leader_id);
     struct ls__replay_peer *leader = NULL;

@@ -261,6 +261,22 @@ TEST(replay, waits_for_peers_that_hold_nothing_without_a_hot_loop)
     world_close(world);
 }
 
+/* What would follow a hole is of no use: whoever has the hole too may be on the way, or nobody. */
+TEST(replay, fetches_nothing_while_nobody_holds_the_entry_that_comes_next)
+{
+    struct world *world = lagging(NULL, 5000, test_seed());
+    world->nodes[0].first = 1000;
+    world->nodes[1].first = 3000;
+    world_gap(world, 2, 5005, 0, 0);
+    world_run(world, 5 * SECOND);
+    assert_true(world->nodes[1].questions > 0);
+    assert_int_equal(world->nodes[0].fetches + world->nodes[1].fetches, 0);
+    world->nodes[0].first = 1;
+    catches_up(world, 2, 5005);
+    assert_true(world->nodes[1].fetches > 0);
+    world_close(world);
+}
+
 TEST(replay, follows_a_target_that_moves_a_hundred_times)
 {
     struct ls_log_replay_options replay = {.entries_max = 100};

@@ -4,9 +4,10 @@
  * Debian's 7.8 of it.
  *
  * - WAL recovery mode 0 (tolerate a torn tail). The default opens a log with a flipped bit in its
- *   middle and says nothing. No mode notices a WAL that was cut at a record or deleted: that is
- * what chain and guard are for. Mode 0 excludes recycling of WAL files: RocksDB turns it off
- * itself.
+ *   middle and says nothing; this one refuses also what a power cut leaves of a write that was
+ *   under way, so that is told apart by wal.h and cut off. No mode notices a WAL that was cut at
+ *   a record or deleted: that is what chain and guard are for. Mode 0 excludes recycling of WAL
+ *   files: RocksDB turns it off itself.
  * - It is built with assertions and aborts on a full disk through its own info log, unless that is
  *   told to write nothing but its header.
  * - After a failed write it must not be written to again (flush_wal aborts), and it resumes by
@@ -16,6 +17,7 @@
  * - create_if_missing would make a fresh database beside the files of one whose CURRENT is lost.
  */
 #include "engine.h"
+#include "wal.h"
 
 #include <rocksdb/c.h>
 
@@ -174,6 +176,33 @@ static void prepare(struct ls__engine *engine)
     rocksdb_readoptions_set_fill_cache(engine->reads, 0);
 }
 
+static void trace_cut(const struct ls_env *env, const char *path)
+{
+    if (env->trace != NULL) {
+        const struct ls_trace trace = {
+            .level = LS_TRACE_WARN,
+            .room = "storage",
+            .format = "the write-ahead log ends in a write that the power cut: it is left out",
+            .detail = path};
+        env->trace(env->self, &trace);
+    }
+}
+
+/* NULL, or why it does not open; then there are no handles. */
+static char *open_with(struct ls__engine *engine, const char *path,
+                       const char *const names[LS__FAMILIES])
+{
+    char *message = NULL;
+    engine->db = rocksdb_open_column_families(
+        engine->options[LS__FAMILY_LOG], path, (int)LS__FAMILIES, names,
+        (const rocksdb_options_t *const *)engine->options, engine->families, &message);
+    if (message != NULL) {
+        engine->db = NULL;
+        (void)memset(engine->families, 0, sizeof engine->families);
+    }
+    return message;
+}
+
 static enum ls_status open_families(struct ls__engine *engine, const char *path, bool create,
                                     uint64_t write_buffer_bytes, struct ls_error *error)
 {
@@ -187,10 +216,15 @@ static enum ls_status open_families(struct ls__engine *engine, const char *path,
             return LS_ERR_IO;
         }
     }
-    char *message = NULL;
-    engine->db = rocksdb_open_column_families(
-        engine->options[LS__FAMILY_LOG], path, (int)LS__FAMILIES, names,
-        (const rocksdb_options_t *const *)engine->options, engine->families, &message);
+    char *message = open_with(engine, path, names);
+    if (message != NULL && classify(message) == LS_ERR_CORRUPT && !create &&
+        ls__wal_judge_directory(path) == LS__WAL_TORN) {
+        rocksdb_free(message);
+        trace_cut(engine->env, path);
+        rocksdb_options_set_wal_recovery_mode(engine->options[LS__FAMILY_LOG],
+                                              rocksdb_point_in_time_recovery);
+        message = open_with(engine, path, names);
+    }
     return message != NULL ? failed(error, message) : LS_OK;
 }
 

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A power cut in the middle of a write to RocksDB's write-ahead log. What was synced is there; of
+ * the pages behind it any subset is, the others are zeros, and the file may end anywhere: a disk
+ * writes pages in the order it likes. The store has to open without that write, or with all of it.
+ */
+#include "store.h"
+#include "tree.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PAGE_BYTES 4096u
+#define DURABLE    20u
+#define ENTRIES    12u
+#define LOG_BYTES  (1u << 20)
+#define ROUNDS     16u
+
+static char place[128], before[160], after[160], later[160], damaged[160];
+
+static void place_open(void *self, struct ls_storage *out)
+{
+    struct ls_storage_rocksdb_options options = {.size = sizeof options, .directory = self};
+    assert_ok(ls_storage_rocksdb_open(&options, out, NULL));
+}
+
+static bool is_log(const char *path)
+{
+    size_t length = strlen(path);
+    return length > 4 && strcmp(path + length - 4, ".log") == 0;
+}
+
+/* The write-ahead log that has grown: its name, and bytes before and after. */
+static size_t read_log(const char *directory, const char *name, uint8_t *bytes)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/%s", directory, name);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = file < 0 ? 0 : read(file, bytes, LOG_BYTES);
+    if (file >= 0) {
+        (void)close(file);
+    }
+    return got < 0 ? 0 : (size_t)got;
+}
+
+static void write_log(const char *name, const uint8_t *bytes, size_t count)
+{
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/%s", damaged, name);
+    int file = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    assert_true(file >= 0);
+    assert_int_equal(write(file, bytes, count), count);
+    (void)close(file);
+}
+
+static uint64_t next_random(uint64_t *seed)
+{
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    return *seed;
+}
+
+/* One write that is durable, one that is not, and one that shows that it was. */
+static void make_copies(uint32_t bytes)
+{
+    (void)snprintf(place, sizeof place, "%s/pages", test_memory_directory());
+    (void)snprintf(before, sizeof before, "%s.before", place);
+    (void)snprintf(after, sizeof after, "%s.after", place);
+    (void)snprintf(later, sizeof later, "%s.later", place);
+    (void)snprintf(damaged, sizeof damaged, "%s.damaged", place);
+    tree_remove(place);
+    struct store store;
+    const struct store_backend backend = {place, place_open, NULL};
+    store_open(&store, &backend);
+    store_append(&store, 1, DURABLE, 1);
+    tree_copy(place, before);
+    struct ls_storage_batch batch = store_batch(&store, DURABLE + 1, ENTRIES, 1, bytes);
+    assert_ok(store.storage.stage(store.storage.self, store.group, &batch));
+    store_settle(&store);
+    tree_copy(place, after);
+    store_append(&store, DURABLE + ENTRIES + 1, 1, 1);
+    tree_copy(place, later);
+    store_close(&store);
+}
+
+static void judge(bool all, const char *what)
+{
+    struct ls_storage_rocksdb_options options = {.size = sizeof options, .directory = damaged};
+    static const struct ls_storage_sink nobody;
+    struct store store = {0};
+    enum ls_status status = ls_storage_rocksdb_open(&options, &store.storage, &store.error);
+    if (status != LS_OK) {
+        fail_msg("%s: does not open: %s", what, store.error.text);
+    }
+    store.storage.attach(store.storage.self, &nobody);
+    status = store_open_group(&store);
+    if (status != LS_OK) {
+        fail_msg("%s: does not open: %s", what, store.error.text);
+    }
+    assert_false(store.state.tail_unknown);
+    if (store.state.last.index != DURABLE &&
+        !(all && store.state.last.index == DURABLE + ENTRIES)) {
+        fail_msg("%s: ends at %" PRIu64, what, store.state.last.index);
+    }
+    ls_index last = store.state.last.index;
+    store_close(&store);
+    const struct store_backend backend = {damaged, place_open, NULL};
+    store_open(&store, &backend);
+    assert_int_equal(store.state.last.index, last);
+    assert_false(store.state.tail_unknown);
+    store_append(&store, last + 1, 2, 1);
+    store_close(&store);
+}
+
+static void lose_pages(uint32_t entry_bytes)
+{
+    static uint8_t old[LOG_BYTES], new[LOG_BYTES], mixed[LOG_BYTES];
+    static struct tree files;
+    uint64_t seed = test_seed() | 1;
+    size_t writes = 0;
+    make_copies(entry_bytes);
+    tree_list(before, &files);
+    for (size_t i = 0; i < files.count; i++) {
+        const char *name = files.files[i].path;
+        size_t had = is_log(name) ? read_log(before, name, old) : 0;
+        size_t has = is_log(name) ? read_log(after, name, new) : 0;
+        for (uint32_t round = 0; round < ROUNDS && has > had; round++) {
+            char what[128];
+            bool all = true;
+            size_t count = had + next_random(&seed) % (has - had + 1);
+            count = round % 2 == 0 ? has : count;
+            (void)memcpy(mixed, new, count);
+            uint64_t kept = next_random(&seed);
+            for (size_t at = had; at < count; at = (at / PAGE_BYTES + 1) * PAGE_BYTES) {
+                size_t end = (at / PAGE_BYTES + 1) * PAGE_BYTES;
+                end = end < count ? end : count;
+                if ((kept >> (at / PAGE_BYTES) % 64 & 1u) == 0) {
+                    (void)memset(mixed + at, 0, end - at);
+                    all = false;
+                }
+            }
+            tree_copy(before, damaged);
+            write_log(name, mixed, count);
+            (void)snprintf(what, sizeof what, "round %u, %zu bytes of %zu to %zu, pages %" PRIx64,
+                           round, count, had, has, kept);
+            judge(all && count == has, what);
+            writes++;
+        }
+    }
+    assert_true(writes > 0);
+}
+
+TEST(pages, any_subset_of_a_write_under_way_is_cut_off)
+{
+    lose_pages(3000);
+}
+
+TEST(pages, any_subset_of_a_long_write_is_cut_off)
+{
+    lose_pages(30000);
+}
+
+/* F3: what was synced is never cut off, whatever is behind it. */
+TEST(pages, hole_in_front_of_another_write_is_refused)
+{
+    static uint8_t old[LOG_BYTES], new[LOG_BYTES], last[LOG_BYTES];
+    static struct tree files;
+    static const struct ls_storage_sink nobody;
+    size_t refused = 0;
+    make_copies(3000);
+    tree_list(before, &files);
+    for (size_t i = 0; i < files.count; i++) {
+        const char *name = files.files[i].path;
+        size_t had = is_log(name) ? read_log(before, name, old) : 0;
+        size_t has = is_log(name) ? read_log(after, name, new) : 0;
+        for (size_t at = had; at < has; at = (at / PAGE_BYTES + 1) * PAGE_BYTES) {
+            size_t end = (at / PAGE_BYTES + 1) * PAGE_BYTES;
+            size_t count = read_log(later, name, last);
+            assert_true(count > has);
+            (void)memset(last + at, 0, (end < has ? end : has) - at);
+            tree_copy(later, damaged);
+            write_log(name, last, count);
+            struct ls_storage_rocksdb_options options = {.size = sizeof options,
+                                                         .directory = damaged};
+            struct store store = {0};
+            enum ls_status status = ls_storage_rocksdb_open(&options, &store.storage, &store.error);
+            if (status == LS_OK) {
+                store.storage.attach(store.storage.self, &nobody);
+                status = store_open_group(&store);
+                store.group = NULL;
+                store_close(&store);
+            }
+            assert_int_equal(status, LS_ERR_CORRUPT);
+            refused++;
+        }
+    }
+    assert_true(refused > 5);
+}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Snapshot files of a machine in memory: its durable state, so that its log may be pruned. Written
- * in slices from a frozen state, beside the newest one, whose place it takes when it is durable.
+ * Snapshot files of a machine in memory: its durable state, so that its log may be pruned; none are
+ * written for one whose members could not be brought back beyond the log. Written in slices from a
+ * frozen state, beside the newest one, whose place it takes when it is durable.
  */
 #include "runtime.h"
 
@@ -107,7 +108,7 @@ static bool enough(const struct ls_group *group)
 static bool due(const struct ls_group *group)
 {
     const struct ls__snapshots *snapshots = &group->snap;
-    return snapshots->kept && snapshots->keep == LS__KEEP_NONE &&
+    return snapshots->kept && group->snapshots && snapshots->keep == LS__KEEP_NONE &&
            snapshots->step == LS__INSTALL_NONE && snapshots->keep_entries > 0 && enough(group) &&
            ls__now(group->node) >= snapshots->keep_not_before_us;
 }
@@ -191,9 +192,11 @@ static void step_cut(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
     uint64_t before = snapshots->writing.end;
+    uint64_t until = ls__now(group->node) + LS__SNAPSHOT_SLICE_US;
     bool done = false;
-    enum ls_status status = LS_OK;
-    while (status == LS_OK && !done && snapshots->writing.end - before < LS__SNAPSHOT_SLICE_BYTES) {
+    enum ls_status status = cut(group, &done);
+    while (status == LS_OK && !done && ls__now(group->node) < until &&
+           snapshots->writing.end - before < LS__SNAPSHOT_SLICE_BYTES) {
         status = cut(group, &done);
     }
     if (status == LS_OK && done) {

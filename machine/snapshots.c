@@ -228,6 +228,7 @@ enum ls_status ls__snapshots_open(struct ls_group *group, const struct ls_storag
     snapshots->whole = machine_whole(&group->machine);
     snapshots->vault = node->vault.size > 0 ? &node->vault : NULL;
     snapshots->incarnation = state->incarnation;
+    snapshots->staged_left = true; /* of an earlier life */
     snapshots->keep_entries = keep_entries;
     snapshots->builder.env = &node->env;
     snapshots->kept =

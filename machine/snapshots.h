@@ -16,8 +16,9 @@
 
 #include "pack.h"
 
-/* read or written in one turn of the loop */
+/* read or written in one turn of the loop; and no more begins after so long */
 #define LS__SNAPSHOT_SLICE_BYTES (1u << 20)
+#define LS__SNAPSHOT_SLICE_US    1000u
 /* what waits for the disk is asked for again after so long */
 #define LS__SNAPSHOT_SYNC_US 1000u
 /* after a failure no snapshot file is written for so long */
@@ -62,6 +63,7 @@ struct ls__snapshots {
 
     struct ls__pack staged;
     bool staged_open;
+    bool staged_left; /* there may be a file of what is not needed any more */
     enum ls__install_step step;
     uint64_t token;
     uint32_t chunk; /* LOADING: the next */

@@ -45,7 +45,10 @@ static enum ls_status staged_remove(struct ls_group *group)
     struct ls__snapshots *snapshots = &group->snap;
     ls__pack_close(&snapshots->staged);
     snapshots->staged_open = false;
-    return snapshots->vault->remove(snapshots->vault->self, &group->id, LS_VAULT_STAGED);
+    enum ls_status status =
+        snapshots->vault->remove(snapshots->vault->self, &group->id, LS_VAULT_STAGED);
+    snapshots->staged_left = status != LS_OK;
+    return status;
 }
 
 static enum ls_status staged_open(struct ls_group *group)
@@ -61,6 +64,7 @@ static enum ls_status staged_open(struct ls_group *group)
                                &snapshots->incarnation, LS_VAULT_STAGED);
     }
     snapshots->staged_open = status == LS_OK;
+    snapshots->staged_left = true;
     return status;
 }
 
@@ -173,8 +177,9 @@ static void step_load(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
     size_t done = 0;
+    uint64_t until = ls__now(group->node) + LS__SNAPSHOT_SLICE_US;
     while (snapshots->chunk < snapshots->staged.snapshot.chunks &&
-           done < LS__SNAPSHOT_SLICE_BYTES) {
+           done < LS__SNAPSHOT_SLICE_BYTES && (done == 0 || ls__now(group->node) < until)) {
         struct ls_span chunk;
         enum ls_status status = ls__pack_read(&snapshots->staged, snapshots->chunk, &chunk);
         if (status == LS_ERR_IO) { /* as if it were not there: it is fetched once more */
@@ -351,6 +356,12 @@ static void step_settle(struct ls_group *group)
 void ls__staging_turn(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
+    if (snapshots->step == LS__INSTALL_NONE && snapshots->staged_left && !group->session_runs &&
+        ls__group_online(group)) {
+        /* the log came by another way: what was staged for it only takes room */
+        (void)staged_remove(group);
+        snapshots->staged_left = false; /* one that stays goes with the next, or at the next join */
+    }
     if (snapshots->step == LS__INSTALL_LOADING) {
         step_load(group);
     }

@@ -29,7 +29,10 @@ static const char *const names[LS_VAULT_FILES + 1] = {"", "snapshot", "writing",
 /* descriptors that syncs still use though their files were removed: no more files are then */
 #define LEFT_MAX 16u
 
-enum task_kind { TASK_SYNC = 1, TASK_REPLACE };
+/* closing a large file that has no name any more takes its time, too */
+#define CLOSE_BYTES (64u << 20)
+
+enum task_kind { TASK_SYNC = 1, TASK_REPLACE, TASK_CLOSE };
 
 /* What a thread does; it touches nothing else. */
 struct task {
@@ -81,6 +84,8 @@ static void *task_run(void *arg)
         right =
             fsync(task->descriptor) == 0 && fsync(task->folder) == 0 && fsync(task->directory) == 0;
         LS__CRASH_FILE(names[task->from], "synced");
+    } else if (task->kind == TASK_CLOSE) {
+        right = close(task->descriptor) == 0;
     } else {
         right = renameat(task->folder, names[task->from], task->folder, names[task->to]) == 0;
         LS__CRASH_FILE(names[task->to], "renamed");
@@ -132,7 +137,7 @@ static enum ls_status task_end(struct vault *vault, struct task *task)
     if (task->kind == TASK_REPLACE || task->left) {
         (void)close(task->folder);
     }
-    if (task->descriptor >= 0 && task->left) {
+    if (task->kind == TASK_SYNC && task->left) {
         (void)close(task->descriptor);
     }
     (void)allocate(vault, task, 0);
@@ -180,7 +185,7 @@ static void place_drop(struct vault *vault, struct place *place)
     *at = place->next;
     if (place->task != NULL) {
         place->task->left = true;
-    } else {
+    } else if (place->descriptor >= 0) {
         (void)close(place->descriptor);
         (void)close(place->folder);
     }
@@ -404,6 +409,28 @@ static enum ls_status files_replace(void *self, const struct ls_group_id *group,
     return status;
 }
 
+/* Of a file without a name: what it held is given back when it is closed. */
+static void place_bury(struct vault *vault, struct place *place)
+{
+    struct stat info;
+    struct task task = {.kind = TASK_CLOSE,
+                        .group = place->group,
+                        .from = place->file,
+                        .to = place->file,
+                        .folder = place->folder,
+                        .descriptor = place->descriptor,
+                        .left = true};
+    struct task *started = NULL;
+    bool large = fstat(place->descriptor, &info) == 0 && info.st_size > (off_t)CLOSE_BYTES;
+    if (place->task == NULL && large) {
+        (void)task_start(vault, &task, &started);
+    }
+    if (started != NULL) {
+        place->descriptor = place->folder = -1;
+    }
+    place_drop(vault, place);
+}
+
 static enum ls_status files_remove(void *self, const struct ls_group_id *group,
                                    enum ls_vault_file file)
 {
@@ -415,6 +442,7 @@ static enum ls_status files_remove(void *self, const struct ls_group_id *group,
         (place != NULL && place->task != NULL && left >= LEFT_MAX)) {
         return LS_ERR_BUSY;
     }
+    (void)place_open(vault, group, file, false, &place); /* if it can be: see place_bury */
     int folder = folder_open(vault, group, false);
     if (folder < 0) {
         return errno == ENOENT ? LS_OK : LS_ERR_IO;
@@ -423,7 +451,7 @@ static enum ls_status files_remove(void *self, const struct ls_group_id *group,
     LS__CRASH_FILE(names[file], "unlinked");
     (void)close(folder);
     if (gone && place != NULL) {
-        place_drop(vault, place);
+        place_bury(vault, place);
     }
     return gone ? LS_OK : LS_ERR_IO;
 }

@@ -56,12 +56,17 @@ struct ls_group_options {
 LS_API void ls_group_options_init(struct ls_group_options *options);
 
 /**
- * Joins or re-joins a group with the state in the node's store.
+ * Joins or re-joins a group with the state in the node's store. Cost: the store checks every record
+ * of the log, and a machine in memory takes its newest snapshot file in, all in this call, before
+ * the loop turns again: about a second for each GiB. Who hosts other groups in the same node joins
+ * large ones first.
  * errors  LS_ERR_INVALID   a setting, with the text; or the group is already in this node
  *         LS_ERR_CORRUPT, LS_ERR_FORMAT, LS_ERR_IO  from the store; CORRUPT also when the log ends
  *                          below what the machine has applied
  *         LS_ERR_MISMATCH  the machine's directory belongs to another group or incarnation
  *         LS_ERR_LIMIT     LS_GROUPS_MAX
+ *         LS_ERR_BUSY      the vault still works for this group from before it was closed: again
+ *                          later
  *         LS_ERR_CLOSED, LS_ERR_REENTRANT, LS_ERR_NO_MEMORY
  * After an error nothing stays behind, and the machine is not closed.
  */

@@ -110,3 +110,15 @@ bool scene_changed(struct trio *trio, void *arg)
            (member->tally.count >= reach->scene->count &&
             scene_status(reach->scene, reach->scene->away).online);
 }
+
+bool scene_has_file(const struct scene *scene, const struct ls_group_id *id,
+                    enum ls_vault_file file)
+{
+    struct ls_vault vault;
+    ls_vault_memory_open_on(scene->trio.members[scene->away].vault, &vault);
+    uint8_t byte = 0;
+    size_t got = 0;
+    bool there = vault.read(vault.self, id, file, 0, &byte, 1, &got) == LS_OK;
+    vault.close(vault.self);
+    return there;
+}

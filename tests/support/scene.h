@@ -31,6 +31,10 @@ void scene_catches_up(struct scene *scene);
 /** The member that is away loses what is not durable, and ends. */
 void scene_power_cut(struct scene *scene);
 
+/** Is there such a file in the vault of the member that is away? */
+bool scene_has_file(const struct scene *scene, const struct ls_group_id *id,
+                    enum ls_vault_file file);
+
 struct scene_reach {
     struct scene *scene;
     uint64_t changes; /* of the vault */

@@ -29,15 +29,9 @@ static void leave_mark(struct scene *scene, struct ls_cursor anchor)
     vault.close(vault.self);
 }
 
-static bool has_mark(struct scene *scene, const struct ls_group_id *id)
+static bool has_mark(const struct scene *scene, const struct ls_group_id *id)
 {
-    struct ls_vault vault;
-    ls_vault_memory_open_on(scene->trio.members[scene->away].vault, &vault);
-    uint8_t byte = 0;
-    size_t got = 0;
-    bool there = vault.read(vault.self, id, LS_VAULT_MARK, 0, &byte, 1, &got) == LS_OK;
-    vault.close(vault.self);
-    return there;
+    return scene_has_file(scene, id, LS_VAULT_MARK);
 }
 
 static void is_dropped(bool durable)
@@ -78,6 +72,14 @@ static bool halted(struct trio *trio, void *arg)
     return scene_status(scene, scene->away).halted != LS_OK;
 }
 
+static bool nothing_staged(struct trio *trio, void *arg)
+{
+    (void)trio;
+    const struct scene *scene = arg;
+    const struct ls_group_id id = scene_status(scene, scene->away).id;
+    return !scene_has_file(scene, &id, LS_VAULT_STAGED);
+}
+
 /* The machine on disk fails to switch, and did or did not: the next join knows what to do. */
 static void publish_fails(bool happened)
 {
@@ -102,6 +104,7 @@ static void publish_fails(bool happened)
                 (count > 0 && scene_status(&scene, scene.away).log_first > before.log_first));
     assert_int_equal(has_mark(&scene, &before.id), happened); /* until the log is durable */
     scene_catches_up(&scene);
+    trio_until(&scene.trio, nothing_staged, &scene); /* neither way */
     trio_close(&scene.trio);
 }
 
@@ -180,4 +183,22 @@ TEST(install, whose_file_may_have_been_replaced_halts_and_is_finished_at_the_nex
 TEST(install, whose_file_was_not_replaced_halts_and_begins_again_at_the_next_join)
 {
     replace_fails(false);
+}
+
+/* What was fetched for nothing takes no room for ever. */
+TEST(install, that_the_log_overtook_leaves_no_staged_file)
+{
+    struct scene scene;
+    scene_open(&scene);
+    const struct ls_group_id id = scene_status(&scene, scene.away).id;
+    trio_stop(&scene.trio, scene.away);
+    struct ls_vault vault;
+    ls_vault_memory_open_on(scene.trio.members[scene.away].vault, &vault);
+    assert_ok(vault.write(vault.self, &id, LS_VAULT_STAGED, 0, (struct ls_span){"much", 4}));
+    assert_ok(vault.sync(vault.self, &id, LS_VAULT_STAGED));
+    vault.close(vault.self);
+    scene_start(&scene);
+    scene_catches_up(&scene);
+    trio_until(&scene.trio, nothing_staged, &scene);
+    trio_close(&scene.trio);
 }

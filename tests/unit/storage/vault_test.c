@@ -302,3 +302,28 @@ TEST(vault, closes_what_is_open_for_a_group_that_is_closed)
     expect_text(&vault, LS_VAULT_MARK, "one");
     vault.close(vault.self);
 }
+
+/* A large one is given back elsewhere: the name is free at once. */
+TEST(vault, removes_a_large_file_at_once)
+{
+    struct ls_vault vault = open_vault();
+    size_t before = descriptors();
+    for (size_t i = 0; i < 2; i++) {
+        write_text(&vault, LS_VAULT_STAGED, (uint64_t)65 << 20, "far out");
+        assert_ok(sync_file(&vault, LS_VAULT_STAGED));
+        if (i == 1) {
+            vault.close_group(vault.self, &group);
+        }
+        assert_ok(vault.remove(vault.self, &group, LS_VAULT_STAGED));
+        char byte = 0;
+        size_t got = 0;
+        assert_int_equal(vault.read(vault.self, &group, LS_VAULT_STAGED, 0, &byte, 1, &got),
+                         LS_ERR_NOT_FOUND);
+        while (vault.busy_since_us(vault.self) > 0) {
+            (void)sched_yield();
+        }
+        vault.close_group(vault.self, &group);
+        assert_int_equal(descriptors(), before);
+    }
+    vault.close(vault.self);
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/* Snapshot files of machines in memory: when they are written, and how much of a turn that takes.
+ */
+#include "trio.h"
+
+static struct ls_log_replay_options keep_little = {.size = sizeof keep_little, .keep_entries = 100};
+
+static void open_files(struct trio *trio, struct ls_statesync syncs[2], const struct ls_env *env)
+{
+    trio_open_in(trio, 1, env);
+    assert_ok(ls_log_replay(&keep_little, &syncs[0]));
+    assert_ok(ls_snapshot_sync(NULL, &syncs[1]));
+    trio->options.statesyncs = syncs;
+    trio->options.statesyncs_count = 2;
+    trio->options.snapshot_entries = 300;
+    trio->options.prune_entries = 0;
+    trio->snapshots = true;
+}
+
+static bool written(struct trio *trio, void *arg)
+{
+    (void)arg;
+    return trio_status(trio, 0).snapshots_written > 0;
+}
+
+TEST(file, is_not_written_for_a_group_that_never_prunes_by_itself)
+{
+    struct trio trio;
+    struct ls_statesync syncs[2];
+    open_files(&trio, syncs, NULL);
+    trio.options.statesyncs_count = 1;
+    size_t leader = trio_up(&trio);
+    trio_load(&trio, leader, 3);
+    trio_wait_equal(&trio, 3 * TRIO_BATCH);
+    assert_int_equal(trio.members[0].tally.freezes, 0);
+    assert_int_equal(trio_status(&trio, 0).snapshots_written, 0);
+    trio_close(&trio);
+}
+
+/* ---- the time of a turn ---------------------------------------------------------------------- */
+
+static uint64_t slow_us; /* by so much is the clock ahead */
+static struct ls_machine plain;
+static struct trio *watched;
+static uint64_t chunks, last_turn, in_turn, in_turn_max;
+
+static uint64_t ahead(void *self)
+{
+    (void)self;
+    return ls_env_default()->now_us(NULL) + slow_us;
+}
+
+/* Each chunk takes a good part of the slice. */
+static enum ls_status slow_iterate(void *self, const struct ls_frozen *frozen, struct ls_span from,
+                                   ls_item_visit visit, void *arg)
+{
+    struct ls_node_status status;
+    ls_node_status(watched->members[0].node, &status);
+    in_turn = status.turns == last_turn ? in_turn + 1 : 1;
+    last_turn = status.turns;
+    in_turn_max = in_turn > in_turn_max ? in_turn : in_turn_max;
+    chunks++;
+    slow_us += 700;
+    return plain.iterate(self, frozen, from, visit, arg);
+}
+
+static void make_slow(struct ls_machine *machine)
+{
+    plain = *machine;
+    machine->iterate = slow_iterate;
+}
+
+TEST(file, is_written_in_slices_of_a_millisecond_and_a_chunk)
+{
+    struct trio trio;
+    struct ls_statesync syncs[2];
+    struct ls_env env = *ls_env_default();
+    env.now_us = ahead;
+    open_files(&trio, syncs, &env);
+    trio.options.snapshot_entries = 600; /* then all items are there */
+    watched = &trio;
+    trio.on_machine = make_slow;
+    chunks = in_turn_max = 0;
+    size_t leader = trio_up(&trio);
+    trio_load(&trio, leader, 2);
+    trio_until(&trio, written, NULL);
+    assert_true(chunks >= 8);
+    assert_true(in_turn_max <= 2); /* two take longer than a slice */
+    trio_close(&trio);
+}

@@ -378,10 +378,15 @@ static enum ls_session_state session_poll(void *self, struct ls_cursor *at, cons
     return LS_SESSION_PENDING;
 }
 
-static enum ls_sync_verdict take_offer(struct session *session, const struct message *offer,
-                                       struct ls_span configuration)
+/* The leader's word counts, if there is one. */
+static enum ls_sync_verdict take_offer(struct session *session, const struct ls_peer_id *from,
+                                       const struct message *offer, struct ls_span configuration)
 {
     const struct ls_sync_context *base = &session->context.base;
+    struct ls_peer_id leader;
+    if (session->context.leader(base->self, &leader) && !ls_peer_id_equal(&leader, from)) {
+        return LS_SYNC_IGNORE;
+    }
     if (offer->length < session->from || configuration.bytes == 0 ||
         configuration.bytes > sizeof session->configuration) {
         return LS_SYNC_INVALID;
@@ -452,7 +457,7 @@ static enum ls_sync_verdict session_receive(void *self, const struct ls_peer_id 
         return LS_SYNC_INVALID;
     }
     if (head.kind == OFFER) {
-        return take_offer(session, &head, rest);
+        return take_offer(session, from, &head, rest);
     }
     if (head.kind != SUMMED && head.kind != FETCHED) {
         return LS_SYNC_INVALID;

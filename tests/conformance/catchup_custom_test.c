@@ -74,6 +74,27 @@ static size_t carries(void *self, struct ls_span message)
     return hear(message, &head, &rest) && head.kind == FETCHED ? rest.bytes : 0;
 }
 
+static size_t forge(void *self, enum realm_forgery forgery, struct ls_span message, uint8_t *out)
+{
+    struct message head;
+    struct ls_span rest;
+    (void)self;
+    assert_true(hear(message, &head, &rest));
+    size_t bytes = rest.bytes;
+    if (forgery == REALM_SHORT || forgery == REALM_EMPTY) {
+        bytes = forgery == REALM_SHORT ? bytes / 2 : 0;
+    } else if (forgery == REALM_OVERSIZED) {
+        memset(out + message.bytes, 0, 100);
+        bytes += 100;
+    } else if (forgery == REALM_MISPLACED) {
+        head.offset += RANGE;
+    } else {
+        return 0;
+    }
+    memcpy(out, &head, sizeof head); /* what follows it is there already */
+    return sizeof head + bytes;
+}
+
 static const struct realm_subject subject = {.name = "file ranges",
                                              .place_open = place_open,
                                              .place_close = place_close,
@@ -81,6 +102,11 @@ static const struct realm_subject subject = {.name = "file ranges",
                                              .digest = digest,
                                              .command = command,
                                              .carries = carries,
+                                             .forge = forge,
+                                             .trusts_leader = true,
+                                             .any_peer = true,
+                                             .verifies = true,
                                              .beyond_log = true};
 
-CATCHUP_SUITE(custom, &subject, false)
+CATCHUP_SUITE(custom, &subject)
+CATCHUP_SUITE_ANY(custom_rocksdb, &subject, true)

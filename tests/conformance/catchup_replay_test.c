@@ -58,6 +58,37 @@ static size_t carries(void *self, struct ls_span message)
     return entries ? message.bytes : 0;
 }
 
+static struct ls_value number(uint64_t value)
+{
+    return (struct ls_value){.kind = LS_VALUE_UINT, .as.number = value};
+}
+
+static size_t forge(void *self, enum realm_forgery forgery, struct ls_span message, uint8_t *out)
+{
+    static struct ls_value values[LS_VALUES_MAX];
+    const struct ls_codec *codec = &ls_env_default()->codec;
+    size_t count = 0, bytes = 0;
+    (void)self;
+    assert_ok(codec->decode(codec->self, message, values, LS_VALUES_MAX - 3, &count));
+    if (forgery == REALM_SHORT && count > 11) {
+        count -= 3;
+    } else if (forgery == REALM_EMPTY) {
+        count = 8;
+    } else if (forgery == REALM_OVERSIZED) {
+        memcpy(values + count, values + count - 3, 3 * sizeof *values);
+        count += 3;
+    } else if (forgery == REALM_MISPLACED) {
+        values[6] = number(values[6].as.number + 1);
+    } else if (forgery == REALM_REGRESSING && count > 11) {
+        values[8] = number(values[8].as.number + 1);
+    } else {
+        return 0;
+    }
+    values[7].as.count = (uint32_t)count - 8;
+    assert_ok(codec->encode(codec->self, values, count, out, LS_MESSAGE_BYTES_MAX, &bytes));
+    return bytes;
+}
+
 static const struct realm_subject subject = {.name = "log replay",
                                              .place_open = place_open,
                                              .place_close = place_close,
@@ -65,6 +96,9 @@ static const struct realm_subject subject = {.name = "log replay",
                                              .stop = stop,
                                              .digest = digest,
                                              .command = command,
-                                             .carries = carries};
+                                             .carries = carries,
+                                             .forge = forge,
+                                             .any_peer = true};
 
-CATCHUP_SUITE(replay, &subject, false)
+CATCHUP_SUITE(replay, &subject)
+CATCHUP_SUITE_ANY(replay_rocksdb, &subject, true)

@@ -6,6 +6,9 @@
 
 static struct ls_log_replay_options replay = {.size = sizeof replay, .keep_entries = 1};
 
+/* a state of a few chunks only: one question at a time to each peer */
+static struct ls_snapshot_options snapshots = {.size = sizeof snapshots, .window = 1};
+
 static void *place_open(void *self)
 {
     (void)self;
@@ -24,7 +27,7 @@ static void start(void *self, void *place, uint32_t unit, struct ls_machine *mac
     (void)self;
     *machine = book_machine(place, unit, true);
     assert_ok(ls_log_replay(&replay, &list[0]));
-    assert_ok(ls_snapshot_sync(NULL, &list[1]));
+    assert_ok(ls_snapshot_sync(&snapshots, &list[1]));
     *count = 2;
 }
 
@@ -59,6 +62,30 @@ static size_t carries(void *self, struct ls_span message)
     return chunk ? values[4].as.bytes.bytes : 0;
 }
 
+static size_t forge(void *self, enum realm_forgery forgery, struct ls_span message, uint8_t *out)
+{
+    static uint8_t chunk[LS_SNAPSHOT_CHUNK_BYTES_MIN + 100];
+    struct ls_value values[8];
+    const struct ls_codec *codec = &ls_env_default()->codec;
+    size_t count = 0, bytes = 0;
+    (void)self;
+    assert_ok(codec->decode(codec->self, message, values, 8, &count));
+    struct ls_span *carried = &values[4].as.bytes;
+    if (forgery == REALM_SHORT || forgery == REALM_EMPTY) {
+        carried->bytes = forgery == REALM_SHORT ? carried->bytes / 2 : 0;
+    } else if (forgery == REALM_OVERSIZED) {
+        assert_true(carried->bytes + 100 <= sizeof chunk);
+        memcpy(chunk, carried->data, carried->bytes);
+        *carried = (struct ls_span){chunk, carried->bytes + 100};
+    } else if (forgery == REALM_MISPLACED) {
+        values[3].as.number++;
+    } else {
+        return 0;
+    }
+    assert_ok(codec->encode(codec->self, values, count, out, LS_MESSAGE_BYTES_MAX, &bytes));
+    return bytes;
+}
+
 static const struct realm_subject subject = {.name = "snapshot",
                                              .place_open = place_open,
                                              .place_close = place_close,
@@ -67,6 +94,9 @@ static const struct realm_subject subject = {.name = "snapshot",
                                              .digest = digest,
                                              .command = command,
                                              .carries = carries,
+                                             .forge = forge,
+                                             .verifies = true,
                                              .beyond_log = true};
 
-CATCHUP_SUITE(snapshot, &subject, false)
+CATCHUP_SUITE(snapshot, &subject)
+CATCHUP_SUITE_ANY(snapshot_rocksdb, &subject, true)

@@ -263,21 +263,108 @@ static void loop_close(void *self)
     member->descriptor = -1;
 }
 
-/* ---- stores on disk: time stands still while they write -------------------------------------- */
+/* ---- stores and vaults ------------------------------------------------------------------------
+ */
+
+/* Before each change of the disk: it may be the one that does not come any more. */
+static void change(struct realm_member *member)
+{
+    member->changes++;
+    if (member->dies_at != 0 && member->changes == member->dies_at) {
+        ls_storage_medium_power_cut(member->disk);
+        ls_vault_medium_power_cut(member->vault);
+        member->dead = true;
+    }
+}
+
+static enum ls_status vault_write(void *self, const struct ls_group_id *group,
+                                  enum ls_vault_file file, uint64_t offset, struct ls_span bytes)
+{
+    struct realm_member *member = self;
+    change(member);
+    return member->files.write(member->files.self, group, file, offset, bytes);
+}
+
+static enum ls_status vault_read(void *self, const struct ls_group_id *group,
+                                 enum ls_vault_file file, uint64_t offset, void *out, size_t bytes,
+                                 size_t *got)
+{
+    struct realm_member *member = self;
+    return member->files.read(member->files.self, group, file, offset, out, bytes, got);
+}
+
+static enum ls_status vault_truncate(void *self, const struct ls_group_id *group,
+                                     enum ls_vault_file file, uint64_t bytes)
+{
+    struct realm_member *member = self;
+    change(member);
+    return member->files.truncate(member->files.self, group, file, bytes);
+}
+
+static enum ls_status vault_sync(void *self, const struct ls_group_id *group,
+                                 enum ls_vault_file file)
+{
+    struct realm_member *member = self;
+    change(member);
+    return member->files.sync(member->files.self, group, file);
+}
+
+static enum ls_status vault_replace(void *self, const struct ls_group_id *group,
+                                    enum ls_vault_file from, enum ls_vault_file to)
+{
+    struct realm_member *member = self;
+    change(member);
+    return member->files.replace(member->files.self, group, from, to);
+}
+
+static enum ls_status vault_remove(void *self, const struct ls_group_id *group,
+                                   enum ls_vault_file file)
+{
+    struct realm_member *member = self;
+    change(member);
+    return member->files.remove(member->files.self, group, file);
+}
+
+static void vault_close(void *self)
+{
+    struct realm_member *member = self;
+    member->files.close(member->files.self);
+}
 
 static enum ls_status store_stage(void *self, struct ls_storage_group *group,
                                   const struct ls_storage_batch *batch)
 {
     struct realm_member *member = self;
     enum ls_status status = member->store.stage(member->store.self, group, batch);
-    member->writing = member->writing || status == LS_OK;
+    if (status == LS_OK) {
+        member->staged = true;
+        member->staged_seq = batch->seq;
+    }
     return status;
+}
+
+static void store_durable(void *self, void *context, uint64_t seq)
+{
+    struct realm_member *member = self;
+    member->durable_seq = seq;
+    member->sink.durable(member->sink.self, context, seq);
+}
+
+static void store_failed(void *self, void *context, uint64_t seq, enum ls_status status,
+                         const char *text)
+{
+    struct realm_member *member = self;
+    member->durable_seq = UINT64_MAX;
+    member->sink.failed(member->sink.self, context, seq, status, text);
 }
 
 static void store_attach_sink(void *self, const struct ls_storage_sink *sink)
 {
     struct realm_member *member = self;
-    member->store.attach(member->store.self, sink);
+    const struct ls_storage_sink own = {
+        .self = member, .durable = store_durable, .failed = store_failed};
+    member->sink = *sink;
+    member->store.attach(member->store.self, &own);
 }
 
 static enum ls_status store_open_group(void *self, const struct ls_group_id *id, void *context,
@@ -291,6 +378,10 @@ static enum ls_status store_open_group(void *self, const struct ls_group_id *id,
 static void store_commit(void *self)
 {
     struct realm_member *member = self;
+    if (member->staged) {
+        change(member);
+        member->staged = false;
+    }
     member->store.commit(member->store.self);
 }
 
@@ -329,7 +420,6 @@ static void store_close(void *self)
 {
     struct realm_member *member = self;
     member->store.close(member->store.self);
-    member->writing = false;
 }
 
 static struct ls_incarnation store_incarnation(void *self)
@@ -347,31 +437,43 @@ static void store_counters(void *self, struct ls_storage_counters *out)
 static enum ls_status open_store(struct realm_member *member, struct ls_node_options *options,
                                  struct ls_error *error)
 {
-    if (!member->realm->on_disk) {
-        ls_vault_memory_open_on(member->vault, &options->vault);
-        return ls_storage_memory_open_on(member->disk, &options->storage, error);
-    }
     const struct ls_storage_rocksdb_options rocksdb = {.size = sizeof rocksdb,
                                                        .directory = member->store_directory};
-    enum ls_status status = ls_storage_rocksdb_open(&rocksdb, &member->store, error);
-    if (status == LS_OK) {
-        options->storage = (struct ls_storage){.size = sizeof options->storage,
-                                               .self = member,
-                                               .attach = store_attach_sink,
-                                               .open_group = store_open_group,
-                                               .stage = store_stage,
-                                               .commit = store_commit,
-                                               .descriptor = store_descriptor,
-                                               .collect = store_collect,
-                                               .read = store_read,
-                                               .prune = store_prune,
-                                               .close_group = store_close_group,
-                                               .close = store_close,
-                                               .incarnation = store_incarnation,
-                                               .counters = store_counters};
-        assert_ok(
-            ls_vault_files_open(member->vault_directory, &member->env, &options->vault, error));
+    enum ls_status status = LS_OK;
+    if (member->realm->on_disk) {
+        status = ls_storage_rocksdb_open(&rocksdb, &member->store, error);
+    } else {
+        status = ls_storage_memory_open_on(member->disk, &member->store, error);
     }
+    if (status == LS_OK && member->realm->on_disk) {
+        status = ls_vault_files_open(member->vault_directory, &member->env, &member->files, error);
+    } else {
+        ls_vault_memory_open_on(member->vault, &member->files);
+    }
+    assert_ok(status);
+    options->storage = (struct ls_storage){.size = sizeof options->storage,
+                                           .self = member,
+                                           .attach = store_attach_sink,
+                                           .open_group = store_open_group,
+                                           .stage = store_stage,
+                                           .commit = store_commit,
+                                           .descriptor = store_descriptor,
+                                           .collect = store_collect,
+                                           .read = store_read,
+                                           .prune = store_prune,
+                                           .close_group = store_close_group,
+                                           .close = store_close,
+                                           .incarnation = store_incarnation,
+                                           .counters = store_counters};
+    options->vault = (struct ls_vault){.size = sizeof options->vault,
+                                       .self = member,
+                                       .write = vault_write,
+                                       .read = vault_read,
+                                       .truncate = vault_truncate,
+                                       .sync = vault_sync,
+                                       .replace = vault_replace,
+                                       .remove = vault_remove,
+                                       .close = vault_close};
     return status;
 }
 
@@ -392,7 +494,8 @@ static enum ls_status open_node(struct realm_member *member, struct ls_error *er
     struct ls_node_options options;
     ls_node_options_init(&options);
     member->timer_us = UINT64_MAX;
-    member->turn_due = member->dying = member->paused = member->writing = false;
+    member->turn_due = member->dead = member->paused = member->staged = false;
+    member->changes = member->staged_seq = member->durable_seq = 0;
     member->descriptor = -1;
     options.loop = &loop;
     options.env = &member->env;
@@ -478,11 +581,31 @@ void realm_crash(struct realm *realm, uint32_t at)
     ls_vault_medium_power_cut(member->vault);
     realm_net_leave(member, LS_BOND_DOWN);
     uint64_t skew_us = member->skew_us;
+    member->dies_at = 0;
+    member->dead = false;
     ls_node_close(member->node, on_closed, member);
     member->skew_us += DYING_US; /* no time is left to close in */
     member->loop.turn(member->loop.self);
     assert_null(member->node);
     member->skew_us = skew_us;
+}
+
+void realm_dies_at(struct realm *realm, uint32_t at, uint64_t change)
+{
+    struct realm_member *member = &realm->members[at];
+    assert_false(realm->on_disk);
+    member->dies_at = member->changes + change;
+}
+
+void realm_hold(struct realm *realm, uint32_t at, bool hold)
+{
+    struct realm_member *member = &realm->members[at];
+    assert_false(realm->on_disk);
+    ls_storage_medium_hold(member->disk, hold);
+    ls_vault_medium_hold(member->vault, hold);
+    if (!hold && member->node != NULL) {
+        member->loop.readable(member->loop.self);
+    }
 }
 
 void realm_pause(struct realm *realm, uint32_t at, bool paused)
@@ -522,7 +645,7 @@ struct realm *realm_open(const struct realm_subject *subject, uint32_t count, ui
     realm->options.prune_entries = 0; /* by realm_prune */
     realm->options.lag_entries = 1;
     realm->options.cache_bytes = 1;
-    realm->options.snapshot_entries = 1;
+    realm->options.snapshot_entries = 10;
     realm->wire.env = ls_env_default();
     realm->edit = malloc(LS_MESSAGE_BYTES_MAX);
     assert_non_null(realm->edit);
@@ -591,7 +714,7 @@ static bool step_disks(struct realm *realm)
         if (member->descriptor >= 0 && !member->paused) {
             of[count] = member;
             watched_fds[count++] = (struct pollfd){.fd = member->descriptor, .events = POLLIN};
-            writing = writing || member->writing;
+            writing = writing || member->durable_seq < member->staged_seq;
         }
     }
     if (count == 0 || poll(watched_fds, count, writing ? PATIENCE_MS : 0) <= 0) {
@@ -599,7 +722,6 @@ static bool step_disks(struct realm *realm)
     }
     for (nfds_t i = 0; i < count; i++) {
         if ((watched_fds[i].revents & POLLIN) != 0) {
-            of[i]->writing = false;
             of[i]->loop.readable(of[i]->loop.self);
         }
     }
@@ -639,6 +761,11 @@ static uint64_t next_due(const struct realm *realm)
 bool realm_step(struct realm *realm, uint64_t until_us)
 {
     realm->steps++;
+    for (uint32_t i = 0; i < realm->count; i++) {
+        if (realm->members[i].dead) {
+            realm_crash(realm, i);
+        }
+    }
     realm_net_match(realm);
     if (step_turns(realm)) {
         return true;
@@ -695,13 +822,20 @@ struct ls_group_status realm_status(const struct realm *realm, uint32_t at)
 
 uint32_t realm_leader(const struct realm *realm)
 {
+    uint32_t leader = realm->count;
+    ls_term term = 0;
     for (uint32_t i = 0; i < realm->count; i++) {
         const struct realm_member *member = &realm->members[i];
-        if (member->group != NULL && !member->paused && realm_status(realm, i).serving) {
-            return i;
+        if (member->group == NULL || member->paused) {
+            continue;
+        }
+        struct ls_group_status status = realm_status(realm, i);
+        if (status.serving && status.core.term > term) { /* not one that was replaced */
+            leader = i;
+            term = status.core.term;
         }
     }
-    return realm->count;
+    return leader;
 }
 
 static bool has_leader(struct realm *realm, void *arg)
@@ -787,7 +921,13 @@ static bool same_as_leader(struct realm *realm, void *arg)
     if (leader == realm->count) {
         return false;
     }
-    ls_index commit = realm_status(realm, leader).core.commit;
+    ls_index commit = 0;
+    for (uint32_t i = 0; i < realm->count; i++) {
+        if (realm->members[i].group != NULL) {
+            struct ls_group_status status = realm_status(realm, i);
+            commit = status.core.commit > commit ? status.core.commit : commit;
+        }
+    }
     for (uint32_t i = 0; i < realm->count; i++) {
         if (realm->members[i].group == NULL || (!caught->all && i != caught->at)) {
             continue;

@@ -21,6 +21,27 @@
 
 struct realm;
 
+/** What somebody in the middle does to messages of one member to the lagging one; all but the last
+ * to those that carry something. */
+enum realm_forgery {
+    REALM_GARBAGE = 0,   /* other bytes */
+    REALM_TRUNCATED = 1, /* its first half */
+    REALM_LONGER = 2,    /* with bytes behind it */
+    REALM_NOTHING = 3,   /* one byte */
+    REALM_LOST = 4,
+    REALM_DOUBLE = 5,
+    REALM_EARLIER = 6, /* one that was sent before, in its place */
+    REALM_FLIPPED = 7, /* one bit of it; for subjects that verify */
+    /* well formed, by realm_subject.forge: */
+    REALM_SHORT = 8,       /* less than was asked for, which is legal */
+    REALM_EMPTY = 9,       /* nothing of what was asked for */
+    REALM_OVERSIZED = 10,  /* more than was asked for */
+    REALM_MISPLACED = 11,  /* from another place */
+    REALM_REGRESSING = 12, /* of terms that go back */
+    REALM_TELLING = 13     /* one bit of what carries nothing: offers, sums, tables */
+};
+#define REALM_FORGERIES 14
+
 /** What is replicated, and how a lagging member is brought back. */
 struct realm_subject {
     const char *name;
@@ -41,7 +62,13 @@ struct realm_subject {
     /** How many bytes of the log or of the state the message carries, of the state sync under test,
      * for a session. 0: it only tells. */
     size_t (*carries)(void *self, struct ls_span message);
-    bool beyond_log; /* the log is pruned, and the state sync brings more than the log */
+    /** Writes a well formed lie in place of a message that carries something. Returns its bytes; 0:
+     * there is no such. Optional. */
+    size_t (*forge)(void *self, enum realm_forgery forgery, struct ls_span message, uint8_t *out);
+    bool verifies;      /* what is carried is checked by a hash */
+    bool trusts_leader; /* what the leader tells is not compared with what others tell */
+    bool any_peer;      /* also one that came in the middle can serve */
+    bool beyond_log;    /* the log is pruned, and the state sync brings more than the log */
 };
 #define REALM_COMMAND_BYTES_MAX 4096u
 
@@ -92,10 +119,15 @@ struct realm_member {
     /* loop */
     struct ls_loop_sink loop;
     uint64_t timer_us;
-    bool turn_due, dying, paused;
+    bool turn_due, dead, paused; /* dead: its power went; the next step buries it */
     int descriptor;
-    bool writing; /* on disk: a commit that was not reported yet */
-    struct ls_storage store;
+    bool staged;
+    uint64_t staged_seq, durable_seq; /* less: a write that was not reported yet */
+    struct ls_storage_sink sink;
+    struct ls_storage store; /* behind the ones that the node has */
+    struct ls_vault files;
+    uint64_t changes; /* of store and vault, since it started */
+    uint64_t dies_at; /* the power goes when there are so many; 0: never */
     uint64_t skew_us; /* its clock is ahead */
     struct ls_env env;
     /* network */
@@ -149,6 +181,10 @@ void realm_start(struct realm *realm, uint32_t at);
 void realm_stop(struct realm *realm, uint32_t at);
 /** Power cut: what is not durable is gone. In memory only. */
 void realm_crash(struct realm *realm, uint32_t at);
+/** Its power goes at the `change`th time from now that it would change its disk. In memory only. */
+void realm_dies_at(struct realm *realm, uint32_t at, uint64_t change);
+/** Nothing that it writes becomes durable until it is turned off. In memory only. */
+void realm_hold(struct realm *realm, uint32_t at, bool hold);
 /** It stands still, and its connections stay. */
 void realm_pause(struct realm *realm, uint32_t at, bool paused);
 /** Cuts or heals the path both ways. */

@@ -205,6 +205,10 @@ static void on_heal(struct world *world, const struct sim_event *event)
 static void snapshot_faults(struct world *world)
 {
     struct sim_random mix = stream(world, STREAM_SNAPSHOTS);
+    if (sim_sync_snapshots(world) && world->count >= kinds[SIM_FAULT_ABSENCE].members) {
+        world->fault_mask |= (uint64_t)1u << SIM_FAULT_ABSENCE; /* else hardly anybody needs one */
+        world->fault_weights[SIM_FAULT_ABSENCE] = 16;
+    }
     for (uint32_t i = SIM_FAULT_SNAPSHOT; i < SIM_FAULTS && sim_sync_snapshots(world); i++) {
         bool enabled = sim_random_percent(&mix, 70);
         world->fault_weights[i] = (uint32_t)1u << sim_random_in(&mix, 0, 3);

@@ -75,6 +75,7 @@ void sim_heal_vault(struct sim_member *member)
     struct world *world = member->world;
     member->vault.fails = 0;
     member->vault.full = false;
+    sim_member_repair(member, world->quiet ? 0 : 200000);
     if (world->quiet) {
         (void)memset(world->install_crashes, 0, sizeof world->install_crashes);
     }

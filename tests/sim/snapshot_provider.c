@@ -39,6 +39,11 @@ enum lie {
     LIES
 };
 
+/* of each message, beside what can be said of all */
+static const uint32_t offers[] = {LIE_COUNTS, LIE_ABOVE, LIE_TERM};
+static const uint32_t tables[] = {LIE_ID, LIE_ROOT, LIE_HASH, LIE_CHUNKS, LIE_MEMBERS, LIE_GONE};
+static const uint32_t chunks[] = {LIE_ID, LIE_BYTES, LIE_BYTES, LIE_SHORT, LIE_GONE};
+
 struct snap_provider {
     struct sim_relay relay;
     struct ls_provider_context outer;
@@ -295,18 +300,26 @@ static enum ls_status send_lie(struct snap_provider *provider, const struct ls_p
     return relay->outer.send_to(relay->outer.self, to, message);
 }
 
-/* For a while it knows one lie only, then it says any of them now and then. */
-static enum lie choose(struct snap_provider *provider)
+/* Now and then, in spells of some seconds nearly always. LIES: the truth. */
+static enum lie choose(struct snap_provider *provider, uint64_t kind)
 {
     struct world *world = provider->relay.side->world;
     struct sim_sync *sync = world->sync;
-    struct sim_random random = {sync->spells ^ (world->now_us / SPELL_US + 1)};
-    enum lie lie = (enum lie)sim_random_in(&random, 0, LIES);
-    bool at_random = lie == LIES && sim_random_percent(&sync->snapshot_random, sync->lies_percent);
-    if (at_random) {
-        lie = (enum lie)sim_random_in(&sync->snapshot_random, 0, LIES - 1);
+    struct sim_random *random = &sync->snapshot_random;
+    struct sim_random spell = {sync->spells ^ (world->now_us / SPELL_US + 1)};
+    uint32_t percent = sim_random_percent(&spell, 30) ? 90 : sync->lies_percent;
+    if (sync->liar != provider->relay.side->at + 1 || world->quiet ||
+        !sim_random_percent(random, percent)) {
+        return LIES;
     }
-    return lie;
+    if (sim_random_percent(random, 25)) {
+        return (enum lie)sim_random_in(random, LIE_SILENCE, LIE_ATTEMPT);
+    }
+    const uint32_t *own = kind == OFFER ? offers : kind == TABLE ? tables : chunks;
+    size_t count = kind == OFFER   ? sizeof offers / sizeof *offers
+                   : kind == TABLE ? sizeof tables / sizeof *tables
+                                   : sizeof chunks / sizeof *chunks;
+    return (enum lie)own[sim_random_in(random, 0, count - 1)];
 }
 
 /* ---- what it says and hears ---- */
@@ -338,8 +351,8 @@ static enum ls_status provider_send(void *self, const struct ls_peer_id *to, str
         check_offer(provider, anchor);
         lease(provider, anchor);
     }
-    enum lie lie = choose(provider);
-    if (sync->liar != side->at + 1 || side->world->quiet || lie == LIES) {
+    enum lie lie = choose(provider, values[AT_KIND].as.number);
+    if (lie == LIES) {
         return provider->relay.outer.send_to(provider->relay.outer.self, to, message);
     }
     sync->lies++;

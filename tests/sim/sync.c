@@ -53,9 +53,16 @@ static void snapshots_draw(struct world *world, struct sim_sync *sync)
     snapshot->lease_ms = (uint32_t)sim_random_in(random, 1000, 30000);
     snapshot->marker_ms = (uint32_t)sim_random_in(random, 100, 2000);
     snapshot->rate_bytes = (uint64_t)1 << sim_random_in(random, 20, 27);
-    sync->snapshot_entries = sim_random_in(random, 10, 300);
-    sync->prune_entries = sim_random_in(random, 1, 200);
-    sync->lag_entries = sim_random_in(random, 10, 400);
+    sync->snapshot_entries = sim_random_in(random, 5, 200);
+    sync->prune_entries = sim_random_in(random, 1, 60);
+    sync->lag_entries = sim_random_in(random, 5, 200);
+    uint64_t cache_bytes = (uint64_t)256 << sim_random_in(random, 0, 3);
+    uint32_t liar = (uint32_t)sim_random_in(random, 1, 2 * world->count);
+    if (sync->snapshots && world->count > 1) { /* who was away shall need one */
+        sync->cache_bytes = cache_bytes;
+        sync->options.keep_entries = 1 + sync->options.keep_entries % 5;
+        sync->liar = liar <= world->count && world->count > 2 ? liar : 0;
+    }
 }
 
 void sim_sync_open(struct world *world)
@@ -89,12 +96,12 @@ void sim_sync_open(struct world *world)
     sync->slow_percent = slow ? (uint32_t)sim_random_in(random, 5, 50) : 0;
     sync->on_disk = on_disk;
     sync->snapshot_random.state = world->options.seed ^ SNAPSHOTS_STREAM;
-    snapshots_draw(world, sync);
     if (world->count > 1 && small) {
         sync->cache_bytes = cache_bytes;
         sync->dud = dud;
         sync->liar = liar && world->count > 2 ? which : 0;
     }
+    snapshots_draw(world, sync);
 }
 
 void sim_sync_close(struct world *world)

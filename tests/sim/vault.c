@@ -31,13 +31,64 @@ static enum ls_status meet(struct sim_member *member, bool needs_room)
     return LS_ERR_IO;
 }
 
-/* A file that is being synced is left alone. */
-static void check_alone(const struct sim_member *member, enum ls_vault_file file, const char *call)
+/* When a sync or a move that begins now will be over. */
+static uint64_t ready_us(const struct sim_member *member)
 {
-    if (member->vault.files[file].syncs && !member->dying) {
-        sim_fail(member->world, "%s asks its vault to %s the file \"%s\", which is being synced",
-                 member->name, call, names[file]);
+    struct world *world = member->world;
+    struct sim_random *random = &world->sync->snapshot_random;
+    bool at_once = member->sync_max_us <= 2000 && sim_random_percent(random, 30);
+    uint64_t takes = sim_random_in(random, member->sync_min_us, member->sync_max_us);
+    return world->now_us + (at_once ? 0 : takes);
+}
+
+static bool ready(struct sim_member *member, uint64_t at_us)
+{
+    bool over = (!member->sync_hangs && member->world->now_us >= at_us) || member->dying;
+    if (!over) {
+        sim_check_input(member); /* it asks again soon */
     }
+    return over;
+}
+
+/* The move that is under way is done, whoever asks. */
+static enum ls_status move_end(struct sim_member *member, const struct ls_group_id *group)
+{
+    struct sim_vault *vault = &member->vault;
+    enum ls_vault_file from = vault->moves, to = vault->moves_to;
+    bool publishes = from == LS_VAULT_STAGED;
+    vault->moves = vault->moves_to = (enum ls_vault_file)0;
+    enum ls_status status = meet(member, false);
+    bool fails = status != LS_OK;
+    if (!fails || sim_random_percent(&member->world->sync->snapshot_random, 50)) {
+        status = vault->inner.replace(vault->inner.self, group, from, to);
+    }
+    if (fails && publishes) {
+        member->excused |= 1u << LS_ERR_IO; /* whether it happened, only the next start can tell */
+    }
+    if (status == LS_OK) {
+        vault->files[from].dirty = vault->files[to].dirty = false;
+        vault->files[from].lost = vault->files[to].lost = false;
+        if (publishes) {
+            sim_install_published(member, vault->install.anchor);
+            (void)sim_install_step(member, SIM_INSTALL_PUBLISHING, true);
+        }
+    }
+    return fails ? LS_ERR_IO : status;
+}
+
+/* What is being moved answers nothing else; but it comes to its end by itself. */
+static bool busy(struct sim_member *member, const struct ls_group_id *group,
+                 enum ls_vault_file file)
+{
+    struct sim_vault *vault = &member->vault;
+    if (vault->moves == 0 || (file != vault->moves && file != vault->moves_to)) {
+        return false;
+    }
+    bool over = ready(member, vault->moved_us);
+    if (over) {
+        (void)move_end(member, group);
+    }
+    return !over;
 }
 
 static enum ls_status vault_write(void *self, const struct ls_group_id *group,
@@ -45,7 +96,9 @@ static enum ls_status vault_write(void *self, const struct ls_group_id *group,
 {
     struct sim_member *member = self;
     struct sim_vault *vault = &member->vault;
-    check_alone(member, file, "write");
+    if (busy(member, group, file)) {
+        return LS_ERR_BUSY;
+    }
     if (file == LS_VAULT_MARK && sim_install_step(member, SIM_INSTALL_MARKING, false)) {
         return LS_ERR_IO;
     }
@@ -62,6 +115,9 @@ static enum ls_status vault_read(void *self, const struct ls_group_id *group,
     struct sim_member *member = self;
     struct sim_vault *vault = &member->vault;
     *got = 0;
+    if (busy(member, group, file)) {
+        return LS_ERR_BUSY;
+    }
     if (file == LS_VAULT_STAGED && vault->install.runs &&
         sim_install_step(member, SIM_INSTALL_LOADING, false)) {
         return LS_ERR_IO;
@@ -74,28 +130,26 @@ static enum ls_status vault_truncate(void *self, const struct ls_group_id *group
 {
     struct sim_member *member = self;
     struct sim_vault *vault = &member->vault;
-    check_alone(member, file, "cut");
+    if (busy(member, group, file)) {
+        return LS_ERR_BUSY;
+    }
     enum ls_status status = meet(member, false);
     vault->files[file].dirty = true;
     return status == LS_OK ? vault->inner.truncate(vault->inner.self, group, file, bytes) : status;
 }
 
-/* Is it over? The first call begins it. */
+/* Is it over? The first call begins it; what is written meanwhile is a part of it. */
 static bool sync_over(struct sim_member *member, enum ls_vault_file file)
 {
-    struct world *world = member->world;
     struct sim_vault *vault = &member->vault;
-    if (!vault->files[file].dirty || member->dying) {
+    if (!vault->files[file].dirty || vault->files[file].lost || member->dying) {
         return true;
     }
     if (!vault->files[file].syncs) {
-        struct sim_random *random = &world->sync->snapshot_random;
-        bool at_once = member->sync_max_us <= 2000 && sim_random_percent(random, 30);
-        uint64_t takes = sim_random_in(random, member->sync_min_us, member->sync_max_us);
         vault->files[file].syncs = true;
-        vault->files[file].ready_us = world->now_us + (at_once ? 0 : takes);
+        vault->files[file].ready_us = ready_us(member);
     }
-    return !member->sync_hangs && world->now_us >= vault->files[file].ready_us;
+    return ready(member, vault->files[file].ready_us);
 }
 
 static enum ls_status vault_sync(void *self, const struct ls_group_id *group,
@@ -108,12 +162,12 @@ static enum ls_status vault_sync(void *self, const struct ls_group_id *group,
     if (of_install && file == LS_VAULT_STAGED && sim_install_step(member, step, false)) {
         return LS_ERR_IO;
     }
-    if (!sync_over(member, file)) {
-        sim_check_input(member); /* it asks again soon */
+    if (busy(member, group, file) || !sync_over(member, file)) {
         return LS_ERR_BUSY;
     }
     vault->files[file].syncs = false;
-    enum ls_status status = meet(member, false);
+    enum ls_status status = vault->files[file].lost ? LS_ERR_IO : meet(member, false);
+    vault->files[file].lost = status != LS_OK && !member->dying;
     status = status == LS_OK ? vault->inner.sync(vault->inner.self, group, file) : status;
     if (status == LS_OK) {
         vault->files[file].dirty = false;
@@ -133,26 +187,27 @@ static enum ls_status vault_replace(void *self, const struct ls_group_id *group,
     struct sim_member *member = self;
     struct sim_vault *vault = &member->vault;
     bool publishes = from == LS_VAULT_STAGED;
-    check_alone(member, from, "rename");
-    check_alone(member, to, "replace");
+    bool goes_on = vault->moves == from && vault->moves_to == to;
+    if (!goes_on && (busy(member, group, from) || busy(member, group, to))) {
+        return LS_ERR_BUSY;
+    }
     if (vault->files[from].dirty && !member->dying) {
         sim_fail(member->world, "%s gives the file \"%s\" another name before it is durable",
                  member->name, names[from]);
         return LS_ERR_IO;
     }
-    if (publishes && sim_install_step(member, SIM_INSTALL_PUBLISHING, false)) {
-        return LS_ERR_IO;
-    }
-    enum ls_status status = meet(member, false);
-    status = status == LS_OK ? vault->inner.replace(vault->inner.self, group, from, to) : status;
-    if (status == LS_OK) {
-        vault->files[from].dirty = vault->files[to].dirty = false;
-        if (publishes) {
-            sim_install_published(member, vault->install.anchor);
-            (void)sim_install_step(member, SIM_INSTALL_PUBLISHING, true);
+    if (!goes_on) {
+        if (publishes && sim_install_step(member, SIM_INSTALL_PUBLISHING, false)) {
+            return LS_ERR_IO;
         }
+        vault->moves = from;
+        vault->moves_to = to;
+        vault->moved_us = ready_us(member);
     }
-    return status;
+    if (!ready(member, vault->moved_us)) {
+        return LS_ERR_BUSY;
+    }
+    return move_end(member, group);
 }
 
 static enum ls_status vault_remove(void *self, const struct ls_group_id *group,
@@ -161,6 +216,9 @@ static enum ls_status vault_remove(void *self, const struct ls_group_id *group,
     struct sim_member *member = self;
     struct sim_vault *vault = &member->vault;
     bool mark = file == LS_VAULT_MARK && vault->install.marked;
+    if (busy(member, group, file)) {
+        return LS_ERR_BUSY;
+    }
     if (mark && sim_install_step(member, SIM_INSTALL_UNMARKING, false)) {
         return LS_ERR_IO;
     }
@@ -170,7 +228,7 @@ static enum ls_status vault_remove(void *self, const struct ls_group_id *group,
     }
     status = status == LS_OK ? vault->inner.remove(vault->inner.self, group, file) : status;
     if (status == LS_OK) {
-        vault->files[file].dirty = vault->files[file].syncs = false;
+        vault->files[file].dirty = vault->files[file].syncs = vault->files[file].lost = false;
         if (mark) {
             (void)sim_install_step(member, SIM_INSTALL_UNMARKING, true);
         }
@@ -212,6 +270,7 @@ void sim_vault_open(struct sim_member *member, struct ls_vault *out)
     }
     ls_vault_memory_open_on(vault->medium, &vault->inner);
     (void)memset(vault->files, 0, sizeof vault->files);
+    vault->moves = vault->moves_to = (enum ls_vault_file)0;
     vault->install.runs = false;
     *out = (struct ls_vault){.size = sizeof *out,
                              .self = member,

@@ -124,9 +124,11 @@ struct sim_vault {
     struct ls_vault_medium *medium;
     struct ls_vault inner;
     struct {
-        bool dirty, syncs; /* written since it was durable; a sync is under way */
+        bool dirty, syncs, lost; /* written since it was durable; being synced; that failed */
         uint64_t ready_us;
     } files[LS_VAULT_FILES + 1];
+    enum ls_vault_file moves, moves_to; /* a file is taking the place of another; 0: none */
+    uint64_t moved_us;
     struct sim_install install;
     uint32_t fail_after, fails; /* calls that succeed, then such that do not */
     bool full;

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../image.h"
 #include "history.h"
 #include "kv_machine.h"
 #include "workloads.h"
@@ -38,9 +37,7 @@ static const struct {
 };
 
 static struct {
-    struct ls_sim *sim;
     struct kv_machine machines[LS_SIM_MEMBERS_MAX];
-    struct kv_store staged[LS_SIM_MEMBERS_MAX];
     struct kv_buffer entry;                  /* the next command */
     char query[QUERY_BYTES];                 /* the next query */
     char values[2][TEXT_BYTES + TAIL_BYTES]; /* of the next command: expected, and new */
@@ -52,94 +49,6 @@ static struct {
 
 /* ---- machine ---- */
 
-/* ---- snapshots: until the machine of examples/kv has its own ---- */
-
-struct freezing {
-    const struct kv_store *store;
-    struct sim_image *image;
-};
-
-static void freeze_key(void *arg, struct ls_span key)
-{
-    struct freezing *freezing = arg;
-    struct ls_span value = {NULL, 0};
-    LS_ASSERT(freezing->store->get(freezing->store->self, key, &value) == LS_OK);
-    sim_image_add(freezing->image, &(struct ls_item){key, value});
-}
-
-static enum ls_status freeze(void *self, struct ls_frozen *out)
-{
-    const struct kv_machine *kv = self;
-    struct sim_image *image = calloc(1, sizeof *image);
-    LS_ASSERT(image != NULL);
-    struct freezing freezing = {&kv->store, image};
-    uint64_t next = 0;
-    enum ls_status status =
-        kv->store.scan(kv->store.self, 0, &next, UINT32_MAX, freeze_key, &freezing);
-    *out = (struct ls_frozen){image, image->count, image->total};
-    return status;
-}
-
-static enum ls_status iterate(void *self, const struct ls_frozen *frozen, struct ls_span from,
-                              ls_item_visit visit, void *arg)
-{
-    (void)self;
-    return sim_image_iterate(frozen->handle, from, visit, arg);
-}
-
-static void thaw(void *self, struct ls_frozen *frozen)
-{
-    (void)self;
-    sim_image_free(frozen->handle);
-    free(frozen->handle);
-}
-
-static void restore_end(void *self)
-{
-    struct kv_store *staged = &all.staged[(struct kv_machine *)self - all.machines];
-    if (staged->close != NULL) {
-        staged->close(staged->self);
-    }
-    *staged = (struct kv_store){.close = NULL};
-}
-
-static enum ls_status restore(void *self, struct ls_cursor anchor)
-{
-    struct kv_store *staged = &all.staged[(struct kv_machine *)self - all.machines];
-    (void)anchor;
-    restore_end(self);
-    enum ls_status status = kv_store_memory_open(staged);
-    return status == LS_OK ? staged->begin(staged->self) : status;
-}
-
-static enum ls_status restore_item(void *self, const struct ls_item *item)
-{
-    struct kv_store *staged = &all.staged[(struct kv_machine *)self - all.machines];
-    return staged->put(staged->self, item->key, item->value);
-}
-
-static enum ls_status publish(void *self, struct ls_cursor anchor)
-{
-    struct kv_machine *kv = self;
-    struct kv_store *staged = &all.staged[kv - all.machines];
-    enum ls_status status = staged->commit(staged->self, anchor.index);
-    if (status == LS_OK) {
-        struct kv_store old = kv->store;
-        kv->store = *staged;
-        kv->applied = anchor.index;
-        *staged = old;
-        restore_end(self);
-    }
-    return status;
-}
-
-static void closed(void *self)
-{
-    restore_end(self);
-    struct ls_machine port = kv_machine_port(self);
-    port.close(self);
-}
-
 static enum ls_status make(void *self, uint32_t member, struct ls_machine *out)
 {
     (void)self;
@@ -148,17 +57,6 @@ static enum ls_status make(void *self, uint32_t member, struct ls_machine *out)
     if (status == LS_OK) {
         kv_machine_init(&all.machines[member], &store);
         *out = kv_machine_port(&all.machines[member]);
-        if (ls_sim_snapshots(all.sim)) {
-            out->durable_applied = NULL; /* it lives in memory, and its snapshot files are kept */
-        }
-        out->freeze = freeze;
-        out->iterate = iterate;
-        out->thaw = thaw;
-        out->restore = restore;
-        out->restore_item = restore_item;
-        out->publish = publish;
-        out->restore_end = restore_end;
-        out->close = closed;
     }
     return status;
 }
@@ -396,7 +294,6 @@ static void begin(void *self, struct ls_sim *sim)
     static const uint32_t tails[] = {0, 0, 0, 200, 3000, TAIL_BYTES};
     (void)self;
     (void)memset(&all, 0, sizeof all);
-    all.sim = sim;
     all.tail_bytes = tails[ls_sim_random(sim, 0, sizeof tails / sizeof tails[0] - 1)];
 }
 

@@ -242,7 +242,7 @@ static void begin(void *self, struct ls_sim *sim)
     }
     /* by a draw that was made anyway: with snapshots a seed has the calls that it has without */
     uint32_t drawn = all.natures[0].save_percent;
-    all.padding_bytes = drawn % 5 == 0 ? drawn * (PADDING_MAX / 50u) : 0;
+    all.padding_bytes = drawn % 3 == 0 ? drawn * (PADDING_MAX / 50u) : 0;
 }
 
 /* One command or query of a call. */

@@ -134,6 +134,7 @@ static void begin(struct ls_group *group)
     }
     snapshots->builder.bytes_max = ls_snapshot_chunk_bytes(snapshots->source->frozen.bytes);
     snapshots->builder.next_bytes = 0;
+    snapshots->kept_at = LS_MUTANT(S1_KEEP) ? snapshots->source->anchor : snapshots->kept_at;
     snapshots->keep_began_us = ls__now(group->node);
     snapshots->keep = LS__KEEP_CUTTING;
 }
@@ -224,7 +225,8 @@ static void step_sync(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
     const struct ls_vault *vault = snapshots->vault;
-    if (ended(group, vault->sync(vault->self, &group->id, LS_VAULT_WRITING))) {
+    if (LS_MUTANT(S1_FILE) ||
+        ended(group, vault->sync(vault->self, &group->id, LS_VAULT_WRITING))) {
         snapshots->keep = LS__KEEP_REPLACING;
     }
 }

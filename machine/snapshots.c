@@ -57,7 +57,8 @@ enum ls_status ls__freeze(struct ls_group *group, struct ls__frozen **out)
     if (!snapshots->able || frozen == end) {
         return snapshots->able ? LS_ERR_LIMIT : LS_ERR_NOT_FOUND;
     }
-    const struct ls_cursor anchor = {ls_core_term_at(group->core, group->applied), group->applied};
+    const ls_index at = group->applied - (LS_MUTANT(S5) ? 1 : 0);
+    const struct ls_cursor anchor = {ls_core_term_at(group->core, at), at};
     if (anchor.term == 0 || group->halted != LS_OK) {
         return LS_ERR_BUSY;
     }
@@ -209,7 +210,7 @@ static enum ls_status mark_judge(struct ls_group *group, const struct ls_storage
                             "applied up to %llu",
                             (unsigned long long)anchor.index, (unsigned long long)group->applied);
     }
-    snapshots->restore_due = published && !known;
+    snapshots->restore_due = published && !known && !LS_MUTANT(S1_JOIN);
     if (!snapshots->restore_due) {
         snapshots->marked = false;
         if (ls__pack_empty(&snapshots->mark) != LS_OK) {

@@ -88,7 +88,7 @@ enum ls_status ls__staging_begin(struct ls_group *group, uint64_t token,
     struct ls_configuration configuration;
     if (ls_configuration_decode(&group->node->env.codec, snapshot->configuration, &configuration) !=
             LS_OK ||
-        snapshot->anchor.index <= group->commit) {
+        (snapshot->anchor.index <= group->commit && !LS_MUTANT(S4))) {
         return LS_ERR_PROTOCOL;
     }
     enum ls_status status = staged_open(group);
@@ -138,7 +138,8 @@ enum ls_status ls__staging_publish(struct ls_group *group, uint64_t token)
     }
     const struct ls_snapshot *snapshot = &snapshots->staged.snapshot;
     struct ls_hash root = ls_snapshot_root(&group->node->env, snapshot, snapshots->staged.hashes);
-    if (!ls_hash_equal(&root, &snapshot->root) || snapshot->anchor.index <= group->commit) {
+    bool behind = snapshot->anchor.index <= group->commit && !LS_MUTANT(S4);
+    if (!ls_hash_equal(&root, &snapshot->root) || behind) {
         return LS_ERR_INVALID;
     }
     enum ls_status status = ls__restore_begin(group, snapshot->anchor);
@@ -222,7 +223,7 @@ static bool synced(struct ls_group *group, enum ls_vault_file file)
 static void step_sync(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
-    if (!synced(group, LS_VAULT_STAGED)) {
+    if (!LS_MUTANT(S1_SYNC) && !synced(group, LS_VAULT_STAGED)) {
         return;
     }
     struct ls_snapshot snapshot = snapshots->staged.snapshot;
@@ -248,7 +249,8 @@ static void mark_drop(struct ls_group *group)
 /* The log came by another way, or will: a leader's log holds all that is committed. */
 static bool overtaken(const struct ls_group *group)
 {
-    return group->commit >= group->snap.mark.snapshot.anchor.index || group->role == LS_ROLE_LEADER;
+    return !LS_MUTANT(S4) && (group->commit >= group->snap.mark.snapshot.anchor.index ||
+                              group->role == LS_ROLE_LEADER);
 }
 
 static void abandon(struct ls_group *group)
@@ -294,7 +296,8 @@ static void step_publish(struct ls_group *group)
         }
         return;
     }
-    enum ls_status status = ls__restore_publish(group, anchor);
+    enum ls_status status = LS_MUTANT(S1_LOG) ? ls__staging_restored(group) : LS_OK;
+    status = status == LS_OK ? ls__restore_publish(group, anchor) : status;
     if (status == LS_ERR_BUSY) {
         wait(group);
         return;
@@ -343,7 +346,7 @@ static void step_restore(struct ls_group *group)
 static void step_settle(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
-    if (group->persisted_seq < snapshots->seq) {
+    if (group->persisted_seq < snapshots->seq && !LS_MUTANT(S1_MARK)) {
         return; /* a turn follows when it is */
     }
     mark_drop(group);
@@ -368,7 +371,8 @@ void ls__staging_turn(struct ls_group *group)
     if (snapshots->step == LS__INSTALL_SYNCING) {
         step_sync(group);
     }
-    if (snapshots->step == LS__INSTALL_MARKING && synced(group, LS_VAULT_MARK)) {
+    if (snapshots->step == LS__INSTALL_MARKING &&
+        (LS_MUTANT(S1_UNMARKED) || synced(group, LS_VAULT_MARK))) {
         snapshots->marked = true;
         snapshots->step = snapshots->kept ? LS__INSTALL_REPLACING : LS__INSTALL_PUBLISHING;
     }

@@ -249,7 +249,9 @@ static const char *chunk_invalid(const struct ls__snap_session *session, uint32_
         return "a chunk of another size";
     }
     struct ls_hash hash = ls_chunk_hash(session->context.base.env, data);
-    return ls_hash_equal(&hash, &session->table.hashes[chunk]) ? NULL : "a chunk with another hash";
+    return ls_hash_equal(&hash, &session->table.hashes[chunk]) || LS_MUTANT(S12)
+               ? NULL
+               : "a chunk with another hash";
 }
 
 static bool same_bytes(struct ls_span a, struct ls_span b)

@@ -359,7 +359,7 @@ static ls_index provider_safe_to_prune_prefix(void *self)
     size_t count = provider_pins(self, pins);
     const struct ls_sync_context *base = &provider->context.base;
     ls_index safe = base->committed(base->self).index;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && !LS_MUTANT(S7_FROZEN); i++) {
         safe = pins[i].safe < safe ? pins[i].safe : safe;
     }
     return safe;

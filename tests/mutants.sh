@@ -76,7 +76,7 @@ suites=()
 [ -z "$all" ] || mapfile -t suites < <({
     echo scenario
     for id in "${ids[@]}"; do grep "^$id|" "$out/list" | cut -d'|' -f2 | grep -v '^outside:' | tr ' ' '\n'; done
-} | sed '/^$/d; /^lockstep-sim$/d; /^scenario_random$/d' | sort -u)
+} | sed '/^$/d; /^lockstep-sim$/d; /^snapshots$/d; /^scenario_random$/d' | sort -u)
 mapfile -t outside < <(for id in "${ids[@]}"; do sed -n "s/^$id|outside: \([^|]*\)|.*/\1/p" "$out/list"; done | sort -u)
 programs=(lockstep-sim scenario_random "${outside[@]}" "${suites[@]}")
 [ -n "${LS_MUTANT_BUILT:-}" ] || ninja -C "$build" "${programs[@]/#/bin/}" >"$out/ninja.log" 2>&1 ||
@@ -256,7 +256,7 @@ extras() {
         fi
     done
     for suite in $1; do
-        case $suite in lockstep-sim | scenario_random) continue ;; esac
+        case $suite in lockstep-sim | snapshots | scenario_random) continue ;; esac
         link_mutant "$suite"
         spent=0 limited "$at/$suite"
         [ $status = 0 ] || echo "suite $suite: $(grep -m1 -E '^\[  FAILED  \] [a-z_]+:|assertion failed' "$at/log" || true)"
@@ -270,6 +270,8 @@ one() {
     mkdir "$at"
     IFS='|' read -r _ listed what < <(grep "^$id|" "$out/list")
     compile_mutant "$id" || return 1
+    local options=("${options[@]}")
+    [[ " $listed " != *" snapshots "* ]] || options+=(--seconds 20 --snapshots yes)
     case " $listed " in
     *" outside: "*) by=$listed && outside "$id" "${listed#outside: }" ;;
     *" scenario_random "*) ;;

@@ -68,16 +68,16 @@ static size_t command(void *self, uint32_t unit, uint64_t n, uint8_t *out)
 
 static size_t carries(void *self, struct ls_span message)
 {
-    struct message head;
-    struct ls_span rest;
+    struct message head = {0};
+    struct ls_span rest = {NULL, 0};
     (void)self;
     return hear(message, &head, &rest) && head.kind == FETCHED ? rest.bytes : 0;
 }
 
 static size_t forge(void *self, enum realm_forgery forgery, struct ls_span message, uint8_t *out)
 {
-    struct message head;
-    struct ls_span rest;
+    struct message head = {0};
+    struct ls_span rest = {NULL, 0};
     (void)self;
     assert_true(hear(message, &head, &rest));
     size_t bytes = rest.bytes;

@@ -213,9 +213,8 @@ static enum ls_status mark_judge(struct ls_group *group, const struct ls_storage
     snapshots->restore_due = published && !known && !LS_MUTANT(S1_JOIN);
     if (!snapshots->restore_due) {
         snapshots->marked = false;
-        if (ls__pack_empty(&snapshots->mark) != LS_OK) {
-            return ls_error_set(error, LS_ERR_IO, "remove the mark of an install");
-        }
+        (void)ls__pack_empty(
+            &snapshots->mark); /* one that stays does no harm: it is judged again */
     }
     return LS_OK;
 }
@@ -237,6 +236,8 @@ enum ls_status ls__snapshots_open(struct ls_group *group, const struct ls_storag
     if (!snapshots->able || snapshots->vault == NULL) {
         return LS_OK;
     }
+    /* what was being written when the process ended is of no use */
+    (void)snapshots->vault->remove(snapshots->vault->self, &group->id, LS_VAULT_WRITING);
     enum ls_status status = mark_open(group, error);
     if (status == LS_OK && snapshots->kept) {
         status = ls__keep_load(group, error);

@@ -338,6 +338,8 @@ static void step_restore(struct ls_group *group)
         ls__group_halt(group, status, "the log cannot follow the installed snapshot");
         return;
     }
+    group->applied_reported =
+        0; /* told once more: if the log came meanwhile, the core ignored it */
     snapshots->seq = group->staged_seq;
     snapshots->step = LS__INSTALL_SETTLING;
     ls__group_touch(group);

@@ -63,6 +63,43 @@ TEST(mark, that_stayed_behind_beside_a_machine_on_disk_is_dropped)
     is_dropped(true);
 }
 
+static enum ls_status never_removed(void *self, const struct ls_group_id *group,
+                                    enum ls_vault_file file)
+{
+    (void)self;
+    (void)group;
+    (void)file;
+    return LS_ERR_IO;
+}
+
+static void make_unremovable(struct ls_vault *vault)
+{
+    vault->remove = never_removed;
+}
+
+TEST(mark, that_cannot_be_removed_keeps_nobody_from_joining)
+{
+    struct scene scene;
+    scene_open(&scene);
+    scene_leave_behind(&scene);
+    scene_start(&scene);
+    scene_catches_up(&scene);
+    const struct ls_group_status status = scene_status(&scene, scene.away);
+    leave_mark(&scene, (struct ls_cursor){status.core.term, status.log_first - 1});
+    scene.trio.on_vault = make_unremovable;
+    for (int i = 0; i < 2; i++) {
+        scene_start(&scene);
+        assert_true(has_mark(&scene, &status.id));
+        scene_catches_up(&scene);
+        trio_stop(&scene.trio, scene.away);
+    }
+    scene.trio.on_vault = NULL;
+    scene_start(&scene);
+    assert_false(has_mark(&scene, &status.id));
+    scene_catches_up(&scene);
+    trio_close(&scene.trio);
+}
+
 /* ---- a publish that fails -------------------------------------------------------------------- */
 
 static bool halted(struct trio *trio, void *arg)

@@ -209,6 +209,7 @@ bool sim_strike_damage(struct sim_strike *strike)
         must_refuse(member, &place);
     } else {
         member->lossy_term = left.hard_state.term;
+        member->lossy_last = left.last;
         start_lossy(member, &place, again);
     }
     return true;
@@ -232,6 +233,7 @@ bool sim_damage_lose(struct world *world, uint32_t at, bool log)
     sim_note(world, "%s: %s (%llu)", member->name, names[place.damage],
              (unsigned long long)place.index);
     member->lossy_term = left.hard_state.term;
+    member->lossy_last = left.last;
     start_lossy(member, &place, sim_random_percent(&world->random, 50));
     return true;
 }
@@ -243,8 +245,10 @@ void sim_check_doubts(struct sim_member *member, const struct ls_group_status *s
         member->losses == 0) { /* else its guard may learn later than it that all is back */
         sim_fail(member->world, "%s doubts its log, of which nothing was lost", member->name);
     }
-    member->lossy = member->lossy && status->core.standing != LS_STANDING_COUNTS &&
-                    status->core.standing != LS_STANDING_OBSERVER;
+    bool back = status->core.standing == LS_STANDING_OBSERVER /* it never says that it doubts */
+                    ? status->core.durable >= member->lossy_last
+                    : status->core.standing == LS_STANDING_COUNTS;
+    member->lossy = member->lossy && !back;
 }
 
 void sim_check_start(struct sim_member *member, bool doubtful)

@@ -158,12 +158,13 @@ struct sim_member {
     bool releasing, sync_hangs;
     uint64_t release; /* names the release that counts */
     uint32_t sync_min_us, sync_max_us;
-    uint32_t excused;   /* statuses, as bits, with which this life may halt */
-    bool halted;        /* its group has, as a turn ended */
-    bool broken;        /* its disk is as it must not be opened */
-    bool lossy;         /* it lost what was durable, and has not caught up */
-    ls_term lossy_term; /* in which it was then */
-    bool hard_lost;     /* its hard state is an older one: only its guard knows better */
+    uint32_t excused;    /* statuses, as bits, with which this life may halt */
+    bool halted;         /* its group has, as a turn ended */
+    bool broken;         /* its disk is as it must not be opened */
+    bool lossy;          /* it lost what was durable, and has not caught up */
+    ls_term lossy_term;  /* in which it was then */
+    ls_index lossy_last; /* so far its log went then */
+    bool hard_lost;      /* its hard state is an older one: only its guard knows better */
     uint32_t losses;
     uint32_t start_excused; /* with which the next start may fail */
     struct sim_disk_error disk_error;

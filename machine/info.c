@@ -71,7 +71,6 @@ static void text_status(const struct ls_group *group, struct ls_group_status *ou
 void ls_group_status(struct ls_group *group, struct ls_group_status *out)
 {
     out->text[0] = '\0';
-    (void)memset(&out->sync, 0, sizeof out->sync);
     (void)memcpy(out->name, group->name, sizeof out->name);
     (void)memcpy(out->member, group->member, sizeof out->member);
     out->id = group->id;

@@ -72,6 +72,14 @@ struct sim_watch {
     uint64_t window_bytes, in_flight_bytes, cache_bytes; /* settings of its group */
 };
 
+/** The last message of a core that was read when it was sent: a leader sends it to several. */
+struct sim_sent {
+    struct ls_message message; /* without its entries */
+    uint64_t payload;          /* bytes of their data */
+    size_t count;
+    uint8_t bytes[512];
+};
+
 struct sim_logs {
     struct sim_fact *facts; /* by index */
     size_t facts_capacity;
@@ -81,6 +89,7 @@ struct sim_logs {
     size_t committed_capacity;
     ls_index committed_last;
     struct ls_wire_decoder *decoder;
+    struct sim_sent sent;
 };
 
 /** Zeroed room for `at`; moves the block. */

@@ -135,12 +135,8 @@ static void check_match(struct sim_member *member, ls_term term, ls_index index)
 }
 
 static void note_append(struct sim_member *member, const struct ls_peer_id *to,
-                        const struct ls_append *append)
+                        const struct ls_append *append, uint64_t bytes)
 {
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < append->count; i++) {
-        bytes += append->entries[i].data.bytes;
-    }
     struct sim_watch *watch = &member->watch;
     uint32_t at = sim_sync_member(member->world, to);
     if (at < member->world->count && append->count > 0) { /* a question says nothing of what left */
@@ -211,11 +207,37 @@ static void check_forward(struct sim_member *member, const struct ls_forward *fo
     }
 }
 
+static void check_core_sent(struct sim_member *member, const struct ls_peer_id *to, bool leaves)
+{
+    const struct sim_sent *sent = &member->world->checks.logs.sent;
+    if (sent->message.kind == LS_MESSAGE_APPEND) {
+        note_append(member, to, &sent->message.as.append, sent->payload);
+    }
+    if (leaves) {
+        check_core(member, to, &sent->message);
+    }
+}
+
+static void sent_keep(struct sim_sent *sent, const struct ls_message *message, struct ls_span bytes)
+{
+    sent->message = *message;
+    sent->payload = 0;
+    if (message->kind == LS_MESSAGE_APPEND) {
+        for (uint32_t i = 0; i < message->as.append.count; i++) {
+            sent->payload += message->as.append.entries[i].data.bytes;
+        }
+        sent->message.as.append.entries = NULL;
+    }
+    sent->count = bytes.bytes <= sizeof sent->bytes ? bytes.bytes : 0;
+    (void)memcpy(sent->bytes, bytes.data, sent->count);
+}
+
 void sim_check_sent(struct sim_member *member, const struct ls_peer_id *to, struct ls_span bytes,
                     bool leaves)
 {
     struct world *world = member->world;
     struct ls_wire_decoder **decoder = &world->checks.logs.decoder;
+    struct sim_sent *sent = &world->checks.logs.sent;
     struct ls_wire_frame frame;
     const char *reason = "no memory";
     if (member->dying) {
@@ -224,15 +246,13 @@ void sim_check_sent(struct sim_member *member, const struct ls_peer_id *to, stru
     if (*decoder == NULL && ls_wire_decoder_open(ls_env_default(), decoder) != LS_OK) {
         return;
     }
-    if (ls_wire_decode(*decoder, bytes, &frame, &reason) != LS_OK) {
+    if (bytes.bytes == sent->count && memcmp(bytes.data, sent->bytes, sent->count) == 0) {
+        check_core_sent(member, to, leaves);
+    } else if (ls_wire_decode(*decoder, bytes, &frame, &reason) != LS_OK) {
         sim_fail(world, "%s sends a message that nobody can read: %s", member->name, reason);
     } else if (frame.kind == LS_WIRE_CORE) {
-        if (frame.as.core.kind == LS_MESSAGE_APPEND) {
-            note_append(member, to, &frame.as.core.as.append);
-        }
-        if (leaves) {
-            check_core(member, to, &frame.as.core);
-        }
+        sent_keep(sent, &frame.as.core, bytes);
+        check_core_sent(member, to, leaves);
     } else if (frame.kind == LS_WIRE_FORWARD) {
         check_forward(member, &frame.as.forward);
     }

@@ -24,20 +24,31 @@ bool sim_random_percent(struct sim_random *random, uint32_t percent)
     return sim_random_in(random, 0, 99) < percent;
 }
 
+static uint64_t digested(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * 0x9fb21c651e98df25u;
+    return hash ^ (hash >> 32);
+}
+
 uint64_t sim_digest(uint64_t seed, const void *bytes, size_t count)
 {
     const uint8_t *at = bytes;
-    uint64_t hash = seed ^ count, word = 0;
+    uint64_t hash = seed ^ count, other = 0, word[2]; /* two chains, neither of which waits */
     for (; count >= sizeof word; count -= sizeof word, at += sizeof word) {
-        (void)memcpy(&word, at, sizeof word);
-        hash = (hash ^ word) * 0x9fb21c651e98df25u;
-        hash ^= hash >> 32;
+        (void)memcpy(word, at, sizeof word);
+        hash = digested(hash, word[0]);
+        other = digested(other, word[1]);
     }
-    word = 0;
+    hash = digested(hash, other);
+    for (; count >= sizeof word[0]; count -= sizeof word[0], at += sizeof word[0]) {
+        (void)memcpy(word, at, sizeof word[0]);
+        hash = digested(hash, word[0]);
+    }
+    word[0] = 0;
     for (; count > 0; count--) {
-        word = word << 8 | at[count - 1];
+        word[0] = word[0] << 8 | at[count - 1];
     }
-    hash = (hash ^ word) * 0x9fb21c651e98df25u;
+    hash = digested(hash, word[0]);
     return hash ^ (hash >> 29);
 }
 
@@ -53,7 +64,7 @@ static bool before(const struct sim_event *a, const struct sim_event *b)
     return a->at != b->at ? a->at < b->at : a->sequence < b->sequence;
 }
 
-static void soon_push(struct sim_queue *queue, const struct sim_event *event)
+static struct sim_event *soon_place(struct sim_queue *queue)
 {
     if (queue->soon_count == queue->soon_capacity) {
         size_t more = queue->soon_capacity == 0 ? 64 : queue->soon_capacity * 2;
@@ -67,28 +78,34 @@ static void soon_push(struct sim_queue *queue, const struct sim_event *event)
         queue->soon_capacity = more;
         queue->soon_first = 0;
     }
-    queue->soon[(queue->soon_first + queue->soon_count++) & (queue->soon_capacity - 1)] = *event;
+    return &queue->soon[(queue->soon_first + queue->soon_count++) & (queue->soon_capacity - 1)];
 }
 
-void sim_queue_push(struct sim_queue *queue, const struct sim_event *event)
+static struct sim_event *heap_place(struct sim_queue *queue, uint64_t at_us)
 {
-    struct sim_event added = *event;
-    added.sequence = ++queue->sequence;
-    if (added.at == queue->now_us) {
-        soon_push(queue, &added);
-        return;
-    }
     if (queue->count == queue->capacity) {
         queue->capacity = queue->capacity == 0 ? 256 : queue->capacity * 2;
         queue->heap = realloc(queue->heap, queue->capacity * sizeof *queue->heap);
         LS_ASSERT(queue->heap != NULL);
     }
     size_t at = queue->count++;
-    while (at > 0 && before(&added, &queue->heap[(at - 1) / 2])) {
+    while (at > 0 && at_us < queue->heap[(at - 1) / 2].at) { /* at the same time: behind it */
         queue->heap[at] = queue->heap[(at - 1) / 2];
         at = (at - 1) / 2;
     }
-    queue->heap[at] = added;
+    return &queue->heap[at];
+}
+
+void sim_queue_push(struct sim_queue *queue, uint64_t at_us, enum sim_event_kind kind, uint32_t a,
+                    uint32_t b, uint64_t token)
+{
+    struct sim_event *place = at_us == queue->now_us ? soon_place(queue) : heap_place(queue, at_us);
+    place->at = at_us;
+    place->sequence = ++queue->sequence;
+    place->kind = kind;
+    place->a = a;
+    place->b = b;
+    place->token = token;
 }
 
 static void heap_pop(struct sim_queue *queue)

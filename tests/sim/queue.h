@@ -56,7 +56,8 @@ struct sim_queue {
 };
 /** When the next event is; UINT64_MAX: there is none. */
 uint64_t sim_queue_next(const struct sim_queue *queue);
-void sim_queue_push(struct sim_queue *queue, const struct sim_event *event);
+void sim_queue_push(struct sim_queue *queue, uint64_t at_us, enum sim_event_kind kind, uint32_t a,
+                    uint32_t b, uint64_t token);
 bool sim_queue_pop(struct sim_queue *queue, struct sim_event *out);
 void sim_queue_free(struct sim_queue *queue);
 

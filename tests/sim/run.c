@@ -62,8 +62,7 @@ void sim_mix_bytes(struct world *world, const void *bytes, size_t count)
 void sim_push(struct world *world, uint64_t at_us, enum sim_event_kind kind, uint32_t a, uint32_t b,
               uint64_t token)
 {
-    sim_queue_push(&world->queue,
-                   &(struct sim_event){.at = at_us, .kind = kind, .a = a, .b = b, .token = token});
+    sim_queue_push(&world->queue, at_us, kind, a, b, token);
 }
 
 /* ---- a run ---- */

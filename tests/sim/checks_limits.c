@@ -156,6 +156,9 @@ void sim_check_buffers(struct sim_member *member, const struct ls_group_status *
         window_judge(member, &status->core.progress[i]);
     }
     uint64_t cached = watch->cache_bytes < watch->log_bytes ? watch->cache_bytes : watch->log_bytes;
+    if (cached < status->core.cached_bytes) { /* what is not committed stays, whatever it takes */
+        cached = status->core.cached_bytes;
+    }
     uint64_t buffered = LS_REPLAY_BUFFER_BYTES_MAX < watch->log_bytes ? LS_REPLAY_BUFFER_BYTES_MAX
                                                                       : watch->log_bytes;
     uint64_t most = MEMORY_BASE + 2 * cached + buffered + 4 * status->in_flight_bytes;

@@ -57,6 +57,9 @@ static void on_done(void *arg, const struct ls_outcome *outcome)
     }
     op->fired = true;
     op->status = outcome->status;
+    if (outcome->status != LS_OK) {
+        sim_check_input(&world->members[op->call.member]); /* its deadline has a turn of its own */
+    }
     count(op, outcome);
     judge(op, outcome);
     if (client < world->clients_count && world->clients[client].op == op) {

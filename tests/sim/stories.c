@@ -265,7 +265,8 @@ static const struct story {
                {"damaged disks", sim_story_damage, 2, 3, NULL},
                {"lost writes", sim_story_lost_writes, 2, 3, NULL},
                {"every disk", sim_story_every_disk, 1, 3, NULL},
-               {"left behind", sim_story_left_behind, 2, 3, sim_sync_lags}};
+               {"left behind", sim_story_left_behind, 2, 3, sim_sync_lags},
+               {"far behind", sim_story_far_behind, 12, 3, sim_sync_snapshots}};
 
 static bool possible(const struct world *world, const struct story *story, uint32_t voters)
 {

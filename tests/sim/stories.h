@@ -161,6 +161,8 @@ void sim_story_dead_disk(struct world *world, uint32_t leader, uint32_t spare);
 void sim_story_damage(struct world *world, uint32_t leader, uint32_t spare);
 /** A member catches up under load, from members that are slow or say nothing (Y8, Y12, Y21). */
 void sim_story_left_behind(struct world *world, uint32_t leader, uint32_t spare);
+/** A former leader with a long tail returns when the others have pruned what it lacks (L1, P9). */
+void sim_story_far_behind(struct world *world, uint32_t leader, uint32_t spare);
 
 /* ---- stories_writes.c ---- */
 

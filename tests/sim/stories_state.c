@@ -80,3 +80,28 @@ void sim_story_left_behind(struct world *world, uint32_t leader, uint32_t spare)
     sync->mute_percent = 0;
     sync->eager = false;
 }
+
+/* The leader alone goes on writing, and does not know what of it the others hold; they go on
+ * without it until it lags too far to hold back their logs, and take snapshots. */
+void sim_story_far_behind(struct world *world, uint32_t leader, uint32_t spare)
+{
+    const uint64_t lag = world->sync->lag_entries;
+    (void)spare;
+    for (uint32_t i = 0; i < world->count; i++) {
+        sim_network_block(world, i, leader, i != leader);
+    }
+    writes(world, leader, (uint32_t)sim_random_in(&world->random, 1, 10));
+    wait_ms(world, 12, 20);
+    isolate(world, leader);
+    lose(world, 1u << leader);
+    bool longer = sim_random_percent(&world->random, 50);
+    writes(world, leader, (uint32_t)sim_random_in(&world->random, 0, lag + (longer ? 400 : 100)));
+    if (!until(world, other_leads)) {
+        return;
+    }
+    ls_term term = 0;
+    uint32_t next = leader_but(world, world->story.but, &term);
+    writes(world, next, (uint32_t)sim_random_in(&world->random, lag, lag + 200));
+    wait_ms(world, 1000, 3000);
+    writes(world, next, 5);
+}

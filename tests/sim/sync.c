@@ -63,6 +63,7 @@ static void snapshots_draw(struct world *world, struct sim_sync *sync)
         sync->options.keep_entries = 1 + sync->options.keep_entries % 5;
         sync->liar = liar <= world->count && world->count > 2 ? liar : 0;
     }
+    sync->hoarder = (uint32_t)sim_random_in(random, 0, 2u * world->count);
 }
 
 void sim_sync_open(struct world *world)
@@ -253,7 +254,7 @@ void sim_sync_group(struct sim_member *member, struct ls_group_options *options,
         list[count].create_session = sim_snapshot_session;
         count++;
         options->snapshot_entries = sync->snapshot_entries;
-        options->prune_entries = sync->prune_entries;
+        options->prune_entries = member->at == sync->hoarder ? 0 : sync->prune_entries;
         options->lag_entries = sync->lag_entries;
     }
     options->statesyncs = list;

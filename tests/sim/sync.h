@@ -73,6 +73,7 @@ struct sim_sync {
     uint32_t slow_percent; /* of answers that wait */
     uint32_t mute_percent; /* of answers that never leave, whoever gives them */
     bool eager;            /* slow and lying also when the faults are over */
+    uint32_t hoarder;      /* a member that keeps its log, or nobody */
     uint64_t spells;       /* of the liar */
     uint32_t every;        /* commands between two syncs of a machine on disk */
     ls_index committed;    /* by any member */

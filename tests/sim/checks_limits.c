@@ -155,10 +155,9 @@ void sim_check_buffers(struct sim_member *member, const struct ls_group_status *
     for (uint32_t i = 0; i < status->core.progress_count; i++) {
         window_judge(member, &status->core.progress[i]);
     }
-    uint64_t cached = watch->cache_bytes < watch->log_bytes ? watch->cache_bytes : watch->log_bytes;
-    if (cached < status->core.cached_bytes) { /* what is not committed stays, whatever it takes */
-        cached = status->core.cached_bytes;
-    }
+    /* not the setting: what is not committed stays in the cache, and a state may be frozen */
+    uint64_t cached =
+        LS_CACHE_BYTES_DEFAULT < watch->log_bytes ? LS_CACHE_BYTES_DEFAULT : watch->log_bytes;
     uint64_t buffered = LS_REPLAY_BUFFER_BYTES_MAX < watch->log_bytes ? LS_REPLAY_BUFFER_BYTES_MAX
                                                                       : watch->log_bytes;
     uint64_t most = MEMORY_BASE + 2 * cached + buffered + 4 * status->in_flight_bytes;

@@ -139,12 +139,14 @@ static void term_alone(struct world *world, uint32_t leader, uint32_t spare)
             crash(world, i);
         }
     }
+    world->resting = gone; /* whoever was about to start them */
     lose(world, 1u << to); /* what asks for votes in its term */
     sim_heal_paths(world);
     world->story.but = gone;
     if (!sim_world_until(world, world->now_us + 60000000u, other_leads)) {
         sim_fail(world, "a majority without faults finds no leader in 60 virtual seconds");
     }
+    world->resting = 0;
 }
 
 /*

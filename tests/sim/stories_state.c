@@ -10,6 +10,8 @@
 #define MUTE_PERCENT 25u
 /* messages that others overtake */
 #define LATE_PERCENT 30u
+/* a node that holds so much is given nothing more to keep */
+#define MEMORY_MAX (6u << 20)
 
 void sim_story_dead_disk(struct world *world, uint32_t leader, uint32_t spare)
 {
@@ -81,6 +83,14 @@ void sim_story_left_behind(struct world *world, uint32_t leader, uint32_t spare)
     sync->eager = false;
 }
 
+/* As many, unless they are large. */
+static void many_writes(struct world *world, uint32_t at, uint64_t count)
+{
+    for (uint64_t i = 0; i < count && world->members[at].watch.live_bytes < MEMORY_MAX; i += 10) {
+        writes(world, at, 10);
+    }
+}
+
 /* The leader alone goes on writing, and does not know what of it the others hold; they go on
  * without it until it lags too far to hold back their logs, and take snapshots. */
 void sim_story_far_behind(struct world *world, uint32_t leader, uint32_t spare)
@@ -95,13 +105,13 @@ void sim_story_far_behind(struct world *world, uint32_t leader, uint32_t spare)
     isolate(world, leader);
     lose(world, 1u << leader);
     bool longer = sim_random_percent(&world->random, 50);
-    writes(world, leader, (uint32_t)sim_random_in(&world->random, 0, lag + (longer ? 400 : 100)));
+    many_writes(world, leader, sim_random_in(&world->random, 0, lag + (longer ? 400 : 100)));
     if (!until(world, other_leads)) {
         return;
     }
     ls_term term = 0;
     uint32_t next = leader_but(world, world->story.but, &term);
-    writes(world, next, (uint32_t)sim_random_in(&world->random, lag, lag + 200));
+    many_writes(world, next, sim_random_in(&world->random, lag, lag + 200));
     wait_ms(world, 1000, 3000);
     writes(world, next, 5);
 }

@@ -135,6 +135,7 @@ size_t ls_group_bonds(struct ls_group *group, struct ls_group_bond *out, size_t 
         bond->leader = ls_peer_id_equal(&peer->id, &group->leader);
         bond->note = peer->note;
         bond->note_us = peer->note_us;
+        ls_supervisor_strikes(group->supervisor, &peer->id, &bond->strikes);
         bond->bytes_in_per_s = peer->in_per_s;
         bond->bytes_out_per_s = peer->out_per_s;
         for (uint32_t k = 0; k < status->progress_count; k++) {
@@ -145,4 +146,16 @@ size_t ls_group_bonds(struct ls_group *group, struct ls_group_bond *out, size_t 
         }
     }
     return count;
+}
+
+enum ls_status ls_group_release(struct ls_group *group, const char *name)
+{
+    for (size_t i = 0; i < group->peers_count; i++) {
+        if (strcmp(group->peers[i].name, name) == 0) {
+            ls_supervisor_release(group->supervisor, &group->peers[i].id);
+            ls__group_touch(group);
+            return LS_OK;
+        }
+    }
+    return LS_ERR_NOT_FOUND;
 }

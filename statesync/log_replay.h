@@ -159,7 +159,6 @@ struct ls__replay_peer {
     uint64_t pause_us; /* between two, growing while it has nothing */
     uint64_t avoid_us; /* no request before: it answered wrongly or its queue is full */
     uint64_t order;    /* place in the list: slow ones go to the end */
-    uint32_t penalties;
     uint32_t in_flight;
 };
 

@@ -11,9 +11,6 @@
 #define ASK_US_MAX 2000000u
 /* after a full queue, a lost link or a refused allocation */
 #define PAUSE_US 100000u
-/* left alone after the first wrong answer; doubled with each */
-#define AVOID_US           1000000u
-#define AVOID_EXPONENT_MAX 6u
 /* the leader waits for the answers of others for this part of the timeout */
 #define PATIENCE_DIVISOR 10u
 
@@ -108,12 +105,9 @@ static void expire_ranges(struct ls__replay_session *session, uint64_t now)
 void ls__replay_penalise(struct ls__replay_session *session, struct ls__replay_peer *peer,
                          const char *reason)
 {
-    uint32_t exponent = peer->penalties < AVOID_EXPONENT_MAX ? peer->penalties : AVOID_EXPONENT_MAX;
-    peer->penalties++;
+    const struct ls_sync_context *base = &session->context.base;
     peer->order = ++session->last_order;
-    peer->avoid_us = ls__replay_now(session) + ((uint64_t)AVOID_US << exponent);
-    struct ls__note note = note_of(session, &peer->id, reason);
-    ls__note(&note, LS_TRACE_WARN, "{p} answered wrongly, {} times", peer->penalties, 0, 0);
+    peer->avoid_us = base->strike(base->self, &peer->id, reason);
 }
 
 /* Is there something it might hold by now that it did not hold when it last answered? */
@@ -179,7 +173,7 @@ static void ask_peers(struct ls__replay_session *session, uint64_t now)
             peer->asked = false;
             peer->order = ++session->last_order;
         }
-        if (worth_asking(session, peer) && now >= peer->ask_us) {
+        if (worth_asking(session, peer) && now >= peer->ask_us && now >= peer->avoid_us) {
             ask(session, peer, now);
         }
     }

@@ -327,6 +327,8 @@ static void session_peer(void *self, const struct ls_peer_id *id, bool bonded)
     peer->bonded = bonded;
     peer->known = peer->asked = false;
     peer->ask_us = peer->pause_us = 0;
+    const struct ls_sync_context *base = &session->context.base;
+    peer->avoid_us = base->avoided(base->self, id);
 }
 
 static void session_effect(void *self, uint64_t token, enum ls_status status)

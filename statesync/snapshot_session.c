@@ -12,8 +12,6 @@
  */
 #include "snapshot_sync.h"
 
-/* left alone after the first wrong answer; doubled with the second */
-#define AVOID_US 1000000u
 /* who offered what it does not have any more is not asked before */
 #define GONE_US 300000u
 /* a refused effect is tried again after so long */
@@ -60,17 +58,12 @@ void ls__snap_withdraw(struct ls__snap_session *session, struct ls__snap_peer *p
 void ls__snap_strike(struct ls__snap_session *session, struct ls__snap_peer *peer,
                      const char *reason)
 {
-    uint64_t now = ls__snap_now(session);
-    peer->strikes++;
-    peer->order = ++session->last_order;
-    peer->avoid_us = now + (uint64_t)AVOID_US * peer->strikes;
-    if (peer->strikes >= LS_SNAPSHOT_STRIKES_MAX) {
-        peer->avoid_us = now + 1000ull * LS_SNAPSHOT_BLOCK_MS;
-        ls__snap_withdraw(session, peer);
-    }
     const struct ls_sync_context *base = &session->context.base;
-    const struct ls__note note = {base->env, &base->group, &peer->id, reason};
-    ls__note(&note, LS_TRACE_WARN, "{p} answered wrongly, {} times", peer->strikes, 0, 0);
+    peer->order = ++session->last_order;
+    peer->avoid_us = base->strike(base->self, &peer->id, reason);
+    if (peer->avoid_us >= ls__snap_now(session) + 1000ull * LS_SYNC_BLOCK_MS) {
+        ls__snap_withdraw(session, peer); /* not to be waited for */
+    }
 }
 
 enum ls_status ls__snap_ask(struct ls__snap_session *session, struct ls__snap_peer *peer,
@@ -331,6 +324,7 @@ static void session_peer(void *self, const struct ls_peer_id *id, bool bonded)
     ls__snap_withdraw(session, peer); /* also when it is back: what was asked went with the link */
     peer->bonded = bonded;
     peer->ask_us = peer->pause_us = 0;
+    peer->avoid_us = session->context.base.avoided(session->context.base.self, id);
     if (bonded && session->state != LS__SNAP_SELECTING) {
         const struct ls_sync_context *base = &session->context.base;
         const struct ls__snap_message question = {.kind = LS__SNAP_REQUEST,

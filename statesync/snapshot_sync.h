@@ -224,7 +224,6 @@ struct ls__snap_peer {
     uint64_t again_us;  /* its table is asked for again then; 0: not */
     bool voted;         /* its table adds up to: */
     struct ls_hash root;
-    uint32_t strikes;
     uint32_t in_flight; /* chunks */
 };
 

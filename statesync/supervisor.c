@@ -278,14 +278,18 @@ enum ls_sync_verdict ls_supervisor_receive(struct ls_supervisor *supervisor,
 {
     LS_ASSERT(supervisor->inside == 0);
     enum ls_sync_verdict verdict = LS_SYNC_INVALID;
+    supervisor->struck = false;
     if (tag < supervisor->hosted_count) {
         verdict = deliver(supervisor, from, &supervisor->hosted[tag], to_session, message);
     }
     if (verdict == LS_SYNC_INVALID) {
         supervisor->penalties++;
         struct ls__note note = ls__supervisor_note(supervisor, from, NULL);
-        ls__note(&note, LS_TRACE_WARN, "a wrong state sync message from {p}: {} bytes, tag {}",
+        ls__note(&note, LS_TRACE_INFO, "a wrong state sync message from {p}: {} bytes, tag {}",
                  message.bytes, tag, 0);
+        if (!supervisor->struck) {
+            (void)ls__strike(supervisor, from, "a message that no correct peer sends");
+        }
     }
     return verdict;
 }

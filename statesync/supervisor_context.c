@@ -47,6 +47,16 @@ static enum ls_status context_send_to(void *self, const struct ls_peer_id *peer,
     return driver->send(driver->self, peer, side->tag, side->to_session, message);
 }
 
+static uint64_t context_strike(void *self, const struct ls_peer_id *peer, const char *reason)
+{
+    return ls__strike(((struct ls__side *)self)->supervisor, peer, reason);
+}
+
+static uint64_t context_avoided(void *self, const struct ls_peer_id *peer)
+{
+    return ls__avoided_until(((struct ls__side *)self)->supervisor, peer);
+}
+
 /* Is `a` the better source? */
 static bool better(const struct ls_sync_bond *a, const struct ls_sync_bond *b)
 {
@@ -221,6 +231,8 @@ static struct ls_sync_context base_context(struct ls__side *side)
         .broadcast = context_broadcast,
         .bonds = context_bonds,
         .log_back = context_log_back,
+        .strike = context_strike,
+        .avoided = context_avoided,
     };
 }
 

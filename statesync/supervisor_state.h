@@ -5,6 +5,7 @@
  *   supervisor_attempt.c   when an attempt begins and ends, and which state sync has its turn
  *   supervisor_progress.c  what the user sees of it, and the watchdog
  *   supervisor_effects.c   what sessions want done
+ *   supervisor_strikes.c   who answered wrongly
  *   supervisor_context.c   what sessions and providers may ask
  */
 #ifndef LOCKSTEP_STATESYNC_SUPERVISOR_STATE_H
@@ -90,6 +91,14 @@ struct ls__attempt {
     uint32_t marks_count;
 };
 
+/* A peer that answered wrongly. */
+struct ls__offender {
+    struct ls_peer_id peer;
+    uint32_t strikes; /* 0: a free place */
+    uint64_t last_us, until_us;
+    const char *reason;
+};
+
 struct ls_supervisor {
     struct ls_env env;
     struct ls_peer_id local;
@@ -112,8 +121,10 @@ struct ls_supervisor {
     struct ls__attempt attempt;
     uint64_t generation;
     uint64_t not_before_us;
-    uint32_t failures;     /* consecutive attempts */
-    uint32_t penalties;    /* ever */
+    uint32_t failures;  /* consecutive attempts */
+    uint32_t penalties; /* ever */
+    struct ls__offender offenders[LS_MEMBERS_MAX];
+    bool struck;           /* in the message that is being delivered */
     ls_index reached;      /* by the furthest completed attempt */
     bool syncing_told;     /* what the driver knows */
     bool carrying;         /* inside driver.install or driver.syncing */
@@ -165,6 +176,12 @@ void ls__attempt_drop(struct ls_supervisor *supervisor);
 void ls__progress_refresh(struct ls_supervisor *supervisor);
 /** The attempt was completed: 100 percent, and the rates of all of it. */
 void ls__progress_done(struct ls_supervisor *supervisor, ls_index at);
+
+/* supervisor_strikes.c */
+
+uint64_t ls__strike(struct ls_supervisor *supervisor, const struct ls_peer_id *peer,
+                    const char *reason);
+uint64_t ls__avoided_until(const struct ls_supervisor *supervisor, const struct ls_peer_id *peer);
 
 /* supervisor_effects.c */
 

@@ -351,6 +351,10 @@ static void bond_peer(struct kv_server *server, struct kv_buffer *text,
     }
     line(text, "  in_bytes_per_s=%" PRIu64 " out_bytes_per_s=%" PRIu64 " bonded_to=%s",
          bond->bytes_in_per_s, bond->bytes_out_per_s, with[0] == '\0' ? "-" : with);
+    if (bond->strikes.strikes > 0) {
+        line(text, "  strikes=%" PRIu32 " left_alone_ms=%" PRIu64 " last: %s",
+             bond->strikes.strikes, bond->strikes.left_us / 1000, bond->strikes.reason);
+    }
     if (bond->note_us != 0) {
         const struct ls_peer_note *note = &bond->note;
         line(text,
@@ -434,6 +438,20 @@ static enum kv_wait transfer_begin(struct kv_client *client, struct ls_span to)
     return KV_WAIT_CALL;
 }
 
+static void release(struct kv_client *client, struct ls_span who)
+{
+    struct resp_out out = kv_client_out(client);
+    char name[LS_NAME_BYTES] = "";
+    if (who.bytes > 0 && who.bytes < sizeof name) {
+        (void)memcpy(name, who.data, who.bytes);
+    }
+    if (ls_group_release(client->server->group, name) == LS_OK) {
+        resp_simple(&out, "OK");
+    } else {
+        resp_error(&out, "ERR no such other member");
+    }
+}
+
 enum kv_wait kv_run_lockstep(struct kv_client *client, const struct ls_span *args, size_t argc)
 {
     struct resp_out out = kv_client_out(client);
@@ -445,6 +463,10 @@ enum kv_wait kv_run_lockstep(struct kv_client *client, const struct ls_span *arg
     if (kv_text_is(args[1], "transfer") && argc <= 3) {
         return transfer_begin(client, argc == 3 ? args[2] : (struct ls_span){"", 0});
     }
+    if (kv_text_is(args[1], "release") && argc == 3) {
+        release(client, args[2]);
+        return KV_WAIT_NONE;
+    }
     if (kv_text_is(args[1], "status") && argc == 2) {
         status_write(client->server, &text);
     } else if (kv_text_is(args[1], "members") && argc == 2) {
@@ -454,7 +476,9 @@ enum kv_wait kv_run_lockstep(struct kv_client *client, const struct ls_span *arg
     } else if (kv_text_is(args[1], "pins") && argc == 2) {
         pins_write(client->server, &text);
     } else {
-        resp_error(&out, "ERR expected LOCKSTEP STATUS, MEMBERS, BONDS, PINS or TRANSFER [name]");
+        resp_error(
+            &out,
+            "ERR expected LOCKSTEP STATUS, MEMBERS, BONDS, PINS, RELEASE name or TRANSFER [name]");
         return KV_WAIT_NONE;
     }
     resp_verbatim(&out, kv_buffer_span(&text));

@@ -11,7 +11,7 @@
 #include <lockstep/core.h>
 #include <lockstep/machine.h>
 #include <lockstep/node.h>
-#include <lockstep/statesync.h>
+#include <lockstep/supervisor.h>
 #include <lockstep/wire.h>
 
 LS_EXTERN_C_BEGIN
@@ -222,6 +222,7 @@ struct ls_group_bond {
     uint64_t note_us;         /* when the peer last said what follows; 0: never on this link */
     struct ls_peer_note note; /* its role, term, commit, catch-up, ... */
     uint64_t bytes_in_per_s, bytes_out_per_s; /* of the last seconds */
+    struct ls_sync_strikes strikes; /* wrong answers as a source of state sync: ls_group_release */
 };
 /** Bonds with the other members; returns how many were written. */
 LS_API size_t ls_group_bonds(struct ls_group *group, struct ls_group_bond *out, size_t capacity);
@@ -235,6 +236,12 @@ LS_API size_t ls_group_bonds(struct ls_group *group, struct ls_group_bond *out, 
  */
 LS_API LS_NODISCARD enum ls_status ls_group_prune(struct ls_group *group, ls_index upto,
                                                   ls_index *pruned);
+
+/**
+ * Forgives a member what it answered wrongly as a source of state sync: it may be asked again at
+ * once. errors  LS_ERR_NOT_FOUND  no member of that name but this one
+ */
+LS_API LS_NODISCARD enum ls_status ls_group_release(struct ls_group *group, const char *name);
 
 enum ls_pin_kind {
     LS_PIN_COMMIT = 1,   /* the last committed entry stays */

@@ -118,9 +118,6 @@
 #define LS_SNAPSHOT_SOURCES 2u
 /* frozen states of one member */
 #define LS_SNAPSHOT_ANCHORS_MAX 2u
-/* wrong answers of a peer before it is left alone, and for how long */
-#define LS_SNAPSHOT_STRIKES_MAX 3u
-#define LS_SNAPSHOT_BLOCK_MS    30000u
 /* entries applied between two snapshot files of a machine in memory */
 #define LS_SNAPSHOT_ENTRIES_DEFAULT 100000u
 /* entries by which a member may lag before it is left to a snapshot */
@@ -150,6 +147,12 @@
 #define LS_SYNC_FAILURES_MAX 3u
 /* text of why a state sync was chosen, bytes with the terminator: two names and a few numbers */
 #define LS_SYNC_TEXT_BYTES 192
+/* after a wrong answer a peer is left alone for a while, longer with each; after so many it is
+ * blocked for so long. Old ones are forgotten */
+#define LS_SYNC_STRIKES_MAX 3u
+#define LS_SYNC_STRIKE_MS   1000u
+#define LS_SYNC_BLOCK_MS    30000u
+#define LS_SYNC_FORGET_MS   600000u
 /* no peer has anything for a state sync for so long: another one may have its turn */
 #define LS_SYNC_WAITING_MS_MAX 10000u
 

@@ -72,6 +72,12 @@ struct ls_sync_context {
     /** The lowest index so that the entries after it up to the commit have at most that many bytes,
      * about; 0: all of them, or unknown. */
     ls_index (*log_back)(void *self, uint64_t bytes);
+    /** A peer sent what a correct one does not send (reason: static). It outlives the session, and
+     * is shown to the user. Returns until when the peer is to be left alone. An answer that
+     * `receive` calls invalid counts by itself, once. */
+    uint64_t (*strike)(void *self, const struct ls_peer_id *peer, const char *reason);
+    /** Until when a peer is to be left alone; 0, or a time that has passed: not. */
+    uint64_t (*avoided)(void *self, const struct ls_peer_id *peer);
 };
 
 struct ls_session_context {

@@ -101,6 +101,17 @@ LS_API void ls_supervisor_term(struct ls_supervisor *supervisor, ls_term term);
 LS_API void ls_supervisor_effect(struct ls_supervisor *supervisor, uint64_t token,
                                  enum ls_status status);
 
+/** What speaks against a peer as a source. */
+struct ls_sync_strikes {
+    uint32_t strikes;   /* wrong answers not yet forgotten */
+    uint64_t left_us;   /* it is left alone for so long */
+    const char *reason; /* static: of the last one; NULL: none */
+};
+LS_API void ls_supervisor_strikes(const struct ls_supervisor *supervisor,
+                                  const struct ls_peer_id *peer, struct ls_sync_strikes *out);
+/** Forgives the peer: it may be asked again at once. */
+LS_API void ls_supervisor_release(struct ls_supervisor *supervisor, const struct ls_peer_id *peer);
+
 /** The machine stands exactly at a marker entry. */
 LS_API void ls_supervisor_marker(struct ls_supervisor *supervisor, struct ls_cursor at,
                                  struct ls_span payload);

@@ -280,6 +280,22 @@ static bool happen(struct world *world, enum happening what)
     return false;
 }
 
+/* Nobody answers wrongly here. */
+static uint64_t world_strike(void *self, const struct ls_peer_id *from, const char *reason)
+{
+    (void)self;
+    (void)from;
+    fail_msg("%s", reason);
+    return 0;
+}
+
+static uint64_t world_avoided(void *self, const struct ls_peer_id *from)
+{
+    (void)self;
+    (void)from;
+    return 0;
+}
+
 static void run(uint32_t number)
 {
     struct world world = {.now_us = STEP_US, .env = {.size = sizeof world.env}};
@@ -291,7 +307,9 @@ static void run(uint32_t number)
                                                         .wake_at = world_wake,
                                                         .committed = world_committed,
                                                         .send_to = world_send,
-                                                        .bonds = world_bonds},
+                                                        .bonds = world_bonds,
+                                                        .strike = world_strike,
+                                                        .avoided = world_avoided},
                                                .leader = world_leader,
                                                .install = world_install,
                                                .generation = 1};

@@ -58,6 +58,18 @@ static ls_index relay_log_back(void *self, uint64_t bytes)
     return relay->outer.log_back(relay->outer.self, bytes);
 }
 
+static uint64_t relay_strike(void *self, const struct ls_peer_id *peer, const char *reason)
+{
+    struct sim_relay *relay = self;
+    return relay->outer.strike(relay->outer.self, peer, reason);
+}
+
+static uint64_t relay_avoided(void *self, const struct ls_peer_id *peer)
+{
+    struct sim_relay *relay = self;
+    return relay->outer.avoided(relay->outer.self, peer);
+}
+
 void sim_relay_make(struct sim_relay *relay, struct sim_side *side,
                     const struct ls_sync_context *outer, struct ls_sync_context *inner)
 {
@@ -74,4 +86,6 @@ void sim_relay_make(struct sim_relay *relay, struct sim_side *side,
     inner->broadcast = relay_broadcast;
     inner->bonds = relay_bonds;
     inner->log_back = relay_log_back;
+    inner->strike = relay_strike;
+    inner->avoided = relay_avoided;
 }

@@ -616,7 +616,7 @@ TEST(supervisor, counts_and_traces_wrong_messages)
     assert_int_equal(ls_supervisor_receive(supervisor, &from, 1, true, message), LS_SYNC_IGNORE);
     assert_int_equal(world_progress(world, 1).penalties, 3);
     assert_int_equal(world->warnings, 3);
-    assert_non_null(strstr(world->last_warning, "a wrong state sync message from 01000000"));
+    assert_non_null(strstr(world->last_warning, "01000000 answered wrongly, 3 times"));
     world_close(world);
 }
 

@@ -539,6 +539,31 @@ static void heal(struct realm *realm)
     }
 }
 
+/* Somebody falls behind the others' logs, or further behind, and comes back while things go wrong.
+ */
+static void fall_behind(struct realm *realm, uint32_t who)
+{
+    uint32_t leader = realm_leader(realm);
+    bool down = realm_random(realm, 2) == 0;
+    if (leader == realm->count || leader == who) {
+        return;
+    }
+    if (down) {
+        realm_crash(realm, who);
+    } else {
+        realm_alone(realm, who, true);
+    }
+    realm_feed(realm, leader, 1 + realm_random(realm, GAP));
+    realm_run(realm, SECOND + realm_random(realm, 10 * SECOND));
+    (void)realm_prune(realm);
+    realm_run(realm, SECOND / 10);
+    realm_alone(realm, who, false);
+    if (realm->members[who].node == NULL) {
+        realm_hold(realm, who, false);
+        realm_start(realm, who);
+    }
+}
+
 static void wander(const struct realm_subject *subject, uint64_t seed)
 {
     struct realm *realm = realm_open(subject, 3 + (uint32_t)(seed % 2), UNIT, false);
@@ -555,8 +580,13 @@ static void wander(const struct realm_subject *subject, uint64_t seed)
             (forger.forgery == REALM_TELLING && subject->trusts_leader)) {
             forger.forgery = REALM_LOST;
         }
+        if (i % 15 == 14) {
+            heal(realm);
+            realm_run(realm, 5 * SECOND);
+            fall_behind(realm, (uint32_t)realm_random(realm, realm->count));
+        }
         stumble(realm, away.lagging);
-        realm_run(realm, realm_random(realm, realm_random(realm, 4) == 0 ? 20 * SECOND : 3000));
+        realm_run(realm, realm_random(realm, realm_random(realm, 8) == 0 ? 20 * SECOND : 6000));
         uint32_t who = (uint32_t)realm_random(realm, realm->count);
         if (realm->members[who].node == NULL && realm_random(realm, 2) == 0) {
             realm_hold(realm, who, false);

@@ -50,6 +50,8 @@ enum figure {
     FOLLOWER_LEAST,
     FOLLOWER_MOST,
     OPENED,
+    CPU_LAGGING,
+    CPU_SERVING,
     FREEZE,
     MEMORY_LAGGING,
     MEMORY_SERVING,
@@ -71,6 +73,8 @@ static const struct {
     [FOLLOWER_LEAST] = {"served by the follower with less", "%", "goal: >= 30"},
     [FOLLOWER_MOST] = {"served by the follower with more", "%", ""},
     [OPENED] = {"of it until it answers clients", "s", ""},
+    [CPU_LAGGING] = {"processor time of who comes back", "s/GiB", ""},
+    [CPU_SERVING] = {"processor time of all who serve", "s/GiB", ""},
     [FREEZE] = {"longest freeze", "ms", "goal: <= 1"},
     [MEMORY_LAGGING] = {"peak memory of who comes back", "MiB", "goal: <= 256"},
     [MEMORY_SERVING] = {"peak memory of who serves", "MiB", "goal: <= 256"},
@@ -260,6 +264,26 @@ static double peak_mib(unsigned at)
     return (double)kib / 1024;
 }
 
+/* Processor time of a member up to now, of all its threads. */
+static double cpu_seconds(unsigned at)
+{
+    char path[64];
+    char line[1024] = "";
+    unsigned long user = 0;
+    unsigned long system = 0;
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)cluster.members[at].pid);
+    FILE *file = fopen(path, "r");
+    if (file != NULL) {
+        const char *end = fgets(line, sizeof line, file) == NULL ? NULL : strrchr(line, ')');
+        if (end != NULL) {
+            (void)sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+                         &system);
+        }
+        (void)fclose(file);
+    }
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
 /* Bytes that a member received from each of the others, by their bonds. */
 static bool received(unsigned at, uint64_t out[MEMBERS])
 {
@@ -334,6 +358,10 @@ static void come_back(unsigned away, uint64_t state)
     if (with_kill) {
         before = kill_at_half(away, state);
     }
+    double serving = 0;
+    for (unsigned at = 0; at < MEMBERS; at++) {
+        serving -= at == away ? 0 : cpu_seconds(at);
+    }
     uint64_t started = now();
     cluster_spawn(&cluster, away);
     eventually(answers(away));
@@ -353,6 +381,12 @@ static void come_back(unsigned away, uint64_t state)
         add(KILLED_SECONDS, (double)(ended - begun) / 1e6);
         return;
     }
+    double gib = (double)state / (1u << 30);
+    for (unsigned at = 0; at < MEMBERS; at++) {
+        serving += at == away ? 0 : cpu_seconds(at);
+    }
+    add(CPU_LAGGING, cpu_seconds(away) / gib);
+    add(CPU_SERVING, serving / gib);
     double least = 100;
     double most = 0;
     for (unsigned at = 0; at < MEMBERS; at++) {

@@ -19,7 +19,8 @@ static enum ls_status load_chunks(struct ls_group *group, struct ls__pack *pack,
         struct ls_span chunk;
         status = ls__pack_read(pack, i, &chunk);
         if (status == LS_OK) {
-            status = ls__restore_chunk(group, chunk);
+            size_t at = 0;
+            status = ls__restore_chunk(group, chunk, &at);
         }
         if (status != LS_OK) {
             return ls_error_set(error, status, "snapshot file at index %llu: chunk %lu of %lu: %s",

@@ -120,18 +120,30 @@ enum ls_status ls__frozen_iterate(struct ls_group *group, const struct ls__froze
     return status;
 }
 
-enum ls_status ls__restore_chunk(struct ls_group *group, struct ls_span chunk)
+enum ls_status ls__restore_chunk(struct ls_group *group, struct ls_span chunk, size_t *at)
 {
     struct ls_node *node = group->node;
     struct ls_item item;
-    size_t at = 0;
     enum ls_status status = LS_OK;
+    size_t next = *at;
     bool inside = ls__machine_enter(node);
-    while (status == LS_OK && ls_chunk_next(chunk, &at, &item)) {
+    while (status == LS_OK && ls_chunk_next(chunk, &next, &item)) {
         status = group->machine.restore_item(group->machine.self, &item);
+        *at = status == LS_OK ? next : *at;
     }
     ls__machine_leave(node, inside);
-    return status == LS_OK && at != chunk.bytes ? LS_ERR_CORRUPT : status;
+    return status == LS_OK && *at != chunk.bytes ? LS_ERR_CORRUPT : status;
+}
+
+enum ls_status ls__restore_sync(struct ls_group *group)
+{
+    if (group->machine.restore_sync == NULL) {
+        return LS_OK;
+    }
+    bool inside = ls__machine_enter(group->node);
+    enum ls_status status = group->machine.restore_sync(group->machine.self);
+    ls__machine_leave(group->node, inside);
+    return status;
 }
 
 void ls__restore_end(struct ls_group *group)
@@ -324,5 +336,6 @@ bool ls__snapshots_more(const struct ls_group *group)
 {
     const struct ls__snapshots *snapshots = &group->snap;
     return group->halted == LS_OK &&
-           (snapshots->step == LS__INSTALL_LOADING || snapshots->keep == LS__KEEP_CUTTING);
+           ((snapshots->step == LS__INSTALL_LOADING && !snapshots->load_waits) ||
+            snapshots->keep == LS__KEEP_CUTTING);
 }

@@ -66,8 +66,11 @@ struct ls__snapshots {
     bool staged_left; /* there may be a file of what is not needed any more */
     enum ls__install_step step;
     uint64_t token;
-    uint32_t chunk; /* LOADING: the next */
-    uint64_t seq;   /* SETTLING: durable when this is */
+    uint32_t chunk;        /* LOADING: the next */
+    struct ls_span loaded; /* ... which was read; NULL: it was not. Valid until the next is */
+    size_t loaded_at;      /* ... and given to the machine up to here */
+    bool load_waits;       /* ... which takes no more now */
+    uint64_t seq;          /* SETTLING: durable when this is */
     struct ls__pack mark;
     bool marked;      /* there is a mark, in the vault and here */
     bool restore_due; /* at a join: it was published, the log does not know yet */
@@ -106,7 +109,9 @@ struct ls__frozen *ls__frozen_find(struct ls_group *group, uint64_t id);
 enum ls_status ls__frozen_iterate(struct ls_group *group, const struct ls__frozen *frozen,
                                   struct ls_span from, ls_item_visit visit, void *arg);
 /** The items of a chunk into the machine's new state. */
-enum ls_status ls__restore_chunk(struct ls_group *group, struct ls_span chunk);
+enum ls_status ls__restore_chunk(struct ls_group *group, struct ls_span chunk, size_t *at);
+/** The machine makes durable what it restored. errors LS_ERR_BUSY, the machine's */
+enum ls_status ls__restore_sync(struct ls_group *group);
 /* the machine's restore and publish */
 enum ls_status ls__restore_begin(struct ls_group *group, struct ls_cursor anchor);
 enum ls_status ls__restore_publish(struct ls_group *group, struct ls_cursor anchor);

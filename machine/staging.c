@@ -148,6 +148,8 @@ enum ls_status ls__staging_publish(struct ls_group *group, uint64_t token)
     }
     snapshots->token = token;
     snapshots->chunk = 0;
+    snapshots->loaded = (struct ls_span){NULL, 0};
+    snapshots->load_waits = false;
     snapshots->step = LS__INSTALL_LOADING;
     ls__group_trace(group, LS_TRACE_INFO, "a snapshot is being installed", NULL, NULL);
     ls__group_touch(group);
@@ -174,29 +176,50 @@ static void give_up(struct ls_group *group, enum ls_status status)
     finish(group, status);
 }
 
+/* The chunk that the machine gets next. */
+static enum ls_status load_read(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    if (snapshots->loaded.data != NULL) {
+        return LS_OK;
+    }
+    snapshots->loaded_at = 0;
+    enum ls_status status = ls__pack_read(&snapshots->staged, snapshots->chunk, &snapshots->loaded);
+    if (status != LS_OK) {
+        snapshots->loaded = (struct ls_span){NULL, 0};
+    }
+    if (status == LS_ERR_IO) { /* as if it were not there: it is fetched once more */
+        ls__pack_forget(&snapshots->staged, snapshots->chunk);
+        status = LS_ERR_CORRUPT;
+    }
+    return status;
+}
+
 static void step_load(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
     size_t done = 0;
+    snapshots->load_waits = false;
     uint64_t until = ls__now(group->node) + LS__SNAPSHOT_SLICE_US;
     while (snapshots->chunk < snapshots->staged.snapshot.chunks &&
            done < LS__SNAPSHOT_SLICE_BYTES && (done == 0 || ls__now(group->node) < until)) {
-        struct ls_span chunk;
-        enum ls_status status = ls__pack_read(&snapshots->staged, snapshots->chunk, &chunk);
-        if (status == LS_ERR_IO) { /* as if it were not there: it is fetched once more */
-            ls__pack_forget(&snapshots->staged, snapshots->chunk);
-            status = LS_ERR_CORRUPT;
-        }
+        enum ls_status status = load_read(group);
         if (status == LS_OK) {
-            status = ls__restore_chunk(group, chunk);
+            status = ls__restore_chunk(group, snapshots->loaded, &snapshots->loaded_at);
             /* it is what was staged: to fetch it again would not help */
             status = status == LS_ERR_CORRUPT ? LS_ERR_INVALID : status;
+        }
+        if (status == LS_ERR_BUSY) {
+            snapshots->load_waits = true;
+            wait(group);
+            return;
         }
         if (status != LS_OK) {
             give_up(group, status);
             return;
         }
-        done += chunk.bytes;
+        done += snapshots->loaded.bytes;
+        snapshots->loaded = (struct ls_span){NULL, 0};
         snapshots->chunk++;
     }
     if (snapshots->chunk == snapshots->staged.snapshot.chunks) {
@@ -223,7 +246,16 @@ static bool synced(struct ls_group *group, enum ls_vault_file file)
 static void step_sync(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
+    enum ls_status restored = ls__restore_sync(group);
+    if (restored != LS_OK && restored != LS_ERR_BUSY) {
+        give_up(group, restored);
+        return;
+    }
     if (!LS_MUTANT(S1_SYNC) && !synced(group, LS_VAULT_STAGED)) {
+        return; /* both go on at once */
+    }
+    if (restored == LS_ERR_BUSY) {
+        wait(group);
         return;
     }
     struct ls_snapshot snapshot = snapshots->staged.snapshot;

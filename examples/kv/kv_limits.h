@@ -78,6 +78,9 @@
 #define KV_ROCKSDB_READAHEAD_BYTES (256u << 10)
 /* a file of a state that is restored, bytes: as large as RocksDB's own */
 #define KV_RESTORE_FILE_BYTES (64u << 20)
+/* items on their way to the thread that builds it: bytes of a block, and how many of them wait */
+#define KV_RESTORE_BLOCK_BYTES (2u << 20)
+#define KV_RESTORE_BLOCKS_MAX  3u
 /* keys asked of RocksDB at once */
 #define KV_LOOKUP_KEYS_MAX 256u
 

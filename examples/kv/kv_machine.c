@@ -204,6 +204,12 @@ static void machine_restore_end(void *self)
     machine->store.restore_end(machine->store.self);
 }
 
+static enum ls_status machine_restore_sync(void *self)
+{
+    struct kv_machine *machine = self;
+    return machine->store.restore_sync(machine->store.self);
+}
+
 static void machine_close(void *self)
 {
     struct kv_machine *machine = self;
@@ -227,20 +233,21 @@ void kv_machine_init(struct kv_machine *machine, const struct kv_store *store)
 
 struct ls_machine kv_machine_port(struct kv_machine *machine)
 {
-    return (struct ls_machine){.size = sizeof(struct ls_machine),
-                               .self = machine,
-                               .signature = machine_signature,
-                               .open = machine_open,
-                               .apply_batch = machine_apply_batch,
-                               .query = machine_query,
-                               .durable_applied =
-                                   machine->store.durable == NULL ? NULL : machine_durable,
-                               .freeze = machine_freeze,
-                               .iterate = machine_iterate,
-                               .thaw = machine_thaw,
-                               .restore = machine_restore,
-                               .restore_item = machine_restore_item,
-                               .publish = machine_publish,
-                               .restore_end = machine_restore_end,
-                               .close = machine_close};
+    return (struct ls_machine){
+        .size = sizeof(struct ls_machine),
+        .self = machine,
+        .signature = machine_signature,
+        .open = machine_open,
+        .apply_batch = machine_apply_batch,
+        .query = machine_query,
+        .durable_applied = machine->store.durable == NULL ? NULL : machine_durable,
+        .freeze = machine_freeze,
+        .iterate = machine_iterate,
+        .thaw = machine_thaw,
+        .restore = machine_restore,
+        .restore_item = machine_restore_item,
+        .publish = machine_publish,
+        .restore_end = machine_restore_end,
+        .restore_sync = machine->store.restore_sync == NULL ? NULL : machine_restore_sync,
+        .close = machine_close};
 }

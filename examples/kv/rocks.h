@@ -9,7 +9,8 @@
  *   rocks_state.c     one state: opening a folder, its owner, its layers
  *   rocks_walk.c      keys of layers and RocksDB in order
  *   rocks_freeze.c    pictures of the state, while it goes on
- *   rocks_restore.c   a new state beside the present one, and the switch
+ *   rocks_restore.c   a new state beside the present one
+ *   rocks_builder.c   ... which a thread of its own makes
  *   rocks_home.c      the directory: current, leftovers
  */
 #ifndef KV_ROCKS_H
@@ -149,9 +150,9 @@ void kv_home_remove(const char *folder);
 /** Makes names in the directory durable. */
 bool kv_home_sync(const char *directory);
 
-/* ---- rocks_restore.c ---- */
+/* ---- rocks_restore.c: the files of a new state ---- */
 
-/* A state that is being built. */
+/* A state that is being built, by one thread at a time. */
 struct kv_restore {
     char folder[PATH_MAX];
     uint64_t number;
@@ -165,8 +166,8 @@ struct kv_restore {
     uint64_t last_hash;
     struct kv_buffer last; /* the key before */
     struct kv_buffer key;
-    bool built; /* it needs no more than the switch */
-    char trouble[LS_ERROR_TEXT_BYTES];
+    bool built;                        /* it needs no more than the switch */
+    char trouble[LS_ERROR_TEXT_BYTES]; /* why it failed */
 };
 
 /** errors LS_ERR_NO_MEMORY, LS_ERR_IO */
@@ -181,5 +182,27 @@ LS_NODISCARD enum ls_status kv_restore_build(struct kv_restore *restore,
                                              const char owner[KV_OWNER_BYTES]);
 /** Takes NULL; `remove` its folder, too. */
 void kv_restore_close(struct kv_restore *restore, bool remove);
+
+/* ---- rocks_builder.c ---- */
+
+struct kv_builder;
+
+/** Begins a new state in a folder of that number, and the thread. errors LS_ERR_NO_MEMORY,
+ * LS_ERR_IO */
+LS_NODISCARD enum ls_status kv_builder_open(const char *directory, uint64_t number,
+                                            const rocksdb_options_t *options,
+                                            const char owner[KV_OWNER_BYTES],
+                                            struct ls_cursor anchor, struct kv_builder **out);
+struct ls_cursor kv_builder_anchor(const struct kv_builder *builder);
+/** errors LS_ERR_BUSY (again later), LS_ERR_NO_MEMORY, and what the thread met before */
+LS_NODISCARD enum ls_status kv_builder_item(struct kv_builder *builder, struct ls_span key,
+                                            struct ls_span value);
+/** No more items come: all becomes durable. errors LS_ERR_BUSY (not yet), and what the thread met
+ */
+LS_NODISCARD enum ls_status kv_builder_finish(struct kv_builder *builder);
+/** The new state, open, once it is finished: whoever takes it closes it. */
+struct kv_state *kv_builder_take(struct kv_builder *builder);
+/** Takes NULL. Ends the thread; without the state that was taken, its folder goes, too. */
+void kv_builder_close(struct kv_builder *builder);
 
 #endif

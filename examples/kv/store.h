@@ -74,6 +74,7 @@ struct kv_store {
     enum ls_status (*restore_item)(void *self, const struct ls_item *item);
     enum ls_status (*publish)(void *self, struct ls_cursor anchor);
     void (*restore_end)(void *self);
+    enum ls_status (*restore_sync)(void *self); /* or NULL */
 
     /** Why it failed, or NULL. */
     const char *(*trouble)(void *self);

@@ -31,7 +31,7 @@ struct rocks_store {
     rocksdb_options_t *options;
     char owner[KV_OWNER_BYTES];
     struct kv_state *now;
-    struct kv_restore *restore; /* NULL: none */
+    struct kv_builder *builder; /* of a new state; NULL: none */
     /* states whose place another one took */
     struct kv_state *retired;
     struct kv_state *dropped; /* ... by the thread; NULL: it does not run */
@@ -449,76 +449,67 @@ static void rocks_thaw(void *self, struct ls_frozen *frozen)
 static void rocks_restore_end(void *self)
 {
     struct rocks_store *store = self;
-    kv_restore_close(store->restore, true);
-    store->restore = NULL;
+    kv_builder_close(store->builder);
+    store->builder = NULL;
 }
 
 static enum ls_status rocks_restore(void *self, struct ls_cursor anchor)
 {
     struct rocks_store *store = self;
-    uint64_t number = store->now->number + 1;
     rocks_restore_end(store);
-    return kv_restore_open(store->directory, number, store->options, anchor, &store->restore);
+    return kv_builder_open(store->directory, store->now->number + 1, store->options, store->owner,
+                           anchor, &store->builder);
 }
 
 static enum ls_status rocks_restore_item(void *self, const struct ls_item *item)
 {
     struct rocks_store *store = self;
     struct ls_span key;
-    if (store->restore == NULL || !kv_picture_item_read(item, &key)) {
+    if (store->builder == NULL || !kv_picture_item_read(item, &key)) {
         return LS_ERR_INVALID;
     }
-    return kv_restore_item(store->restore, key, item->value);
+    return kv_builder_item(store->builder, key, item->value);
 }
 
-/* The new state, open, but not current yet. */
-static enum ls_status restored_open(struct rocks_store *store, struct kv_state **out)
-{
-    enum ls_status status = kv_restore_build(store->restore, store->owner);
-    if (status == LS_OK) {
-        status = kv_state_open(store->restore->folder, store->options, out, NULL);
-    }
-    if (status == LS_OK) {
-        (*out)->number = store->restore->number;
-        status = kv_state_bind(*out, store->owner, NULL);
-        if (status != LS_OK) {
-            kv_state_close(*out, false);
-        }
-    }
-    return status;
-}
-
-static enum ls_status rocks_publish(void *self, struct ls_cursor anchor)
+static enum ls_status rocks_restore_sync(void *self)
 {
     struct rocks_store *store = self;
+    return store->builder == NULL ? LS_ERR_INVALID : kv_builder_finish(store->builder);
+}
+
+/* The old one goes when nobody looks at it any more. */
+static void state_replace(struct rocks_store *store, struct kv_state *state)
+{
     struct kv_state *old = store->now;
-    struct kv_state *state = NULL;
-    char why[LS_ERROR_TEXT_BYTES];
-    bool moved = false;
-    if (store->restore == NULL) {
-        return old->durable.applied == anchor.index ? LS_OK : LS_ERR_INVALID;
-    }
-    if (store->restore->anchor.index != anchor.index) {
-        return LS_ERR_INVALID;
-    }
-    enum ls_status status = restored_open(store, &state);
-    if (status != LS_OK) {
-        return status;
-    }
-    status = kv_home_switch(store->directory, state->number, &moved, why);
-    if (status != LS_OK && !moved) {
-        kv_state_close(state, false);
-        return status;
-    }
-    kv_restore_close(store->restore, false);
-    store->restore = NULL;
     store->now = state;
     kv_state_release(old);
     old->next = store->retired;
     store->retired = old;
     retired_sweep(store);
-    /* the name has changed and may yet change back: nothing can be promised any more */
-    return status == LS_OK ? LS_OK : kv_state_fail(state, "", why);
+}
+
+static enum ls_status rocks_publish(void *self, struct ls_cursor anchor)
+{
+    struct rocks_store *store = self;
+    char why[LS_ERROR_TEXT_BYTES] = "";
+    bool moved = false;
+    if (store->builder == NULL) {
+        return store->now->durable.applied == anchor.index ? LS_OK : LS_ERR_INVALID;
+    }
+    if (kv_builder_anchor(store->builder).index != anchor.index) {
+        return LS_ERR_INVALID;
+    }
+    enum ls_status status = kv_builder_finish(store->builder);
+    if (status != LS_OK) {
+        return status;
+    }
+    status = kv_home_switch(store->directory, store->now->number + 1, &moved, why);
+    if (status == LS_OK || moved) {
+        state_replace(store, kv_builder_take(store->builder));
+        rocks_restore_end(store);
+    }
+    /* a name that has changed may yet change back: nothing can be promised any more */
+    return status == LS_OK ? LS_OK : kv_state_fail(store->now, "", why);
 }
 
 /* ---- open and close ---- */
@@ -609,6 +600,7 @@ enum ls_status kv_store_rocksdb_open(const char *directory, struct kv_store *out
                              .restore_item = rocks_restore_item,
                              .publish = rocks_publish,
                              .restore_end = rocks_restore_end,
+                             .restore_sync = rocks_restore_sync,
                              .trouble = rocks_trouble,
                              .close = rocks_close};
     return LS_OK;

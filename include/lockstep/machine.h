@@ -120,7 +120,8 @@ struct ls_machine {
     /** Begins a new state beside the present one, which goes on being served; what an earlier call
      * began is dropped. */
     enum ls_status (*restore)(void *self, struct ls_cursor anchor);
-    /** Adds an item, in order. */
+    /** Adds an item, in order. errors LS_ERR_BUSY (of a machine on disk: nothing happened; the same
+     * item is offered again later), or any other: the present state stays */
     enum ls_status (*restore_item)(void *self, const struct ls_item *item);
     /** The new state takes the place of the present one; a machine on disk makes this durable, with
      * anchor.index as its applied index, in one step: afterwards there is the one or the other.
@@ -129,6 +130,11 @@ struct ls_machine {
     enum ls_status (*publish)(void *self, struct ls_cursor anchor);
     /** Drops the new state; nothing happens when there is none. */
     void (*restore_end)(void *self);
+
+    /** Optional: all items were added. Makes what was built durable beside the present state, so
+     * that publish is short. errors LS_ERR_BUSY (not yet; called again later), or any other: the
+     * present state stays */
+    enum ls_status (*restore_sync)(void *self);
 };
 
 LS_EXTERN_C_END

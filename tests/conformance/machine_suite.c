@@ -515,7 +515,11 @@ void machine_suite_picture_is_read_from_any_item_on(machine_subject_open open)
 static bool carry(void *arg, const struct ls_item *item)
 {
     struct bench *to = arg;
-    assert_ok(to->machine.restore_item(to->machine.self, item));
+    enum ls_status status = LS_ERR_BUSY;
+    while (status == LS_ERR_BUSY) {
+        status = to->machine.restore_item(to->machine.self, item);
+    }
+    assert_ok(status);
     return true;
 }
 
@@ -523,6 +527,11 @@ static void carry_all(struct bench *from, const struct ls_frozen *frozen, struct
 {
     assert_ok(
         from->machine.iterate(from->machine.self, frozen, (struct ls_span){NULL, 0}, carry, to));
+    enum ls_status status = to->machine.restore_sync == NULL ? LS_OK : LS_ERR_BUSY;
+    while (status == LS_ERR_BUSY) {
+        status = to->machine.restore_sync(to->machine.self);
+    }
+    assert_ok(status);
 }
 
 static void publish(struct bench *bench, struct ls_cursor anchor)

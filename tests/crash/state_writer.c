@@ -183,7 +183,11 @@ static void say(const char *word, uint64_t index)
 static bool carry(void *arg, const struct ls_item *item)
 {
     struct kv_store *store = arg;
-    must(store->restore_item(store->self, item), "restore", 0);
+    enum ls_status status = LS_ERR_BUSY;
+    while (status == LS_ERR_BUSY) {
+        status = store->restore_item(store->self, item);
+    }
+    must(status, "restore", 0);
     return true;
 }
 
@@ -203,7 +207,11 @@ static void jump(struct model *model, struct kv_store *store)
     must(store->restore(store->self, anchor), "begin to restore", last);
     must(other.iterate(other.self, &frozen, (struct ls_span){NULL, 0}, carry, store), "iterate",
          last);
-    must(store->publish(store->self, anchor), "publish", last);
+    enum ls_status status = LS_ERR_BUSY;
+    while (status == LS_ERR_BUSY) {
+        status = store->publish(store->self, anchor);
+    }
+    must(status, "publish", last);
     other.thaw(other.self, &frozen);
     other.close(other.self);
     *model = ahead;

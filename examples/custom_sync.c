@@ -2,17 +2,14 @@
 /*
  * A state sync of your own. The machine's state is one append-only file, so what a member lacks is
  * the end of it. That comes in ranges of bytes, into the file itself, behind the end that counts:
- * the leader tells the checksum of a range, the others send its bytes. Then a snapshot without
- * chunks is published: the end that counts moves, and the log begins after it. A range that is
- * there already, from an earlier attempt, is not fetched again.
+ * the leader offers its length and the checksum of each range, the others send the bytes. Then a
+ * snapshot without chunks is published: the end that counts moves, and the log begins after it.
  *
  *     session                     provider
- *       ASK index            ->     is ahead of that:
- *                            <-     OFFER term, index, configuration, length
- *       SUM offset, length   ->
- *                            <-     SUMMED offset, length, checksum (or nothing: it has less)
+ *       ASK index, offset    ->     is ahead of that index
+ *                            <-     OFFER term, index, offset, length, configuration, checksums
  *       FETCH offset, length ->
- *                            <-     FETCHED offset, length, bytes (or nothing)
+ *                            <-     FETCHED offset, length, bytes (or nothing: it has less)
  *
  * The program shows it: three members in one process, of which one is away while the log is pruned.
  */
@@ -141,8 +138,9 @@ static enum ls_status publish(void *self, struct ls_cursor anchor)
 #ifndef RANGE
 #define RANGE (256u << 10) /* bytes */
 #endif
+#define SUM sizeof(struct ls_hash)
 
-enum { ASK = 1, OFFER = 2, SUM = 3, SUMMED = 4, FETCH = 5, FETCHED = 6 };
+enum { ASK = 1, OFFER = 2, FETCH = 3, FETCHED = 4 };
 
 struct message {
     uint64_t kind, term, index, configuration, offset, length;
@@ -152,14 +150,18 @@ struct message {
 static void tell(const struct ls_sync_context *context, const struct ls_peer_id *peer,
                  const struct message *head, struct ls_span rest)
 {
-    static uint8_t bytes[sizeof *head + RANGE]; /* there is one thread */
+    uint8_t *bytes = malloc(sizeof *head + rest.bytes);
     const struct ls_span message = {bytes, sizeof *head + rest.bytes};
+    if (bytes == NULL) {
+        return;
+    }
     memcpy(bytes, head, sizeof *head);
     if (rest.bytes > 0) {
         memcpy(bytes + sizeof *head, rest.data, rest.bytes);
     }
     (void)(peer != NULL ? context->send_to(context->self, peer, message)
                         : context->broadcast(context->self, message, NULL, NULL));
+    free(bytes);
 }
 
 static bool hear(struct ls_span message, struct message *head, struct ls_span *rest)
@@ -173,14 +175,21 @@ static bool hear(struct ls_span message, struct message *head, struct ls_span *r
     return true;
 }
 
-static bool read_range(const struct file *file, const struct message *range, uint8_t *out,
-                       struct ls_hash *sum)
+static uint64_t ranges(uint64_t offset, uint64_t length)
 {
-    const struct ls_span bytes = {out, range->length};
-    if (pread(file->data, out, range->length, (off_t)range->offset) != (ssize_t)range->length) {
+    return (length - offset + RANGE - 1) / RANGE;
+}
+
+static uint8_t bytes_of_range[RANGE]; /* there is one thread */
+
+/* Reads a range, which may end with the file, and sums it up. */
+static bool read_range(const struct file *file, uint64_t offset, uint64_t bytes, uint8_t sum[SUM])
+{
+    const struct ls_span range = {bytes_of_range, bytes};
+    if (pread(file->data, bytes_of_range, bytes, (off_t)offset) != (ssize_t)bytes) {
         return false;
     }
-    ls_env_default()->hash(NULL, &bytes, 1, sum->bytes);
+    ls_env_default()->hash(NULL, &range, 1, sum);
     return true;
 }
 
@@ -195,54 +204,66 @@ struct provider {
     uint64_t until_us; /* ... for so long */
 };
 
-static void offer(struct provider *provider, const struct ls_peer_id *to, ls_index index)
+/* A file of many gigabytes would keep its checksums; this one is summed up when somebody asks. */
+static void tell_offer(struct provider *provider, const struct ls_peer_id *to,
+                       const struct ls_sync_frozen *here, uint64_t from)
 {
     const struct ls_sync_context *base = &provider->context.base;
-    struct ls_sync_frozen here; /* where this file stands in the log */
-    if (provider->context.freeze(base->self, &here) != LS_OK) {
-        return;
+    const struct message head = {.kind = OFFER,
+                                 .term = here->anchor.term,
+                                 .index = here->anchor.index,
+                                 .configuration = here->configuration_index,
+                                 .offset = from,
+                                 .length = provider->file->here.length};
+    uint64_t count = ranges(from, head.length);
+    uint8_t *sums = malloc(count * SUM + here->configuration.bytes);
+    bool ok = sums != NULL;
+    for (uint64_t i = 0; ok && i < count; i++) {
+        uint64_t at = from + i * RANGE;
+        uint64_t left = head.length - at;
+        ok = read_range(provider->file, at, left < RANGE ? left : RANGE, sums + i * SUM);
     }
-    if (here.anchor.index > index) {
-        const struct message head = {.kind = OFFER,
-                                     .term = here.anchor.term,
-                                     .index = here.anchor.index,
-                                     .configuration = here.configuration_index,
-                                     .length = provider->file->here.length};
+    if (ok) {
+        memcpy(sums + count * SUM, here->configuration.data, here->configuration.bytes);
         uint64_t now = base->now_us(base->self);
-        bool first = now >= provider->until_us;
-        provider->offered = first ? here.anchor.index : provider->offered;
+        provider->offered = now < provider->until_us ? provider->offered : head.index;
         provider->until_us = now + LEASE_US;
-        tell(base, to, &head, here.configuration);
+        tell(base, to, &head, (struct ls_span){sums, count * SUM + here->configuration.bytes});
     }
-    provider->context.thaw(base->self, here.id);
+    free(sums);
 }
 
 static enum ls_sync_verdict provider_receive(void *self, const struct ls_peer_id *from,
                                              struct ls_span message)
 {
-    static uint8_t bytes[RANGE];
     struct provider *provider = self;
+    const struct ls_sync_context *base = &provider->context.base;
     uint64_t length = provider->file->here.length;
     struct message head;
     struct ls_span rest;
-    struct ls_hash sum;
+    struct ls_sync_frozen here; /* where this file stands in the log */
+    uint8_t sum[SUM];
     if (!hear(message, &head, &rest) || rest.bytes > 0) {
         return LS_SYNC_INVALID;
     }
     if (head.kind == ASK) {
-        offer(provider, from, head.index);
+        if (head.offset <= length && provider->context.freeze(base->self, &here) == LS_OK) {
+            if (here.anchor.index > head.index) {
+                tell_offer(provider, from, &here, head.offset);
+            }
+            provider->context.thaw(base->self, here.id);
+        }
         return LS_SYNC_OK;
     }
-    if ((head.kind != SUM && head.kind != FETCH) || head.length == 0 || head.length > RANGE) {
+    if (head.kind != FETCH || head.length == 0 || head.length > RANGE) {
         return LS_SYNC_INVALID;
     }
-    if (length >= head.length && length - head.length >= head.offset &&
-        read_range(provider->file, &head, bytes, &sum)) {
-        rest = head.kind == SUM ? (struct ls_span){&sum, sizeof sum}
-                                : (struct ls_span){bytes, head.length};
+    if (head.length <= length && head.offset <= length - head.length &&
+        read_range(provider->file, head.offset, head.length, sum)) {
+        rest = (struct ls_span){bytes_of_range, head.length};
     }
-    head.kind++;
-    tell(&provider->context.base, from, &head, rest);
+    head.kind = FETCHED;
+    tell(base, from, &head, rest);
     return LS_SYNC_OK;
 }
 
@@ -281,81 +302,64 @@ struct session {
     struct file *file;
     ls_index target; /* known to be committed */
     enum { SELECTING, FETCHING, BEGINNING, PUBLISHING, INSTALLED } step;
-    const char *failed;       /* why */
-    struct ls_snapshot offer; /* without chunks; its configuration is in: */
-    uint8_t configuration[LS_CONFIGURATION_BYTES_MAX];
-    uint64_t from, length; /* where the file ended, and will */
-    struct message asked;  /* SUM or FETCH, of the range that is under way */
-    struct ls_hash sum;
-    struct ls_peer_id of;
-    size_t turn, tries, peers; /* ranges so far; of this one; who could be asked */
-    uint64_t again_us;         /* when to ask, or ask again */
+    const char *failed;        /* why */
+    struct ls_snapshot offer;  /* without chunks */
+    uint8_t *sums;             /* of each range, and then the configuration */
+    uint64_t from, at, length; /* where the file ended; what is asked for; where it will end */
+    size_t turn, tries;        /* ranges so far; questions for this one */
+    struct ls_peer_id asked;
+    uint64_t again_us; /* when to ask, or ask again */
 };
 
-/* For a checksum the leader comes first, for bytes last. Checksums and bytes of all peers are tried
- * with each other until two agree. */
-static void ask(struct session *session, uint64_t now)
+static uint64_t bytes_asked(const struct session *session)
 {
-    const struct ls_sync_context *base = &session->context.base;
-    struct ls_sync_bond bonds[LS_MEMBERS_MAX + 1], swap;
-    size_t count = base->bonds(base->self, bonds, LS_MEMBERS_MAX);
-    size_t others = count;
-    for (size_t i = 0; i < others; i++) {
-        if (bonds[i].leader) {
-            others = count - 1;
-            swap = bonds[others];
-            bonds[others] = bonds[i];
-            bonds[i] = swap;
-        }
-    }
-    session->peers = count;
-    session->again_us = now + (count > 0 ? TIMEOUT_US : PAUSE_US * 50);
-    if (count == 0) {
-        return;
-    }
-    size_t at = session->tries % count;
-    if (session->asked.kind == SUM) {
-        at = count - 1 - session->tries / count % count;
-    } else if (at < others) {
-        at = (session->turn + at) % others;
-    }
-    session->of = bonds[at].peer;
-    tell(base, &session->of, &session->asked, (struct ls_span){NULL, 0});
+    uint64_t left = session->length - session->at;
+    return left < RANGE ? left : RANGE;
 }
 
-/* This peer did not help: the next one. */
-static void try_next(struct session *session, uint64_t pause_us)
+/* The range is there: the next. After the last one: publish. */
+static void go_on(struct session *session)
 {
     const struct ls_sync_context *base = &session->context.base;
-    size_t peers = session->peers + (session->peers == 0);
-    session->tries =
-        session->asked.kind == SUM ? (session->tries / peers + 1) * peers : session->tries + 1;
-    session->asked.kind = session->tries % peers == 0 ? SUM : FETCH;
-    session->of = (struct ls_peer_id){{0}};
-    session->again_us = base->now_us(base->self) + pause_us;
-}
-
-/* The range after this one; all are there: publish. */
-static void next_range(struct session *session)
-{
-    const struct ls_sync_context *base = &session->context.base;
-    uint64_t at = session->asked.offset + session->asked.length;
-    uint64_t left = session->length - at;
+    session->at += bytes_asked(session);
     session->turn++;
     session->tries = 0;
     session->again_us = 0;
-    session->asked =
-        (struct message){.kind = SUM, .offset = at, .length = left < RANGE ? left : RANGE};
-    if (left == 0) {
+    if (session->at == session->length) {
         session->step = BEGINNING;
         session->offer.root = ls_snapshot_root(base->env, &session->offer, NULL);
         (void)session->context.begin(base->self, &session->offer, NULL);
     }
 }
 
+/* Asks the followers in turn, the leader when none of them helped. */
+static void fetch(struct session *session, uint64_t now)
+{
+    const struct ls_sync_context *base = &session->context.base;
+    const struct message head = {
+        .kind = FETCH, .offset = session->at, .length = bytes_asked(session)};
+    struct ls_sync_bond bonds[LS_MEMBERS_MAX];
+    size_t count = base->bonds(base->self, bonds, LS_MEMBERS_MAX);
+    uint8_t sum[SUM];
+    if (read_range(session->file, session->at, head.length, sum) &&
+        memcmp(sum, session->sums + session->turn * SUM, SUM) == 0) {
+        go_on(session); /* it is there from an earlier attempt */
+        return;
+    }
+    session->again_us = now + TIMEOUT_US;
+    for (size_t i = 0; i < count; i++) {
+        const struct ls_sync_bond *bond = &bonds[(session->turn + session->tries + i) % count];
+        if (bond->leader == (session->tries % count == count - 1)) {
+            session->asked = bond->peer;
+            tell(base, &bond->peer, &head, (struct ls_span){NULL, 0});
+            break;
+        }
+    }
+    session->tries++;
+}
+
 static enum ls_session_state session_poll(void *self, struct ls_cursor *at, const char **reason)
 {
-    static const struct ls_span nothing = {NULL, 0};
     struct session *session = self;
     const struct ls_sync_context *base = &session->context.base;
     uint64_t now = base->now_us(base->self);
@@ -365,85 +369,51 @@ static enum ls_session_state session_poll(void *self, struct ls_cursor *at, cons
         return session->failed == NULL ? LS_SESSION_DONE : LS_SESSION_FAILED;
     }
     if (session->step == SELECTING && now >= session->again_us) {
-        const struct message head = {.kind = ASK, .index = base->committed(base->self).index};
-        tell(base, NULL, &head, nothing);
+        const struct message head = {
+            .kind = ASK, .index = base->committed(base->self).index, .offset = session->from};
+        tell(base, NULL, &head, (struct ls_span){NULL, 0});
         session->again_us = now + TIMEOUT_US;
     } else if (session->step == FETCHING && now >= session->again_us) {
-        if (session->peers > 0 && !ls_peer_id_is_zero(&session->of)) {
-            try_next(session, 0); /* it did not answer */
-        }
-        ask(session, now);
+        fetch(session, now);
     }
-    base->wake_at(base->self, session->step <= FETCHING ? session->again_us : UINT64_MAX);
+    if (session->step <= FETCHING) {
+        base->wake_at(base->self, session->again_us);
+    }
     return LS_SESSION_PENDING;
 }
 
 /* The leader's word counts, if there is one. */
 static enum ls_sync_verdict take_offer(struct session *session, const struct ls_peer_id *from,
-                                       const struct message *offer, struct ls_span configuration)
+                                       const struct message *offer, struct ls_span rest)
 {
     const struct ls_sync_context *base = &session->context.base;
     struct ls_peer_id leader;
-    if (session->context.leader(base->self, &leader) && !ls_peer_id_equal(&leader, from)) {
-        return LS_SYNC_IGNORE;
-    }
-    if (offer->length < session->from || configuration.bytes == 0 ||
-        configuration.bytes > sizeof session->configuration) {
+    bool led = session->context.leader(base->self, &leader);
+    if (offer->offset != session->from || offer->length < offer->offset ||
+        ranges(offer->offset, offer->length) >= rest.bytes / SUM) {
         return LS_SYNC_INVALID;
     }
-    if (session->step != SELECTING || offer->index <= base->committed(base->self).index) {
+    if (session->step != SELECTING || offer->index <= base->committed(base->self).index ||
+        (led && !ls_peer_id_equal(&leader, from))) {
         return LS_SYNC_IGNORE;
     }
-    if (offer->index > session->target) { /* not known to be committed: soon */
+    session->sums = offer->index <= session->target ? malloc(rest.bytes) : NULL;
+    if (session->sums == NULL) { /* not known to be committed: soon */
         session->again_us = base->now_us(base->self) + PAUSE_US;
         return LS_SYNC_IGNORE;
     }
-    memcpy(session->configuration, configuration.data, configuration.bytes);
+    memcpy(session->sums, rest.data, rest.bytes);
+    uint64_t sums = ranges(offer->offset, offer->length) * SUM;
     session->offer =
         (struct ls_snapshot){.anchor = {offer->term, offer->index},
                              .configuration_index = offer->configuration,
-                             .configuration = {session->configuration, configuration.bytes}};
+                             .configuration = {session->sums + sums, rest.bytes - sums}};
     session->length = offer->length;
     session->step = FETCHING;
-    session->asked = (struct message){.offset = session->from};
-    next_range(session);
-    return LS_SYNC_OK;
-}
-
-static enum ls_sync_verdict take_range(struct session *session, struct ls_span answer)
-{
-    static uint8_t bytes[RANGE];
-    const struct ls_env *env = session->context.base.env;
-    const struct message *asked = &session->asked;
-    struct file *file = session->file;
-    struct ls_hash sum;
-    if (answer.bytes == 0) {
-        try_next(session, PAUSE_US);
-        return LS_SYNC_OK;
+    session->again_us = 0;
+    if (session->at == session->length) {
+        go_on(session); /* entries without commands: nothing to fetch */
     }
-    if (asked->kind == SUM && answer.bytes == sizeof sum) {
-        memcpy(&session->sum, answer.data, sizeof sum);
-        session->asked.kind = FETCH;
-        session->of = (struct ls_peer_id){{0}};
-        session->again_us = 0;
-        if (read_range(file, asked, bytes, &sum) && ls_hash_equal(&sum, &session->sum)) {
-            next_range(session);
-        }
-        return LS_SYNC_OK;
-    }
-    env->hash(env->self, &answer, 1, sum.bytes);
-    if (asked->kind == SUM || answer.bytes != asked->length ||
-        !ls_hash_equal(&sum, &session->sum)) {
-        try_next(session, PAUSE_US);
-        return LS_SYNC_INVALID;
-    }
-    if (pwrite(file->data, answer.data, answer.bytes, (off_t)asked->offset) !=
-        (ssize_t)answer.bytes) {
-        session->failed = "the file cannot be written";
-        return LS_SYNC_OK;
-    }
-    file->fetched += answer.bytes;
-    next_range(session);
     return LS_SYNC_OK;
 }
 
@@ -451,23 +421,36 @@ static enum ls_sync_verdict session_receive(void *self, const struct ls_peer_id 
                                             struct ls_span message)
 {
     struct session *session = self;
+    const struct ls_sync_context *base = &session->context.base;
     struct message head;
     struct ls_span rest;
-    if (!hear(message, &head, &rest)) {
+    uint8_t sum[SUM];
+    if (!hear(message, &head, &rest) || (head.kind != OFFER && head.kind != FETCHED)) {
         return LS_SYNC_INVALID;
     }
     if (head.kind == OFFER) {
         return take_offer(session, from, &head, rest);
     }
-    if (head.kind != SUMMED && head.kind != FETCHED) {
-        return LS_SYNC_INVALID;
-    }
-    if (session->step != FETCHING || head.kind != session->asked.kind + 1 ||
-        head.offset != session->asked.offset || head.length != session->asked.length ||
-        !ls_peer_id_equal(from, &session->of)) {
+    if (session->step != FETCHING || head.offset != session->at ||
+        head.length != bytes_asked(session) || !ls_peer_id_equal(from, &session->asked)) {
         return LS_SYNC_IGNORE; /* late */
     }
-    return take_range(session, rest);
+    session->again_us = base->now_us(base->self) + PAUSE_US;
+    base->env->hash(base->env->self, &rest, 1, sum);
+    if (rest.bytes == 0) {
+        return LS_SYNC_OK; /* it does not have it yet: another does */
+    }
+    if (rest.bytes != head.length || memcmp(sum, session->sums + session->turn * SUM, SUM) != 0) {
+        return LS_SYNC_INVALID;
+    }
+    if (pwrite(session->file->data, rest.data, rest.bytes, (off_t)head.offset) !=
+        (ssize_t)rest.bytes) {
+        session->failed = "the file cannot be written";
+        return LS_SYNC_OK;
+    }
+    session->file->fetched += rest.bytes;
+    go_on(session);
+    return LS_SYNC_OK;
 }
 
 static void session_target(void *self, ls_index target)
@@ -496,15 +479,23 @@ static void session_effect(void *self, uint64_t token, enum ls_status status)
 static void session_progress(void *self, struct ls_sync_progress *out)
 {
     const struct session *session = self;
-    if (session->step == SELECTING || session->peers == 0) {
+    struct ls_sync_bond bond;
+    const struct ls_sync_context *base = &session->context.base;
+    if (session->step == SELECTING || base->bonds(base->self, &bond, 1) == 0) {
         out->phase = LS_SYNC_WAITING;
         out->reason = "no peer offers its file";
         return;
     }
     out->phase = session->step == FETCHING ? LS_SYNC_FETCHING : LS_SYNC_INSTALLING;
     out->items = session->turn;
-    out->bytes = session->asked.offset - session->from;
+    out->bytes = session->at - session->from;
     out->bytes_total = session->length - session->from;
+}
+
+static void session_destroy(void *self)
+{
+    free(((struct session *)self)->sums);
+    free(self);
 }
 
 static enum ls_status create_session(void *self, const struct ls_session_context *context,
@@ -517,7 +508,7 @@ static enum ls_status create_session(void *self, const struct ls_session_context
     session->context = *context;
     session->file = self;
     session->target = gap->target;
-    session->from = session->file->here.length;
+    session->from = session->at = session->file->here.length;
     *out = (struct ls_sync_session){.size = sizeof *out,
                                     .self = session,
                                     .poll = session_poll,
@@ -525,7 +516,7 @@ static enum ls_status create_session(void *self, const struct ls_session_context
                                     .target = session_target,
                                     .effect = session_effect,
                                     .progress = session_progress,
-                                    .destroy = free};
+                                    .destroy = session_destroy};
     return LS_OK;
 }
 

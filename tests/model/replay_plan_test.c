@@ -158,10 +158,25 @@ static bool somebody_undecided(const struct plan *plan)
     return false;
 }
 
+/* Could anybody send the entry that comes next, now or later? What would follow a hole may never be
+ * of use. */
+static bool next_is_held(const struct plan *plan)
+{
+    ls_index next = plan->session.handed.index + 1;
+    for (uint32_t i = 0; i < PEERS; i++) {
+        const struct ls__replay_peer *peer = &plan->session.peers[i];
+        if (peer->bonded && peer->known && peer->first <= next && next <= peer->last) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The requests of this planning, each by itself. */
 static void check_asked(const struct plan *plan)
 {
     const struct ls__replay_session *session = &plan->session;
+    assert_true(plan->count == 0 || next_is_held(plan));
     for (uint32_t i = 0; i < plan->count; i++) {
         const struct asked *asked = &plan->asked[i];
         assert_true(asked->first > session->handed.index && asked->first <= asked->last);
@@ -195,8 +210,8 @@ static void check_cover(const struct plan *plan)
     }
     for (ls_index index = 1; index <= TARGET + 1; index++) {
         assert_true(cover[index] <= 1);
-        bool open =
-            index > session->handed.index && index <= ls__replay_goal(session) && cover[index] == 0;
+        bool open = index > session->handed.index && index <= ls__replay_goal(session) &&
+                    cover[index] == 0 && next_is_held(plan);
         for (uint32_t i = 0; open && i < PEERS; i++) {
             bool may =
                 i != plan->leader || (!others_hold(plan, index) && !somebody_undecided(plan));

@@ -203,11 +203,16 @@ static enum ls_status tap_open_group(void *self, const struct ls_group_id *id, v
                                      struct ls_storage_group **group,
                                      struct ls_storage_state *state, struct ls_error *error)
 {
-    const struct ls_storage *store = &((struct sim_member *)self)->shadow.store;
-    ((struct sim_member *)self)->shadow.group = *id;
+    struct sim_shadow *shadow = &((struct sim_member *)self)->shadow;
+    shadow->group = *id;
     sim_check_promises(self);
     sim_check_log_restart(self);
-    return store->open_group(store->self, id, group_context, group, state, error);
+    enum ls_status status =
+        shadow->store.open_group(shadow->store.self, id, group_context, group, state, error);
+    if (status == LS_OK && state->hard_state.term > shadow->hard.term) {
+        shadow->hard = state->hard_state; /* the guard knew better than what was left */
+    }
+    return status;
 }
 
 static enum ls_status tap_stage(void *self, struct ls_storage_group *group,

@@ -306,7 +306,12 @@ static enum ls_status vault_sync(void *self, const struct ls_group_id *group,
 {
     struct realm_member *member = self;
     change(member);
-    return member->files.sync(member->files.self, group, file);
+    enum ls_status status = member->files.sync(member->files.self, group, file);
+    while (status == LS_ERR_BUSY && member->realm->on_disk) {
+        (void)poll(NULL, 0, 1); /* time stands still until the file is synced */
+        status = member->files.sync(member->files.self, group, file);
+    }
+    return status;
 }
 
 static enum ls_status vault_replace(void *self, const struct ls_group_id *group,

@@ -32,9 +32,11 @@ enum ls_sync_verdict ls__snap_take_offer(struct ls__snap_session *session,
     if (answer->anchor.index == 0) {
         return LS_SYNC_OK;
     }
-    if (session->state != LS__SNAP_SELECTING &&
-        ls_cursor_compare(answer->anchor, session->snapshot.anchor) != 0) {
-        return LS_SYNC_IGNORE; /* another one is being fetched */
+    const struct ls_snapshot *chosen = &session->snapshot;
+    bool other = ls_cursor_compare(answer->anchor, chosen->anchor) != 0 ||
+                 answer->items != chosen->items || answer->bytes != chosen->bytes;
+    if (session->state != LS__SNAP_SELECTING && other) {
+        return LS_SYNC_IGNORE; /* of use when the chosen one turns out to be of none */
     }
     if (peer->offers && ls_cursor_compare(peer->anchor, answer->anchor) == 0 &&
         (peer->items != answer->items || peer->bytes != answer->bytes)) {
@@ -220,6 +222,7 @@ static void ask_table(struct ls__snap_session *session, struct ls__snap_peer *pe
         peer->again_us = 0;
         peer->question = question.id;
         peer->answer_us = now + session->limits.timeout_us;
+        session->context.base.wake_at(session->context.base.self, peer->answer_us);
     }
 }
 

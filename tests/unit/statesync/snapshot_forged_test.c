@@ -128,13 +128,13 @@ static enum world_fate forging(struct world *world, const struct world_message *
     return WORLD_DELIVER;
 }
 
-static struct world *lagging(void)
+static struct world *lagging_of(uint32_t nodes)
 {
     static struct ls_statesync syncs[2];
     static struct ls_log_replay_options replay = {.size = sizeof replay, .lease_ms = 1};
     assert_ok(ls_log_replay(&replay, &syncs[0]));
     assert_ok(ls_snapshot_sync(NULL, &syncs[1]));
-    struct world_options options = {.nodes = 2,
+    struct world_options options = {.nodes = nodes,
                                     .seed = test_seed(),
                                     .strategies = syncs,
                                     .strategies_count = 2,
@@ -152,7 +152,7 @@ static struct world *lagging(void)
 TEST(forged, chunks_with_the_right_hash_that_hold_no_state_are_not_staged)
 {
     for (int forgery = NOISE; forgery < FORGERIES; forgery++) {
-        struct world *world = lagging();
+        struct world *world = lagging_of(2);
         struct forger forger = {.forgery = (enum forgery)forgery};
         world->intercept = forging;
         world->intercept_arg = &forger;
@@ -174,6 +174,89 @@ TEST(forged, chunks_with_the_right_hash_that_hold_no_state_are_not_staged)
         test_free(forger.chunk);
         world_close(world);
     }
+}
+
+/* Node 2 counts wrongly in its first offer and falls silent; that of node 0 comes when the choice
+ * is made. */
+struct late {
+    struct world_message *offer;
+    bool lied, sent;
+};
+
+static void send_late(struct world *world, struct late *late)
+{
+    const struct world_message *offer = late->offer;
+    world_send(world, offer->from, offer->to, true, (struct ls_span){offer->data, offer->bytes});
+    for (struct world_message *m = world->messages; m != NULL; m = m->next) {
+        m->tag = m->from == offer->from && m->to_session ? offer->tag : m->tag;
+    }
+    late->sent = true;
+}
+
+static enum world_fate late_offer(struct world *world, const struct world_message *message,
+                                  void *arg)
+{
+    static struct ls_value values[LS__SNAP_VALUES_MAX];
+    struct late *late = arg;
+    struct ls__snap_message read;
+    if (message->tag != 1 ||
+        ls__snap_decode(&world->env.codec, (struct ls_span){message->data, message->bytes}, values,
+                        LS__SNAP_VALUES_MAX, &read) != NULL) {
+        return WORLD_DELIVER;
+    }
+    if (read.kind == LS__SNAP_OFFER && read.anchor.index != 0 && message->from == 0 &&
+        !late->sent) {
+        if (late->offer == NULL) {
+            late->offer = test_malloc(sizeof *message + message->bytes);
+            memcpy(late->offer, message, sizeof *message + message->bytes);
+        }
+        return WORLD_DROP;
+    }
+    if (read.kind == LS__SNAP_OFFER && read.anchor.index != 0 && message->from == 2 &&
+        !late->lied) {
+        late->lied = true;
+        read.bytes++;
+        send_on(world, message, &read, NULL);
+        return WORLD_DROP;
+    }
+    if (read.kind == LS__SNAP_TABLE_ASK && message->to == 2 && late->offer != NULL && !late->sent) {
+        send_late(world, late);
+    }
+    bool silent =
+        message->from == 2 && (read.kind == LS__SNAP_TABLE || read.kind == LS__SNAP_WORKING);
+    return silent ? WORLD_DROP : WORLD_DELIVER;
+}
+
+TEST(forged, an_offer_that_counts_otherwise_than_the_chosen_one_blames_nobody_else)
+{
+    struct world *world = lagging_of(3);
+    struct late late = {.offer = NULL};
+    world_fill(world, 2, END, END);
+    world_prune(world, 2, END - 10);
+    world->intercept = late_offer;
+    world->intercept_arg = &late;
+    world_gap(world, 1, END, 0, 0);
+    assert_true(world_reaches(world, 1, END + 1, 30 * SECOND));
+    assert_true(late.lied && late.sent);
+    assert_null(strstr(world->last_warning, "does not add up"));
+    assert_int_equal(world_progress(world, 1).penalties, 0);
+    world_check(world, 1);
+    test_free(late.offer);
+    world_close(world);
+}
+
+TEST(forged, a_source_that_never_tells_its_table_is_not_waited_for_longer_than_a_question)
+{
+    struct world *world = lagging_of(3);
+    struct late late = {.lied = true, .sent = true};
+    world_fill(world, 2, END, END);
+    world_prune(world, 2, END - 10);
+    world->intercept = late_offer;
+    world->intercept_arg = &late;
+    world_gap(world, 1, END, 0, 0);
+    assert_true(world_reaches(world, 1, END + 1, 15 * SECOND));
+    world_check(world, 1);
+    world_close(world);
 }
 
 TEST(item, without_a_key_or_beyond_the_limits_is_none)

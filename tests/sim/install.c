@@ -82,6 +82,7 @@ void sim_install_restores(struct sim_member *member, struct ls_cursor anchor)
         sim_fail(member->world, "%s drops its log up to %llu, where its state is not", member->name,
                  U(anchor.index));
     }
+    member->vault.install.restored = true;
     (void)sim_install_step(member, SIM_INSTALL_RESTORING, false);
     (void)sim_install_step(member, SIM_INSTALL_RESTORING, true);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The serving side of the snapshot strategy, watched: what it offers is committed, a state that
- * somebody still has a lease on stays frozen, and the log behind it stays. One member's may lie, in
- * every way that a session can see through: about counts, place, table and chunks.
+ * somebody still has a lease on stays frozen, and the log behind it stays. One at a time may lie,
+ * in every way that a session can see through: about counts, place, table and chunks.
  */
 #include "snapshots.h"
 
@@ -18,7 +18,7 @@ enum { ASK_TERM = 4, ASK_INDEX = 5 };
 enum { TABLE_CHUNKS = 4, TABLE_ROOT = 5, TABLE_CONFIGURATION = 7, TABLE_ROWS = 10 };
 enum { CHUNK_BYTES = 4 };
 
-#define SPELL_US 2000000u
+#define SPELL_US 4000000u
 
 enum lie {
     LIE_SILENCE,
@@ -42,7 +42,7 @@ enum lie {
 /* of each message, beside what can be said of all */
 static const uint32_t offers[] = {LIE_COUNTS, LIE_ABOVE, LIE_TERM};
 static const uint32_t tables[] = {LIE_ID, LIE_ROOT, LIE_HASH, LIE_CHUNKS, LIE_MEMBERS, LIE_GONE};
-static const uint32_t chunks[] = {LIE_ID, LIE_BYTES, LIE_BYTES, LIE_SHORT, LIE_GONE};
+static const uint32_t chunks[] = {LIE_BYTES, LIE_BYTES, LIE_BYTES, LIE_SHORT, LIE_GONE, LIE_ID};
 
 struct snap_provider {
     struct sim_relay relay;
@@ -300,19 +300,23 @@ static enum ls_status send_lie(struct snap_provider *provider, const struct ls_p
     return relay->outer.send_to(relay->outer.self, to, message);
 }
 
-/* Now and then, in spells of some seconds nearly always. LIES: the truth. */
+/* One member at a time lies, for a while nearly always or now and then. LIES: the truth. */
 static enum lie choose(struct snap_provider *provider, uint64_t kind)
 {
     struct world *world = provider->relay.side->world;
     struct sim_sync *sync = world->sync;
     struct sim_random *random = &sync->snapshot_random;
     struct sim_random spell = {sync->spells ^ (world->now_us / SPELL_US + 1)};
-    uint32_t percent = sim_random_percent(&spell, 30) ? 90 : sync->lies_percent;
-    if (sync->liar != provider->relay.side->at + 1 || world->quiet ||
-        !sim_random_percent(random, percent)) {
+    uint32_t percent = sim_random_percent(&spell, 60) ? 95 : sync->lies_percent;
+    uint32_t liar = (uint32_t)sim_random_in(&spell, 0, world->count - 1);
+    /* who lies about all of it is not asked for chunks: a run has its subject, or all (0) */
+    static const uint64_t subjects[] = {0, OFFER, TABLE, CHUNK, CHUNK, CHUNK};
+    uint64_t subject = subjects[sync->spells % (sizeof subjects / sizeof *subjects)];
+    if (sync->liar == 0 || liar != provider->relay.side->at || world->quiet ||
+        (subject != 0 && kind != subject) || !sim_random_percent(random, percent)) {
         return LIES;
     }
-    if (sim_random_percent(random, 25)) {
+    if (sim_random_percent(random, 15)) {
         return (enum lie)sim_random_in(random, LIE_SILENCE, LIE_ATTEMPT);
     }
     const uint32_t *own = kind == OFFER ? offers : kind == TABLE ? tables : chunks;
@@ -356,6 +360,7 @@ static enum ls_status provider_send(void *self, const struct ls_peer_id *to, str
         return provider->relay.outer.send_to(provider->relay.outer.self, to, message);
     }
     sync->lies++;
+    sync->lied |= 1u << side->at;
     sim_note(side->world, "%s: lies about a snapshot, kind %u", member_of(provider)->name,
              (unsigned)lie);
     return send_lie(provider, to, message, lie);

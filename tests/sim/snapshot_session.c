@@ -78,7 +78,7 @@ static enum ls_sync_verdict session_receive(void *self, const struct ls_peer_id 
     struct world *world = session->relay.side->world;
     uint32_t peer = sim_sync_member(world, from);
     enum ls_sync_verdict verdict = session->inner.receive(session->inner.self, from, message);
-    if (verdict == LS_SYNC_INVALID && world->sync->liar != peer + 1) {
+    if (verdict == LS_SYNC_INVALID && (world->sync->lied >> peer & 1u) == 0) {
         sim_fail(world, "%s blames %s, which did not lie", member_of(session)->name,
                  world->members[peer].name);
     }

@@ -57,11 +57,12 @@ static void snapshots_draw(struct world *world, struct sim_sync *sync)
     sync->prune_entries = sim_random_in(random, 1, 60);
     sync->lag_entries = sim_random_in(random, 5, 200);
     uint64_t cache_bytes = (uint64_t)256 << sim_random_in(random, 0, 3);
-    uint32_t liar = (uint32_t)sim_random_in(random, 1, 2 * world->count);
+    uint32_t liar = (uint32_t)sim_random_in(random, 1, world->count);
+    bool lies = sim_random_percent(random, 75);
     if (sync->snapshots && world->count > 1) { /* who was away shall need one */
         sync->cache_bytes = cache_bytes;
         sync->options.keep_entries = 1 + sync->options.keep_entries % 5;
-        sync->liar = liar <= world->count && world->count > 2 ? liar : 0;
+        sync->liar = lies && world->count > 2 ? liar : 0;
     }
     sync->hoarder = (uint32_t)sim_random_in(random, 0, 2u * world->count);
 }

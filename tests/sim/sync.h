@@ -68,6 +68,7 @@ struct sim_sync {
     uint64_t snapshot_entries, prune_entries, lag_entries;
     struct sim_random snapshot_random;
     uint64_t installs;
+    uint32_t lied; /* mask of those whose provider of snapshots has */
     uint32_t liar; /* member + 1; 0: nobody lies */
     uint32_t lies_percent;
     uint32_t slow_percent; /* of answers that wait */

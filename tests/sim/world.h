@@ -116,7 +116,7 @@ struct sim_disk_error {
 struct sim_install {
     struct ls_cursor anchor;
     bool runs; /* the session asked for it; else it may still be found at a start */
-    bool marked, published;
+    bool marked, published, restored;
 };
 
 /** vault.c: between a node and the medium of its vault. */

@@ -135,6 +135,9 @@ void catchup_goes_on_when_the_leader_dies_in_the_middle(const struct realm_subje
 void catchup_asks_the_leader_last(const struct realm_subject *subject, bool disk)
 {
     struct away away = open_away(subject, 4, UNIT, GAP, disk);
+    for (uint32_t i = 0; i < away.realm->count; i++) {
+        away.realm->slow_us[i] = i == away.leader ? 0 : 3000; /* it would answer first */
+    }
     realm_start(away.realm, away.lagging);
     comes_back(&away);
     const struct realm_member *member = &away.realm->members[away.lagging];

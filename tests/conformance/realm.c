@@ -305,6 +305,14 @@ static enum ls_status vault_sync(void *self, const struct ls_group_id *group,
                                  enum ls_vault_file file)
 {
     struct realm_member *member = self;
+    uint64_t *due_us = &member->sync_us[file];
+    if (!member->realm->on_disk) {
+        *due_us = *due_us == 0 ? member->realm->now_us + member->realm->disk_us : *due_us;
+        if (member->held || member->realm->now_us < *due_us) {
+            return LS_ERR_BUSY;
+        }
+        *due_us = 0;
+    }
     change(member);
     enum ls_status status = member->files.sync(member->files.self, group, file);
     while (status == LS_ERR_BUSY && member->realm->on_disk) {
@@ -501,6 +509,8 @@ static enum ls_status open_node(struct realm_member *member, struct ls_error *er
     member->timer_us = UINT64_MAX;
     member->turn_due = member->dead = member->paused = member->staged = false;
     member->changes = member->staged_seq = member->durable_seq = 0;
+    member->release_us = UINT64_MAX;
+    memset(member->sync_us, 0, sizeof member->sync_us);
     member->descriptor = -1;
     options.loop = &loop;
     options.env = &member->env;
@@ -606,11 +616,7 @@ void realm_hold(struct realm *realm, uint32_t at, bool hold)
 {
     struct realm_member *member = &realm->members[at];
     assert_false(realm->on_disk);
-    ls_storage_medium_hold(member->disk, hold);
-    ls_vault_medium_hold(member->vault, hold);
-    if (!hold && member->node != NULL) {
-        member->loop.readable(member->loop.self);
-    }
+    member->held = hold;
 }
 
 void realm_pause(struct realm *realm, uint32_t at, bool paused)
@@ -645,7 +651,8 @@ struct realm *realm_open(const struct realm_subject *subject, uint32_t count, ui
                             .count = count,
                             .unit = unit,
                             .on_disk = on_disk,
-                            .latency_us = 300};
+                            .latency_us = 300,
+                            .disk_us = 500};
     ls_group_options_init(&realm->options);
     realm->options.prune_entries = 0; /* by realm_prune */
     realm->options.lag_entries = 1;
@@ -669,6 +676,7 @@ struct realm *realm_open(const struct realm_subject *subject, uint32_t count, ui
         assert_ok(ls_identity_founder(network_key, member->name, &member->identity, NULL));
         member->id = ls_identity_id(member->identity);
         assert_ok(ls_storage_medium_open(NULL, &member->disk));
+        ls_storage_medium_hold(member->disk, true); /* released by step_media */
         assert_ok(ls_vault_medium_open(NULL, &member->vault));
         if (on_disk) {
             member->store_directory = test_memory_directory();
@@ -684,8 +692,7 @@ void realm_close(struct realm *realm)
     for (uint32_t i = 0; i < realm->count; i++) {
         struct realm_member *member = &realm->members[i];
         member->paused = false;
-        ls_storage_medium_hold(member->disk, false);
-        ls_vault_medium_hold(member->vault, false);
+        member->held = false;
         realm_stop(realm, i);
         ls_identity_close(member->identity);
         ls_storage_medium_close(member->disk);
@@ -733,6 +740,26 @@ static bool step_disks(struct realm *realm)
     return true;
 }
 
+/* The disks in memory: each commit is durable after its time. */
+static bool step_media(struct realm *realm)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < realm->count && !realm->on_disk; i++) {
+        struct realm_member *member = &realm->members[i];
+        if (member->node == NULL || member->held || ls_storage_medium_held(member->disk) == 0) {
+            member->release_us = UINT64_MAX;
+        } else if (member->release_us == UINT64_MAX) {
+            member->release_us = realm->now_us + realm->disk_us;
+        } else if (member->release_us <= realm->now_us && !member->paused) {
+            ls_storage_medium_release(member->disk, 1);
+            member->release_us = UINT64_MAX;
+            member->loop.readable(member->loop.self);
+            any = true;
+        }
+    }
+    return any;
+}
+
 static bool step_turns(struct realm *realm)
 {
     bool any = false;
@@ -755,6 +782,9 @@ static uint64_t next_due(const struct realm *realm)
         if (!member->paused && member->timer_us < due) {
             due = member->timer_us;
         }
+        if (!member->paused && member->release_us < due) {
+            due = member->release_us;
+        }
         for (uint32_t k = 0; k < realm->count; k++) {
             uint64_t again = member->bonds[k].again_us;
             due = again > realm->now_us && again < due ? again : due;
@@ -775,7 +805,7 @@ bool realm_step(struct realm *realm, uint64_t until_us)
     if (step_turns(realm)) {
         return true;
     }
-    if (realm->on_disk && step_disks(realm)) {
+    if (step_media(realm) || (realm->on_disk && step_disks(realm))) {
         return true;
     }
     uint64_t due = next_due(realm);

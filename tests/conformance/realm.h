@@ -124,7 +124,10 @@ struct realm_member {
     bool staged;
     uint64_t staged_seq, durable_seq; /* less: a write that was not reported yet */
     struct ls_storage_sink sink;
-    struct ls_storage store; /* behind the ones that the node has */
+    bool held;           /* by realm_hold */
+    uint64_t release_us; /* when its oldest commit is durable; UINT64_MAX: none waits */
+    uint64_t sync_us[LS_VAULT_FILES + 1]; /* when a file of the vault is; 0: nobody asked */
+    struct ls_storage store;              /* behind the ones that the node has */
     struct ls_vault files;
     uint64_t changes; /* of store and vault, since it started */
     uint64_t dies_at; /* the power goes when there are so many; 0: never */
@@ -155,6 +158,8 @@ struct realm {
     struct realm_message *messages;
     uint64_t epoch;
     uint64_t latency_us;
+    uint64_t disk_us; /* a commit, or a sync of the vault, takes so long. In memory only */
+    uint64_t slow_us[REALM_MAX]; /* what a member sends takes so much longer */
     uint64_t *truth; /* by index: hash of the command, 0: nobody was there yet, 1: none there */
     size_t truth_capacity;
     uint64_t outstanding; /* calls */

@@ -208,7 +208,7 @@ static enum ls_status net_send(void *self, const struct ls_group_id *group,
     unsigned times = lane == LS_LANE_BULK ? pass(member, to, &message) : 1;
     for (unsigned i = 0; i < times; i++) {
         struct realm_message *parcel = make(member->at, to, message);
-        parcel->at_us = realm->now_us + realm->latency_us;
+        parcel->at_us = realm->now_us + realm->latency_us + realm->slow_us[member->at];
         parcel->epoch = bond->epoch;
         parcel->lane = lane;
         bond->queued += lane == LS_LANE_BULK ? message.bytes : 0;

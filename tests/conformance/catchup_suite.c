@@ -29,7 +29,7 @@ static void prune(struct realm *realm)
     assert_true(realm_prune(realm) + 20 >= commit);
 }
 
-static struct away go_away(struct realm *realm, uint64_t gap)
+static struct away go_away(struct realm *realm, uint64_t gap, bool pruned)
 {
     struct away away = {.realm = realm};
     for (uint32_t i = 0; i < realm->count; i++) {
@@ -45,14 +45,16 @@ static struct away go_away(struct realm *realm, uint64_t gap)
     realm_stop(realm, away.lagging);
     realm_write(realm, gap);
     realm_run(realm, SECOND); /* until the followers know that all is committed */
-    prune(realm);
+    if (pruned) {
+        prune(realm);
+    }
     return away;
 }
 
 static struct away open_away(const struct realm_subject *subject, uint32_t members, uint32_t unit,
                              uint64_t gap, bool disk)
 {
-    return go_away(realm_open(subject, members, unit, disk), gap);
+    return go_away(realm_open(subject, members, unit, disk), gap, true);
 }
 
 static void comes_back(struct away *away)
@@ -256,6 +258,27 @@ void catchup_is_not_overtaken_by_pruning(const struct realm_subject *subject, bo
     comes_back(&away);
     struct ls_group_status status = realm_status(away.realm, away.lagging);
     assert_true(status.sync.failures == 0);
+    realm_close(away.realm);
+}
+
+static bool has_more(struct realm *realm, void *arg)
+{
+    const struct away *away = arg;
+    return realm->members[away->lagging].applied > away->had;
+}
+
+void catchup_finds_the_log_that_it_was_promised(const struct realm_subject *subject, bool disk)
+{
+    struct away away = go_away(realm_open(subject, 3, UNIT, disk), 5 * GAP, false);
+    realm_start(away.realm, away.lagging);
+    uint64_t loaded = away.realm->members[away.lagging].publishes;
+    assert_true(realm_until(away.realm, has_more, &away, WITHIN)); /* log replay is under way */
+    for (int i = 0; i < 100; i++) {
+        (void)realm_prune(away.realm);
+        realm_run(away.realm, 300);
+    }
+    comes_back(&away);
+    assert_int_equal(away.realm->members[away.lagging].publishes, loaded);
     realm_close(away.realm);
 }
 
@@ -572,7 +595,7 @@ static void wander(const struct realm_subject *subject, uint64_t seed)
     struct realm *realm = realm_open(subject, 3 + (uint32_t)(seed % 2), UNIT, false);
     realm->random += seed * 1000003;
     struct forger forger = {.forgery = REALM_LOST};
-    struct away away = go_away(realm, 1 + realm_random(realm, GAP));
+    struct away away = go_away(realm, 1 + realm_random(realm, GAP), true);
     realm->intercept = forge;
     realm->intercept_arg = &forger;
     realm_start(realm, away.lagging);

@@ -23,6 +23,7 @@
     CATCHUP_TEST(area, uses_a_peer_that_comes_in_the_middle, subject, disk)                        \
     CATCHUP_TEST(area, follows_a_target_that_moves_a_hundred_times, subject, disk)                 \
     CATCHUP_TEST(area, is_not_overtaken_by_pruning, subject, disk)                                 \
+    CATCHUP_TEST(area, finds_the_log_that_it_was_promised, subject, disk)                          \
     CATCHUP_TEST(area, survives_full_queues, subject, disk)                                        \
     CATCHUP_TEST(area, outlasts_pauses_of_a_minute, subject, disk)                                 \
     CATCHUP_TEST(area, gets_by_with_one_peer_that_needs_it, subject, disk)
@@ -57,6 +58,7 @@ void catchup_uses_a_peer_that_comes_in_the_middle(const struct realm_subject *su
 void catchup_follows_a_target_that_moves_a_hundred_times(const struct realm_subject *subject,
                                                          bool disk);
 void catchup_is_not_overtaken_by_pruning(const struct realm_subject *subject, bool disk);
+void catchup_finds_the_log_that_it_was_promised(const struct realm_subject *subject, bool disk);
 void catchup_survives_full_queues(const struct realm_subject *subject, bool disk);
 void catchup_outlasts_pauses_of_a_minute(const struct realm_subject *subject, bool disk);
 void catchup_gets_by_with_one_peer_that_needs_it(const struct realm_subject *subject, bool disk);

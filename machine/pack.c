@@ -121,18 +121,19 @@ static bool places_reserve(struct ls__pack *pack)
 }
 
 /* A chunk at that offset; one that is there again takes the place of a bad one. */
-static void place_add(struct ls__pack *pack, const struct ls_hash *hash, uint64_t offset,
-                      size_t bytes)
+static struct ls__pack_place *place_add(struct ls__pack *pack, const struct ls_hash *hash,
+                                        uint64_t offset, size_t bytes)
 {
     struct ls__pack_place fresh = {.hash = *hash, .offset = offset, .bytes = (uint32_t)bytes};
     struct ls__pack_place *place = place_of(pack, hash);
     if (place != NULL) {
         *place = fresh;
-        return;
+        return place;
     }
     LS_ASSERT(pack->places != NULL && pack->places_count < pack->places_capacity);
     pack->places[pack->places_count++] = fresh;
     pack->slots[slot_of(pack, hash)] = (uint32_t)pack->places_count;
+    return &pack->places[pack->places_count - 1];
 }
 
 /* ---- tables ---------------------------------------------------------------------------------- */
@@ -217,8 +218,41 @@ static bool block_reserve(struct ls__pack *pack, size_t bytes)
 }
 
 /* Reads a payload and compares its hash. errors LS_ERR_CORRUPT */
+/* Tells damage by a disk, not by a mind: four sums side by side, as fast as memory. */
+static uint64_t sum_of(const uint8_t *bytes, size_t count)
+{
+    uint64_t sums[4] = {count, 1, 2, 3};
+    for (; count >= sizeof sums; bytes += sizeof sums, count -= sizeof sums) {
+        uint64_t words[4];
+        (void)memcpy(words, bytes, sizeof words);
+        for (size_t i = 0; i < 4; i++) {
+            sums[i] = (sums[i] ^ words[i]) * 0x9fb21c651e98df25u;
+            sums[i] ^= sums[i] >> 29;
+        }
+    }
+    for (; count > 0; bytes++, count--) {
+        sums[0] = (sums[0] ^ *bytes) * 0x9fb21c651e98df25u;
+    }
+    for (size_t i = 1; i < 4; i++) {
+        sums[0] = ((sums[0] ^ sums[i]) * 0x9fb21c651e98df25u);
+        sums[0] ^= sums[0] >> 32;
+    }
+    return sums[0];
+}
+
+static bool payload_right(const struct ls__pack *pack, size_t bytes, const struct ls_hash *hash,
+                          const struct ls__pack_place *place)
+{
+    if (place != NULL && place->summed) {
+        return sum_of(pack->block, bytes) == place->sum;
+    }
+    struct ls_hash found = ls_chunk_hash(pack->env, (struct ls_span){pack->block, bytes});
+    return ls_hash_equal(&found, hash);
+}
+
+/* place: of a chunk that is known; or NULL */
 static enum ls_status payload_read(struct ls__pack *pack, uint64_t offset, size_t bytes,
-                                   const struct ls_hash *hash)
+                                   const struct ls_hash *hash, const struct ls__pack_place *place)
 {
     if (!block_reserve(pack, bytes > 0 ? bytes : 1)) {
         return LS_ERR_NO_MEMORY;
@@ -229,8 +263,7 @@ static enum ls_status payload_read(struct ls__pack *pack, uint64_t offset, size_
     if (status != LS_OK) {
         return status == LS_ERR_NOT_FOUND ? LS_ERR_CORRUPT : status;
     }
-    struct ls_hash found = ls_chunk_hash(pack->env, (struct ls_span){pack->block, got});
-    return got == bytes && ls_hash_equal(&found, hash) ? LS_OK : LS_ERR_CORRUPT;
+    return got == bytes && payload_right(pack, bytes, hash, place) ? LS_OK : LS_ERR_CORRUPT;
 }
 
 /* Does the file reach up to `end`? LS_ERR_CORRUPT: no. */
@@ -277,12 +310,12 @@ static enum ls_status record_scan(struct ls__pack *pack)
         return status;
     }
     if (kind == KIND_TABLE) {
-        status = payload_read(pack, offset, (size_t)bytes, &hash);
+        status = payload_read(pack, offset, (size_t)bytes, &hash, NULL);
         status = status == LS_OK ? table_take(pack, pack->block, (size_t)bytes) : status;
     } else if (!places_reserve(pack)) {
         status = LS_ERR_NO_MEMORY;
     } else {
-        place_add(pack, &hash, offset, (size_t)bytes);
+        (void)place_add(pack, &hash, offset, (size_t)bytes);
     }
     pack->end = status == LS_OK ? offset + bytes : pack->end;
     return status;
@@ -373,7 +406,9 @@ enum ls_status ls__pack_chunk(struct ls__pack *pack, const struct ls_hash *hash,
     uint64_t offset = pack->end + LS__PACK_HEAD_BYTES;
     enum ls_status status = record_write(pack, KIND_CHUNK, hash, bytes);
     if (status == LS_OK) {
-        place_add(pack, hash, offset, bytes.bytes);
+        struct ls__pack_place *added = place_add(pack, hash, offset, bytes.bytes);
+        added->summed = true;
+        added->sum = sum_of(bytes.data, bytes.bytes);
     }
     return status;
 }
@@ -410,7 +445,7 @@ enum ls_status ls__pack_read(struct ls__pack *pack, uint32_t chunk, struct ls_sp
     if (place == NULL || place->bad) {
         return LS_ERR_CORRUPT;
     }
-    enum ls_status status = payload_read(pack, place->offset, place->bytes, &place->hash);
+    enum ls_status status = payload_read(pack, place->offset, place->bytes, &place->hash, place);
     place->bad = status == LS_ERR_CORRUPT;
     *out = (struct ls_span){pack->block, place->bytes};
     return status;

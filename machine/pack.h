@@ -27,7 +27,10 @@ struct ls__pack_place {
     struct ls_hash hash;
     uint64_t offset; /* of the payload */
     uint32_t bytes;
-    bool bad; /* what is there is not what was written */
+    bool bad;    /* what is there is not what was written */
+    bool summed; /* this process wrote it: a sum tells as well whether it is still there, and the
+                    hash need not be computed once more */
+    uint64_t sum;
 };
 
 struct ls__pack {

@@ -137,7 +137,7 @@ enum ls_status ls__restore_chunk(struct ls_group *group, struct ls_span chunk, s
 
 enum ls_status ls__restore_sync(struct ls_group *group)
 {
-    if (group->machine.restore_sync == NULL) {
+    if (group->machine.restore_sync == NULL || !group->snap.whole) {
         return LS_OK;
     }
     bool inside = ls__machine_enter(group->node);
@@ -303,9 +303,7 @@ void ls__snapshots_close(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
     ls__keep_abort(group);
-    if (snapshots->step != LS__INSTALL_NONE && snapshots->step <= LS__INSTALL_PUBLISHING) {
-        ls__restore_end(group);
-    }
+    ls__load_drop(group);
     for (size_t i = 0; i < sizeof snapshots->frozen / sizeof snapshots->frozen[0]; i++) {
         if (snapshots->frozen[i].used) {
             ls__thaw(group, &snapshots->frozen[i]);
@@ -335,7 +333,8 @@ void ls__snapshots_turn(struct ls_group *group)
 bool ls__snapshots_more(const struct ls_group *group)
 {
     const struct ls__snapshots *snapshots = &group->snap;
-    return group->halted == LS_OK &&
-           ((snapshots->step == LS__INSTALL_LOADING && !snapshots->load_waits) ||
-            snapshots->keep == LS__KEEP_CUTTING);
+    bool load = snapshots->step == LS__INSTALL_LOADING
+                    ? !snapshots->load_waits
+                    : snapshots->step == LS__INSTALL_NONE && ls__load_more(group);
+    return group->halted == LS_OK && (load || snapshots->keep == LS__KEEP_CUTTING);
 }

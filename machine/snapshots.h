@@ -66,7 +66,9 @@ struct ls__snapshots {
     bool staged_left; /* there may be a file of what is not needed any more */
     enum ls__install_step step;
     uint64_t token;
-    uint32_t chunk;        /* LOADING: the next */
+    uint32_t chunk; /* LOADING: the next */
+    bool loading;   /* the machine has a new state, of the table with this root */
+    struct ls_hash load_root;
     struct ls_span loaded; /* ... which was read; NULL: it was not. Valid until the next is */
     size_t loaded_at;      /* ... and given to the machine up to here */
     bool load_waits;       /* ... which takes no more now */
@@ -118,6 +120,20 @@ enum ls_status ls__restore_publish(struct ls_group *group, struct ls_cursor anch
 
 /** Drops the machine's new state, if it can have one. */
 void ls__restore_end(struct ls_group *group);
+
+/* load.c */
+/** Begins to load what is staged, or goes on with it. errors: the machine's */
+enum ls_status ls__load_begin(struct ls_group *group);
+/** The same, before all is there, if that is of use. */
+void ls__load_early(struct ls_group *group);
+/** Some chunks. errors LS_ERR_BUSY, LS_ERR_CORRUPT (one has to be fetched again), the machine's */
+enum ls_status ls__load_slice(struct ls_group *group);
+/** Can more be loaded at once? */
+bool ls__load_more(const struct ls_group *group);
+/** While chunks are fetched. */
+void ls__load_turn(struct ls_group *group);
+/** What was loaded is of no use. */
+void ls__load_drop(struct ls_group *group);
 
 /* staging.c: as in ls_supervisor_driver */
 enum ls_status ls__staging_begin(struct ls_group *group, uint64_t token,

@@ -4,6 +4,7 @@
  * of the process at any step leaves the one state or the other, never a mixture:
  *
  *      loading     every staged chunk is read back, checked, and given to the machine's new state
+ *                  (load.c)
  *      syncing     the staged file is durable
  *  (a) marking     the mark says: this anchor is being installed
  *  (b) publishing  the new state takes the place of the old one, durably
@@ -43,6 +44,7 @@ static void wait(struct ls_group *group)
 static enum ls_status staged_remove(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
+    ls__load_drop(group);
     ls__pack_close(&snapshots->staged);
     snapshots->staged_open = false;
     enum ls_status status =
@@ -93,12 +95,14 @@ enum ls_status ls__staging_begin(struct ls_group *group, uint64_t token,
     }
     enum ls_status status = staged_open(group);
     if (status == LS_OK && ls__pack_wasteful(&snapshots->staged, snapshot->bytes)) {
+        ls__load_drop(group);
         status = ls__pack_empty(&snapshots->staged);
     }
     if (status == LS_OK && !same_table(&snapshots->staged, snapshot)) {
         status = ls__pack_table(&snapshots->staged, snapshot, hashes);
     }
     if (status == LS_OK) {
+        ls__load_early(group);
         ls_supervisor_effect(group->supervisor, token, LS_OK);
     }
     return status;
@@ -142,14 +146,11 @@ enum ls_status ls__staging_publish(struct ls_group *group, uint64_t token)
     if (!ls_hash_equal(&root, &snapshot->root) || behind) {
         return LS_ERR_INVALID;
     }
-    enum ls_status status = ls__restore_begin(group, snapshot->anchor);
+    enum ls_status status = ls__load_begin(group);
     if (status != LS_OK) {
         return status;
     }
     snapshots->token = token;
-    snapshots->chunk = 0;
-    snapshots->loaded = (struct ls_span){NULL, 0};
-    snapshots->load_waits = false;
     snapshots->step = LS__INSTALL_LOADING;
     ls__group_trace(group, LS_TRACE_INFO, "a snapshot is being installed", NULL, NULL);
     ls__group_touch(group);
@@ -172,57 +173,19 @@ bool ls__staging_installing(const struct ls_group *group, struct ls_sync_install
 
 static void give_up(struct ls_group *group, enum ls_status status)
 {
-    ls__restore_end(group);
+    ls__load_drop(group);
     finish(group, status);
-}
-
-/* The chunk that the machine gets next. */
-static enum ls_status load_read(struct ls_group *group)
-{
-    struct ls__snapshots *snapshots = &group->snap;
-    if (snapshots->loaded.data != NULL) {
-        return LS_OK;
-    }
-    snapshots->loaded_at = 0;
-    enum ls_status status = ls__pack_read(&snapshots->staged, snapshots->chunk, &snapshots->loaded);
-    if (status != LS_OK) {
-        snapshots->loaded = (struct ls_span){NULL, 0};
-    }
-    if (status == LS_ERR_IO) { /* as if it were not there: it is fetched once more */
-        ls__pack_forget(&snapshots->staged, snapshots->chunk);
-        status = LS_ERR_CORRUPT;
-    }
-    return status;
 }
 
 static void step_load(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
-    size_t done = 0;
-    snapshots->load_waits = false;
-    uint64_t until = ls__now(group->node) + LS__SNAPSHOT_SLICE_US;
-    while (snapshots->chunk < snapshots->staged.snapshot.chunks &&
-           done < LS__SNAPSHOT_SLICE_BYTES && (done == 0 || ls__now(group->node) < until)) {
-        enum ls_status status = load_read(group);
-        if (status == LS_OK) {
-            status = ls__restore_chunk(group, snapshots->loaded, &snapshots->loaded_at);
-            /* it is what was staged: to fetch it again would not help */
-            status = status == LS_ERR_CORRUPT ? LS_ERR_INVALID : status;
-        }
-        if (status == LS_ERR_BUSY) {
-            snapshots->load_waits = true;
-            wait(group);
-            return;
-        }
-        if (status != LS_OK) {
-            give_up(group, status);
-            return;
-        }
-        done += snapshots->loaded.bytes;
-        snapshots->loaded = (struct ls_span){NULL, 0};
-        snapshots->chunk++;
-    }
-    if (snapshots->chunk == snapshots->staged.snapshot.chunks) {
+    enum ls_status status = ls__load_slice(group);
+    if (status == LS_ERR_BUSY) {
+        wait(group);
+    } else if (status != LS_OK) {
+        give_up(group, status);
+    } else if (snapshots->chunk == snapshots->staged.snapshot.chunks) {
         snapshots->step = LS__INSTALL_SYNCING;
     }
 }
@@ -339,6 +302,7 @@ static void step_publish(struct ls_group *group)
         ls__group_halt(group, status, "the machine cannot take its new state");
         return;
     }
+    snapshots->loading = false; /* it is the present state now */
     group->applied = group->applied_reported = anchor.index;
     snapshots->step = LS__INSTALL_RESTORING;
 }
@@ -399,6 +363,7 @@ void ls__staging_turn(struct ls_group *group)
         (void)staged_remove(group);
         snapshots->staged_left = false; /* one that stays goes with the next, or at the next join */
     }
+    ls__load_turn(group);
     if (snapshots->step == LS__INSTALL_LOADING) {
         step_load(group);
     }

@@ -203,7 +203,8 @@ static bool marker_asker(struct ls__snap_provider *provider, struct ls_span payl
     return true;
 }
 
-/* Is anybody there who would take it? Not so when a member that starts applies its own log. */
+/* Would anybody take it? Of a marker that a member finds in its own log when it starts only who is
+ * bonded; who asked for a new one will be: it reached another one of us first. */
 static bool wanted(const struct ls__snap_provider *provider, ls_index index)
 {
     const struct ls_sync_context *base = &provider->context.base;
@@ -212,7 +213,11 @@ static bool wanted(const struct ls__snap_provider *provider, ls_index index)
     uint64_t now = now_of(provider);
     for (size_t i = 0; i < LS_MEMBERS_MAX; i++) {
         const struct ls__snap_client *client = &provider->clients[i];
-        for (size_t k = 0; client->lease_us > now && client->need <= index && k < count; k++) {
+        bool waits = client->lease_us > now && client->need <= index;
+        if (waits && index > provider->opened_last) {
+            return true;
+        }
+        for (size_t k = 0; waits && k < count; k++) {
             if (ls_peer_id_equal(&client->id, &bonds[k].peer)) {
                 return true;
             }
@@ -395,6 +400,8 @@ enum ls_status ls__snap_provider_create(void *self, const struct ls_provider_con
     memset(provider, 0, sizeof *provider);
     provider->context = *context;
     provider->limits = ls__snap_limits(self);
+    ls_index first = 0;
+    context->base.log_bounds(context->base.self, &first, &provider->opened_last);
     provider->asks_end = &provider->asks;
     provider->builder.env = context->base.env;
     *out = (struct ls_sync_provider){

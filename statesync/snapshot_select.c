@@ -173,6 +173,8 @@ void ls__snap_select(struct ls__snap_session *session, uint64_t now)
 {
     const struct ls_sync_context *base = &session->context.base;
     bool all_offer = true;
+    bool others =
+        false; /* ... and not the leader alone, which may only be the first to be bonded */
     bool bonded = false;
     for (uint32_t i = 0; i < session->peers_count; i++) {
         struct ls__snap_peer *peer = &session->peers[i];
@@ -181,6 +183,7 @@ void ls__snap_select(struct ls__snap_session *session, uint64_t now)
         }
         bonded = true;
         all_offer = all_offer && fits(session, peer, now);
+        others = others || !ls__snap_leads(session, peer);
         bool behind = peer->anchor.index <= base->committed(base->self).index;
         bool stale = !peer->offers || (behind && !LS_MUTANT(S4));
         if (stale && now >= peer->ask_us) {
@@ -192,7 +195,7 @@ void ls__snap_select(struct ls__snap_session *session, uint64_t now)
     }
     const struct ls__snap_peer *best = best_offer(session, now);
     uint64_t settled = session->first_offer_us + session->limits.marker_us / SETTLE_DIVISOR;
-    if (best != NULL && (all_offer || now >= settled)) {
+    if (best != NULL && ((all_offer && others) || now >= settled)) {
         choose(session, best);
         ls__snap_compare(session, now);
         return;

@@ -174,6 +174,7 @@ struct ls__snap_provider {
     struct ls__anchor anchors[LS_SNAPSHOT_ANCHORS_MAX];
     struct ls__snap_client clients[LS_MEMBERS_MAX];
     struct ls__ask *asks, **asks_end; /* in the order of arrival */
+    ls_index opened_last;             /* of the log when this began: up to it lies history */
     uint64_t marker_us;               /* a marker is on its way until then */
     uint64_t failed_us;               /* no table could be made: nothing is frozen before */
     uint64_t credit_us;               /* bytes served so far are paid for until then */

@@ -619,13 +619,10 @@ struct ls_sync_progress world_progress(const struct world *world, uint32_t node)
 
 /* ---- open and close -------------------------------------------------------------------------- */
 
-static void open_node(struct world *world, uint32_t at, const struct world_options *options,
-                      const struct ls_statesync *strategies, size_t count)
+static void supervise(struct world *world, uint32_t at)
 {
     struct world_node *node = &world->nodes[at];
-    *node = (struct world_node){
-        .world = world, .up = true, .leads = at == 0, .first = 1, .due_us = UINT64_MAX};
-    node->id.bytes[0] = (uint8_t)(at + 1);
+    const struct world_options *options = &world->options;
     struct ls_supervisor_config config = {
         .size = sizeof config,
         .env = &world->env,
@@ -643,8 +640,8 @@ static void open_node(struct world *world, uint32_t at, const struct world_optio
                    .install = driver_install,
                    .syncing = driver_syncing},
         .machine_snapshots = options->snapshots,
-        .strategies = strategies,
-        .strategies_count = count,
+        .strategies = world->strategies,
+        .strategies_count = world->strategies_count,
         .retry_min_ms = options->retry_min_ms,
         .watchdog_ms = options->watchdog_ms,
     };
@@ -652,6 +649,21 @@ static void open_node(struct world *world, uint32_t at, const struct world_optio
         world_snapshots_driver(&config.driver);
     }
     assert_ok(ls_supervisor_open(&config, &node->supervisor, NULL));
+}
+
+static void open_node(struct world *world, uint32_t at)
+{
+    struct world_node *node = &world->nodes[at];
+    *node = (struct world_node){
+        .world = world, .up = true, .leads = at == 0, .first = 1, .due_us = UINT64_MAX};
+    node->id.bytes[0] = (uint8_t)(at + 1);
+    supervise(world, at);
+}
+
+void world_restart(struct world *world, uint32_t node)
+{
+    ls_supervisor_close(world->nodes[node].supervisor);
+    supervise(world, node);
 }
 
 struct world *world_open(const struct world_options *options)
@@ -683,9 +695,13 @@ struct world *world_open(const struct world_options *options)
     ((void **)keep(world, sizeof(void *)))[0] = NULL;
     free(world->blocks[0]);
     world->blocks[0] = replay;
+    world->options = *options;
+    world->strategies_count = options->strategies != NULL ? options->strategies_count : 1;
+    assert_true(world->strategies_count <= LS_STATESYNCS_MAX);
+    memcpy(world->strategies, options->strategies != NULL ? options->strategies : &built_in,
+           world->strategies_count * sizeof built_in);
     for (uint32_t i = 0; i < options->nodes; i++) {
-        open_node(world, i, options, options->strategies != NULL ? options->strategies : &built_in,
-                  options->strategies != NULL ? options->strategies_count : 1);
+        open_node(world, i);
     }
     return world;
 }

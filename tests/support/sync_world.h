@@ -92,8 +92,21 @@ struct world_message {
 
 enum world_fate { WORLD_DELIVER = 0, WORLD_DROP = 1, WORLD_TWICE = 2 };
 
+struct world_options {
+    uint32_t nodes;
+    uint64_t seed;
+    struct ls_log_replay_options replay; /* of all nodes */
+    uint32_t retry_min_ms, watchdog_ms;
+    const struct ls_statesync *strategies; /* NULL: log replay */
+    size_t strategies_count;
+    bool snapshots; /* the machines take them */
+};
+
 struct world {
     struct ls_env env;
+    struct world_options options;
+    struct ls_statesync strategies[LS_STATESYNCS_MAX];
+    size_t strategies_count;
     uint64_t now_us, random;
     uint64_t latency_min_us, latency_max_us, disk_us;
     struct world_node nodes[WORLD_NODES_MAX];
@@ -118,16 +131,6 @@ struct world {
     size_t blocks_count, blocks_capacity;
 };
 
-struct world_options {
-    uint32_t nodes;
-    uint64_t seed;
-    struct ls_log_replay_options replay; /* of all nodes */
-    uint32_t retry_min_ms, watchdog_ms;
-    const struct ls_statesync *strategies; /* NULL: log replay */
-    size_t strategies_count;
-    bool snapshots; /* the machines take them */
-};
-
 /** Node 0 leads. Logs are empty. */
 struct world *world_open(const struct world_options *options);
 void world_close(struct world *world);
@@ -142,6 +145,8 @@ void world_prune(struct world *world, uint32_t node, ls_index upto);
 void world_bond(struct world *world, uint32_t a, uint32_t b, bool bonded);
 /** Bonds with all, or none. A node that is down answers nothing and keeps its log. */
 void world_up(struct world *world, uint32_t node, bool up);
+/** Its supervisor ends, and another one begins with the log as it is. */
+void world_restart(struct world *world, uint32_t node);
 /** The leader tells `node` its commit, and the truth's entries (prev, prev + count]. */
 void world_gap(struct world *world, uint32_t node, ls_index target, ls_index prev, uint32_t count);
 /** An append of the leader: taken if it continues the log, else a gap. */

@@ -184,8 +184,29 @@ TEST(snapshot, is_not_taken_for_somebody_who_is_not_there)
 {
     struct world *world = lagging(3);
     world_up(world, 2, false);
-    marker_of_last(world, 1, END); /* as when a member starts and applies its own log */
+    world_restart(world, 1);
+    marker_of_last(world, 1, END); /* a member starts and applies its own log */
     assert_int_equal(world->nodes[1].freezes, 0);
+    world_close(world);
+}
+
+/* Whoever comes back reaches one of them first: what it asks for there is for all. */
+TEST(snapshot, is_taken_for_somebody_who_is_not_bonded_yet)
+{
+    struct world *world = lagging(4);
+    world_bond(world, 3, 1, false);
+    world_bond(world, 3, 2, false);
+    world_gap(world, 3, END, 0, 0);
+    while (world->nodes[0].freezes == 0) {
+        assert_true(world_step(world, UINT64_MAX));
+    }
+    world_bond(world, 3, 1, true);
+    world_bond(world, 3, 2, true);
+    catches_up(world, END + 1);
+    uint64_t bytes = last_of(world)->put_bytes;
+    assert_int_equal(world->nodes[0].chunk_bytes_sent, 0);
+    assert_true(world->nodes[1].chunk_bytes_sent * 10 >= bytes * 3);
+    assert_true(world->nodes[2].chunk_bytes_sent * 10 >= bytes * 3);
     world_close(world);
 }
 

@@ -38,6 +38,13 @@ static bool majority(const struct ls_configuration *configuration, bool outgoing
     return held > voters / 2;
 }
 
+/* A disk that lost its end may have held it when its member said so. */
+static bool held_once(const struct sim_member *member, ls_index index, struct sim_mark mark)
+{
+    return member->lossy && index <= member->lossy_last &&
+           member->shadow.log[index].term == mark.term;
+}
+
 void sim_check_quorum(struct sim_member *member, ls_index index)
 {
     struct world *world = member->world;
@@ -54,7 +61,8 @@ void sim_check_quorum(struct sim_member *member, ls_index index)
     char names[2 * SIM_MEMBERS_MAX + 1] = "";
     for (uint32_t i = 0; i < world->count; i++) {
         const struct ls_member *found = ls_configuration_find(configuration, &world->members[i].id);
-        if (found != NULL && sim_check_holds(&world->members[i], index, mark)) {
+        if (found != NULL && (sim_check_holds(&world->members[i], index, mark) ||
+                              held_once(&world->members[i], index, mark))) {
             mask |= 1u << (found - configuration->members);
             (void)strcat(strcat(names, " "), world->members[i].name);
         }

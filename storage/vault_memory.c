@@ -23,6 +23,7 @@ struct ls_vault_medium {
     struct box *boxes;
     bool hold, dead;
     uint64_t changes, fail_from, fail_until;
+    uint64_t tear; /* 0: a power cut leaves what is durable, and nothing else */
 };
 
 static bool image_reserve(const struct ls_env *env, struct image *image, size_t bytes)
@@ -279,17 +280,74 @@ void ls_vault_medium_close(struct ls_vault_medium *medium)
     }
 }
 
+/* A page of what was not synced is there, as it was before, or zero. */
+#define PAGE_BYTES 512u
+
+static uint64_t draw(struct ls_vault_medium *medium, uint64_t below)
+{
+    uint64_t x = medium->tear += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return (x ^ (x >> 31)) % below;
+}
+
+/* Of a file that was written and not synced the disk has any pages, up to any length. */
+static void tear(struct ls_vault_medium *medium, struct image *now, const struct image *durable)
+{
+    size_t most = now->count > durable->count ? now->count : durable->count;
+    size_t least = now->count < durable->count ? now->count : durable->count;
+    size_t count = least + (size_t)draw(medium, most - least + 1);
+    if (!image_reserve(&medium->env, now, count)) {
+        return;
+    }
+    for (size_t at = 0; at < count; at += PAGE_BYTES) {
+        size_t end = at + PAGE_BYTES < count ? at + PAGE_BYTES : count;
+        uint64_t fate = draw(medium, 8);
+        for (size_t i = at; i < end && (fate < 2 || i >= now->count); i++) {
+            now->bytes[i] = i < durable->count ? durable->bytes[i] : 0;
+        }
+    }
+    now->count = count;
+}
+
+static bool same(const struct image *a, const struct image *b)
+{
+    return a->there == b->there && a->count == b->count &&
+           (a->count == 0 || memcmp(a->bytes, b->bytes, a->count) == 0);
+}
+
+/* What the disk has of a file after the power was cut. */
+static void cut(struct ls_vault_medium *medium, struct box *box, size_t file)
+{
+    struct image *now = &box->now[file];
+    struct image *durable = &box->durable[file];
+    bool copied = true;
+    /* the newest one is never written in place, and has its name durably or not */
+    if (medium->tear != 0 && file != LS_VAULT_SNAPSHOT && now->there && !same(now, durable) &&
+        draw(medium, 4) > 0) {
+        tear(medium, now, durable);
+        copied = image_copy(&medium->env, durable, now);
+    } else {
+        image_drop(&medium->env, now);
+        copied = image_copy(&medium->env, now, durable);
+    }
+    LS_ASSERT(copied);
+    box->lost[file] = false;
+}
+
 void ls_vault_medium_power_cut(struct ls_vault_medium *medium)
 {
     medium->dead = true;
     for (struct box *box = medium->boxes; box != NULL; box = box->next) {
         for (size_t i = 0; i <= LS_VAULT_FILES; i++) {
-            image_drop(&medium->env, &box->now[i]);
-            box->lost[i] = false;
-            bool copied = image_copy(&medium->env, &box->now[i], &box->durable[i]);
-            LS_ASSERT(copied);
+            cut(medium, box, i);
         }
     }
+}
+
+void ls_vault_medium_tear(struct ls_vault_medium *medium, uint64_t seed)
+{
+    medium->tear = seed;
 }
 
 void ls_vault_medium_hold(struct ls_vault_medium *medium, bool on)

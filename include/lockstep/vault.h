@@ -88,6 +88,9 @@ LS_API void ls_vault_memory_open_on(struct ls_vault_medium *medium, struct ls_va
 /** What is not durable is gone, also for the open vault, which fails from now on until it is opened
  * again. */
 LS_API void ls_vault_medium_power_cut(struct ls_vault_medium *medium);
+/** From now on a power cut leaves, of what was written and not synced, any pages and any length:
+ * which, follows from the seed. 0: nothing of it. */
+LS_API void ls_vault_medium_tear(struct ls_vault_medium *medium, uint64_t seed);
 /** While on, syncs and replacings stay BUSY. */
 LS_API void ls_vault_medium_hold(struct ls_vault_medium *medium, bool on);
 /** Of the calls that change something, `after` more succeed and then `count` fail with LS_ERR_IO.

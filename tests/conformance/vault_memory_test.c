@@ -145,3 +145,36 @@ TEST(vault_memory, loses_a_file_whose_sync_failed_and_shows_a_replacing_that_fai
     assert_ok(vault.read(vault.self, &group, LS_VAULT_WRITING, 0, &found, 1, &got));
     ls_vault_medium_close(medium);
 }
+
+TEST(vault_memory, keeps_any_pages_of_what_was_not_synced_when_it_tears)
+{
+    const struct ls_group_id group = {{1}};
+    static uint8_t bytes[4096], found[8192];
+    unsigned kinds = 0; /* lengths and contents that were met */
+    for (uint64_t seed = 1; seed < 60; seed++) {
+        struct ls_vault_medium *medium = NULL;
+        struct ls_vault vault;
+        size_t got = 0;
+        assert_ok(ls_vault_medium_open(NULL, &medium));
+        ls_vault_memory_open_on(medium, &vault);
+        ls_vault_medium_tear(medium, seed);
+        (void)memset(bytes, 'a', sizeof bytes);
+        assert_ok(vault.write(vault.self, &group, LS_VAULT_STAGED, 0,
+                              (struct ls_span){bytes, sizeof bytes}));
+        assert_ok(vault.sync(vault.self, &group, LS_VAULT_STAGED));
+        (void)memset(bytes, 'b', sizeof bytes);
+        assert_ok(vault.write(vault.self, &group, LS_VAULT_STAGED, sizeof bytes,
+                              (struct ls_span){bytes, sizeof bytes}));
+        ls_vault_medium_power_cut(medium);
+        ls_vault_memory_open_on(medium, &vault);
+        assert_ok(vault.read(vault.self, &group, LS_VAULT_STAGED, 0, found, sizeof found, &got));
+        assert_true(got >= sizeof bytes);
+        for (size_t i = 0; i < got; i++) {
+            assert_true(i < sizeof bytes ? found[i] == 'a' : found[i] == 'b' || found[i] == 0);
+        }
+        kinds |= got == sizeof bytes ? 1u : 2u;
+        kinds |= got > sizeof bytes && memchr(found, 0, got) != NULL ? 4u : 0;
+        ls_vault_medium_close(medium);
+    }
+    assert_int_equal(kinds, 7);
+}

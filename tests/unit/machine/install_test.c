@@ -6,7 +6,7 @@
 #include "scene.h"
 
 /* S1 */
-static void ends_at_any_step(bool durable)
+static void ends_at_any_step(bool durable, uint64_t tear)
 {
     struct scene scene;
     scene_open_of(&scene, durable);
@@ -17,6 +17,7 @@ static void ends_at_any_step(bool durable)
         struct ls_vault_medium *vault = scene.trio.members[scene.away].vault;
         uint64_t before = ls_vault_medium_changes(vault);
         ls_vault_medium_fail(vault, k, UINT64_MAX);
+        ls_vault_medium_tear(vault, tear == 0 ? 0 : tear + k);
         scene_start(&scene);
         uint64_t old = scene.trio.members[scene.away].tally.count;
         trio_until(&scene.trio, scene_changed, &(struct scene_reach){&scene, before + k});
@@ -35,12 +36,17 @@ static void ends_at_any_step(bool durable)
 
 TEST(install, S1_that_the_power_ends_at_any_step_leaves_the_old_state_or_the_new)
 {
-    ends_at_any_step(false);
+    ends_at_any_step(false, 0);
 }
 
 TEST(install, of_a_machine_on_disk_may_end_at_any_step)
 {
-    ends_at_any_step(true);
+    ends_at_any_step(true, 0);
+}
+
+TEST(install, of_which_the_disk_kept_some_pages_leaves_the_old_state_or_the_new)
+{
+    ends_at_any_step(false, test_seed());
 }
 
 static bool published(struct trio *trio, void *arg)

@@ -285,6 +285,9 @@ void sim_vault_open(struct sim_member *member, struct ls_vault *out)
 
 void sim_vault_off(struct sim_member *member)
 {
+    const struct world *world = member->world;
+    /* without a draw: runs that lose nothing go on as they did */
+    ls_vault_medium_tear(member->vault.medium, (world->options.seed ^ world->now_us) | 1);
     ls_vault_medium_power_cut(member->vault.medium);
 }
 

@@ -372,7 +372,7 @@ void catchup_survives_a_power_cut_at_every_step(const struct realm_subject *subj
 
 void catchup_survives_a_source_that_loses_its_power(const struct realm_subject *subject, bool disk)
 {
-    for (uint64_t turns = 1; turns < 60; turns += 3) {
+    for (uint64_t turns = 1; turns < 60; turns += 5) {
         for (uint32_t leads = 0; leads < 2; leads++) {
             struct away away = open_away(subject, 3, UNIT, 200, disk);
             uint32_t dies = leads ? away.leader : away.other;
@@ -504,7 +504,7 @@ static void survives(const struct realm_subject *subject, bool disk, enum realm_
 void catchup_survives_every_forgery(const struct realm_subject *subject, bool disk)
 {
     for (int forgery = 0; forgery < REALM_FORGERIES; forgery++) {
-        for (int times = forgery == REALM_TELLING ? 8 : 1; times > 0; times--) {
+        for (int times = forgery == REALM_TELLING ? 4 : 1; times > 0; times--) {
             survives(subject, disk, (enum realm_forgery)forgery, 3,
                      (uint64_t)times); /* of one follower */
             survives(subject, disk, (enum realm_forgery)forgery, 4,
@@ -635,7 +635,7 @@ void catchup_survives_whatever_happens(const struct realm_subject *subject, bool
 {
     uint64_t seed = test_seed();
     const char *more = getenv("LS_CATCHUP_SEEDS");
-    uint64_t count = more != NULL ? strtoull(more, NULL, 10) : 10;
+    uint64_t count = more != NULL ? strtoull(more, NULL, 10) : 5;
     (void)disk;
     for (uint64_t i = 0; i < count; i++) {
         if (more != NULL) {

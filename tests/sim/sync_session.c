@@ -39,7 +39,9 @@ struct session {
     struct ls_sync_session inner;
     struct source sources[SIM_MEMBERS_MAX];
     struct rate fetches[PLACES];
-    uint64_t active_us; /* asked for entries, had some written, or had nobody to ask */
+    /* asked for entries, had some written, or had nobody to ask: by the clock of the member, which
+     * may leap, and by the one of the world, in which it may be paused */
+    uint64_t active_us, active_world_us;
     struct {
         uint64_t token;
         ls_index last;
@@ -52,6 +54,13 @@ static bool too_often(struct rate *rate, uint64_t what, uint64_t now, uint32_t m
         *rate = (struct rate){what, now, 0};
     }
     return ++rate->count > max;
+}
+
+static void active(struct session *session)
+{
+    const struct sim_side *side = session->relay.side;
+    session->active_us = sim_member_now(&side->world->members[side->at]);
+    session->active_world_us = side->world->now_us;
 }
 
 /* ---- attempts ---- */
@@ -125,7 +134,7 @@ static enum ls_status session_send(void *self, const struct ls_peer_id *to, stru
         source->asked_us = now;
     } else if (kind == FETCH) {
         check_leader_last(session, peer, first);
-        session->active_us = now;
+        active(session);
     }
     bool often = kind == ASK
                      ? too_often(&source->asks, 0, now, ASKS_MAX)
@@ -211,7 +220,7 @@ static void session_effect(void *self, uint64_t token, enum ls_status status)
 {
     struct session *session = self;
     struct world *world = session->relay.side->world;
-    session->active_us = session->relay.outer.now_us(session->relay.outer.self);
+    active(session);
     for (size_t i = 0; i < LS_SYNC_EFFECTS_MAX; i++) {
         if (session->installs[i].token != token) {
             continue;
@@ -268,8 +277,9 @@ void sim_sync_awake(struct sim_side *side)
         held = held && session->installs[i].token == 0;
     }
     if (!held || progress.at >= progress.target) {
-        session->active_us = now; /* it counts from when there is somebody to ask */
-    } else if (now > session->active_us + patience) {
+        active(session); /* it counts from when there is somebody to ask */
+    } else if (now > session->active_us + patience &&
+               world->now_us > session->active_world_us + patience) {
         sim_fail(world, "%s: state sync has asked nobody for %llu since %llu ms",
                  world->members[side->at].name, (unsigned long long)progress.at + 1,
                  (unsigned long long)(now - session->active_us) / 1000u);
@@ -340,7 +350,7 @@ enum ls_status sim_sync_session(void *self, const struct ls_session_context *con
         return status;
     }
     side->session = session;
-    session->active_us = context->base.now_us(context->base.self);
+    active(session);
     *out = (struct ls_sync_session){.size = sizeof *out,
                                     .self = session,
                                     .poll = session_poll,

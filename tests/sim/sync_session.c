@@ -163,6 +163,7 @@ static enum ls_sync_verdict session_receive(void *self, const struct ls_peer_id 
         told = (struct source){
             .known = true, .first = values[4].as.number, .last = values[5].as.number};
     }
+    bool empty = read && values[1].as.number == ENTRIES && count >= 8 && values[7].as.count == 0;
     enum ls_sync_verdict verdict = session->inner.receive(session->inner.self, from, message);
     LS_ASSERT(peer < world->count);
     struct source *source = &session->sources[peer];
@@ -174,6 +175,10 @@ static enum ls_sync_verdict session_receive(void *self, const struct ls_peer_id 
         }
     } else {
         source->asked = false;
+    }
+    if (verdict == LS_SYNC_OK && empty) {
+        sim_fail(world, "%s takes an answer of %s that holds no entries for entries",
+                 world->members[session->relay.side->at].name, world->members[peer].name);
     }
     if (verdict == LS_SYNC_OK && told.known) {
         source->known = true;

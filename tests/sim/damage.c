@@ -171,8 +171,8 @@ bool sim_strike_damage(struct sim_strike *strike)
     uint64_t where = sim_random_next(&strike->random);
     bool again = sim_random_percent(&strike->random, 50);
     bool lasts = place.damage >= DAMAGE_LOG_END; /* cannot be put right */
-    if (lasts && (!others_whole(world, at) ||
-                  (place.damage == DAMAGE_LOG_END && !sim_damage_logs_end(world)))) {
+    bool spare = others_whole(world, at);
+    if (lasts && (!spare || (place.damage == DAMAGE_LOG_END && !sim_damage_logs_end(world)))) {
         place.damage = (enum damage)(place.damage - DAMAGE_LOG_END);
         lasts = false;
     }
@@ -195,6 +195,11 @@ bool sim_strike_damage(struct sim_strike *strike)
     for (ls_index i = 1; !changed && place.damage == DAMAGE_PLACES && i < entries; i++) {
         place.index = left.anchor.index + 1 + (where + i) % entries; /* they have to be as long */
         changed = change(member, &place);
+    }
+    if (changed && place.damage == DAMAGE_GUARD && ls_storage_medium_doubtful(member->medium, id)) {
+        /* the slot before the last truncation is left, which promises more than the log holds */
+        changed = spare || !change(member, &place);
+        member->misled = changed;
     }
     if (!changed) {
         sim_push(world, world->now_us + 1000, SIM_START, at, 0, 0);
@@ -241,7 +246,7 @@ bool sim_damage_lose(struct world *world, uint32_t at, bool log)
 void sim_check_doubts(struct sim_member *member, const struct ls_group_status *status)
 {
     bool doubts = status->core.standing == LS_STANDING_TAIL_UNKNOWN;
-    if (doubts &&
+    if (doubts && !member->misled &&
         member->losses == 0) { /* else its guard may learn later than it that all is back */
         sim_fail(member->world, "%s doubts its log, of which nothing was lost", member->name);
     }

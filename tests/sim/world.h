@@ -165,6 +165,7 @@ struct sim_member {
     ls_term lossy_term;  /* in which it was then */
     ls_index lossy_last; /* so far its log went then */
     bool hard_lost;      /* its hard state is an older one: only its guard knows better */
+    bool misled;         /* by what was left of its guard: it doubts though nothing is lost */
     uint32_t losses;
     uint32_t start_excused; /* with which the next start may fail */
     struct sim_disk_error disk_error;

@@ -156,10 +156,15 @@ static enum ls__wal judge_file(int directory, const char *name, bool *empty)
     if (file < 0) {
         return found;
     }
-    if (fstat(file, &info) == 0 && info.st_size == 0) {
+    if (fstat(file, &info) != 0) {
+        (void)close(file);
+        return found;
+    }
+    if (info.st_size <= (off_t)(HEADER_BYTES + BATCH_BYTES)) {
+        /* RocksDB begins the file behind a cut one with an empty write */
         *empty = true;
         found = LS__WAL_WHOLE;
-    } else if (info.st_size > 0) {
+    } else {
         void *bytes = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, file, 0);
         if (bytes != MAP_FAILED) {
             found = ls__wal_judge(bytes, (size_t)info.st_size);

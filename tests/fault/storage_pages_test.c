@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PAGE_BYTES 4096u
@@ -19,8 +21,35 @@
 #define ENTRIES    12u
 #define LOG_BYTES  (1u << 20)
 #define ROUNDS     16u
+#define DEAD       77
 
 static char place[128], before[160], after[160], later[160], damaged[160];
+static uint8_t had_bytes[LOG_BYTES], has_bytes[LOG_BYTES], bad_bytes[LOG_BYTES];
+static const char *dies_at; /* a part of the name of the file whose sync ends the process */
+
+static int sync_or_die(int descriptor, long call)
+{
+    char link[64], name[512] = "";
+    (void)snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+    ssize_t got = dies_at != NULL ? readlink(link, name, sizeof name - 1) : 0;
+    if (got > 0 && strstr(name, dies_at) != NULL) {
+        _exit(DEAD);
+    }
+    return (int)syscall(call, descriptor);
+}
+
+/* RocksDB's, too. */
+int fsync(int descriptor);
+int fsync(int descriptor)
+{
+    return sync_or_die(descriptor, SYS_fsync);
+}
+
+int fdatasync(int descriptor);
+int fdatasync(int descriptor)
+{
+    return sync_or_die(descriptor, SYS_fdatasync);
+}
 
 static void place_open(void *self, struct ls_storage *out)
 {
@@ -200,4 +229,71 @@ TEST(pages, hole_in_front_of_another_write_is_refused)
         }
     }
     assert_true(refused > 5);
+}
+
+/* One write that was acknowledged a moment ago, of which the guard does not know yet: its log. */
+static const char *make_acknowledged(size_t bytes, bool zeros, size_t *had, size_t *has)
+{
+    static struct tree files;
+    make_copies(3000);
+    tree_remove(place);
+    struct store store;
+    const struct store_backend backend = {place, place_open, NULL};
+    store_open(&store, &backend);
+    store_append(&store, 1, DURABLE, 1);
+    tree_copy(place, before);
+    struct ls_storage_batch batch = store_batch(&store, DURABLE + 1, 1, 1, bytes);
+    struct ls_entry entry = batch.entries[0];
+    void *zero = calloc(1, bytes);
+    assert_non_null(zero);
+    entry.data.data = zeros ? zero : entry.data.data;
+    batch.entries = &entry;
+    assert_ok(store.storage.stage(store.storage.self, store.group, &batch));
+    store_settle(&store);
+    assert_int_equal(store.log.durable, store.seq);
+    free(zero);
+    tree_copy(place, after);
+    batch = (struct ls_storage_batch){.seq = ++store.seq, .commit_hint = DURABLE + 1};
+    assert_ok(store.storage.stage(store.storage.self, store.group, &batch));
+    store_settle(&store);
+    tree_copy(place, later);
+    store_close(&store);
+    tree_list(before, &files);
+    for (size_t i = 0; i < files.count; i++) {
+        const char *name = files.files[i].path;
+        *had = is_log(name) ? read_log(before, name, had_bytes) : 0;
+        *has = is_log(name) ? read_log(after, name, has_bytes) : 0;
+        if (*has > *had) {
+            return name;
+        }
+    }
+    fail_msg("no log has grown");
+    return NULL;
+}
+
+TEST(pages, death_while_a_write_is_cut_off_is_no_damage)
+{
+    static const char *const deaths[] = {".sst", ".log", "MANIFEST-", "/log"};
+    size_t had, has;
+    const char *name = make_acknowledged(9000, false, &had, &has);
+    for (size_t i = 0; i < sizeof deaths / sizeof deaths[0]; i++) {
+        (void)memcpy(bad_bytes, has_bytes, has);
+        (void)memset(bad_bytes + (had / PAGE_BYTES + 1) * PAGE_BYTES, 0, PAGE_BYTES);
+        tree_copy(before, damaged);
+        write_log(name, bad_bytes, has);
+        pid_t child = fork();
+        assert_true(child >= 0);
+        if (child == 0) {
+            struct ls_storage_rocksdb_options options = {.size = sizeof options,
+                                                         .directory = damaged};
+            struct ls_storage storage;
+            dies_at = deaths[i];
+            _exit(ls_storage_rocksdb_open(&options, &storage, NULL) == LS_OK ? 0 : 1);
+        }
+        int status = 0;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), DEAD);
+        judge(false, deaths[i]);
+    }
 }

@@ -25,6 +25,8 @@
 #define BATCH_BYTES 12u
 #define HINT_BYTES  60u
 #define HINT_KEY    33u
+/* hints in a row that may be lost together: more are never on their way */
+#define HINTS_MAX 4u
 
 enum { FULL = 1, FIRST = 2, MIDDLE = 3, LAST = 4 };
 
@@ -102,19 +104,79 @@ static bool only_hints(const uint8_t *payload, size_t count)
            payload[BATCH_BYTES + 2] == 'c';
 }
 
-/* Does a write begin behind `at`, of which somebody may have been told, or that says so of others?
- */
-static bool write_behind(const uint8_t *bytes, size_t count, size_t at)
+/* Can so many bytes be hints alone? */
+static bool may_be_hints(size_t count)
 {
+    for (size_t frames = 1; frames <= HINTS_MAX; frames++) {
+        size_t heads = frames * (HEADER_BYTES + BATCH_BYTES);
+        if (count >= heads + frames * HINT_BYTES && (count - heads) % HINT_BYTES == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * Does a write begin behind `at`, of which somebody may have been told, or that says so of the
+ * damaged one? A hint says it of a write, but not of other hints.
+ */
+static bool write_behind(const uint8_t *bytes, size_t count, size_t at, bool inside)
+{
+    size_t damaged = at;
     while (at < count) {
         unsigned kind = 0;
         size_t frame = frame_at(bytes, count, at, &kind);
-        if (frame > HEADER_BYTES + BATCH_BYTES &&
-            (kind == FIRST ||
-             (kind == FULL && !only_hints(bytes + at + HEADER_BYTES, frame - HEADER_BYTES)))) {
+        bool full = kind == FULL && frame > HEADER_BYTES + BATCH_BYTES;
+        if (kind == FIRST ||
+            (full && (!only_hints(bytes + at + HEADER_BYTES, frame - HEADER_BYTES) || inside ||
+                      !may_be_hints(at - damaged)))) {
             return true;
         }
+        inside = inside || kind == MIDDLE || kind == LAST; /* of what is damaged */
+        damaged = full ? at + frame : damaged;
         at += frame > 0 ? frame : 1;
+    }
+    return false;
+}
+
+/* Do the checks of two messages of so many bytes differ as if one bit of them did? The last bit
+ * differs by one step, the one before by two, ... */
+static bool differs_by_a_bit(uint32_t difference, size_t count)
+{
+    uint32_t step = 1;
+    for (size_t bits = 8 * count; bits > 0; bits--) {
+        step = step >> 1 ^ (0x82f63b78u & (0u - (step & 1u)));
+        if (step == difference) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * Would there be a whole frame if one bit were another? Then the bit changed: the zeros that the
+ * frame holds are its own, and no sector was lost.
+ */
+static bool bit_changed(const uint8_t *bytes, size_t count, size_t at)
+{
+    size_t end = (at / BLOCK_BYTES + 1) * BLOCK_BYTES;
+    end = end < count ? end : count;
+    if (at + HEADER_BYTES > end) {
+        return false;
+    }
+    uint32_t masked = little(bytes + at, 4);
+    uint32_t stored = (masked - 0xa282ead8u) >> 17 | (masked - 0xa282ead8u) << 15;
+    for (unsigned bit = 0; bit <= 16; bit++) { /* of the length; 16: it is right */
+        size_t payload = little(bytes + at + 4, 2) ^ (1u << bit & 0xffffu);
+        if (payload > end - at - HEADER_BYTES) {
+            continue;
+        }
+        uint32_t crc = crc32c(bytes + at + 6, payload + 1);
+        uint32_t check = masked ^ ((crc >> 15 | crc << 17) + 0xa282ead8u);
+        if (check == 0 || (bit == 16 && ((check & (check - 1)) == 0 ||
+                                         differs_by_a_bit(stored ^ crc, payload + 1)))) {
+            return true;
+        }
     }
     return false;
 }
@@ -141,7 +203,7 @@ enum ls__wal ls__wal_judge(const uint8_t *bytes, size_t count)
     if (at >= count) {
         return inside ? LS__WAL_TORN : LS__WAL_WHOLE;
     }
-    if (write_behind(bytes, count, at)) {
+    if (write_behind(bytes, count, at, inside) || bit_changed(bytes, count, at)) {
         return LS__WAL_DAMAGED;
     }
     return has_hole(bytes, at, count) ? LS__WAL_TORN : LS__WAL_DAMAGED;
@@ -161,7 +223,7 @@ static enum ls__wal judge_file(int directory, const char *name, bool *empty)
         return found;
     }
     if (info.st_size <= (off_t)(HEADER_BYTES + BATCH_BYTES)) {
-        /* RocksDB begins the file behind a cut one with an empty write */
+        /* RocksDB begins a new file with an empty write when it cut off one */
         *empty = true;
         found = LS__WAL_WHOLE;
     } else {

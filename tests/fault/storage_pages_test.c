@@ -16,12 +16,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PAGE_BYTES 4096u
-#define DURABLE    20u
-#define ENTRIES    12u
-#define LOG_BYTES  (1u << 20)
-#define ROUNDS     16u
-#define DEAD       77
+#define PAGE_BYTES  4096u
+#define DURABLE     20u
+#define ENTRIES     12u
+#define LOG_BYTES   (1u << 20)
+#define ROUNDS      16u
+#define DEAD        77
+#define BLOCK_BYTES 32768u
 
 static char place[128], before[160], after[160], later[160], damaged[160];
 static uint8_t had_bytes[LOG_BYTES], has_bytes[LOG_BYTES], bad_bytes[LOG_BYTES];
@@ -39,13 +40,13 @@ static int sync_or_die(int descriptor, long call)
 }
 
 /* RocksDB's, too. */
-int fsync(int descriptor);
+__attribute__((visibility("default"))) int fsync(int descriptor);
 int fsync(int descriptor)
 {
     return sync_or_die(descriptor, SYS_fsync);
 }
 
-int fdatasync(int descriptor);
+__attribute__((visibility("default"))) int fdatasync(int descriptor);
 int fdatasync(int descriptor)
 {
     return sync_or_die(descriptor, SYS_fdatasync);
@@ -269,6 +270,62 @@ static const char *make_acknowledged(size_t bytes, bool zeros, size_t *had, size
     }
     fail_msg("no log has grown");
     return NULL;
+}
+
+static void expect_refused(const char *what)
+{
+    struct ls_storage_rocksdb_options options = {.size = sizeof options, .directory = damaged};
+    struct ls_storage storage;
+    enum ls_status status = ls_storage_rocksdb_open(&options, &storage, NULL);
+    if (status == LS_OK) {
+        storage.close(storage.self);
+    }
+    if (status != LS_ERR_CORRUPT) {
+        fail_msg("%s: %s", what, ls_status_text(status));
+    }
+}
+
+/* Zeros that somebody wrote are no sectors that were lost. */
+TEST(pages, flipped_bit_of_a_write_that_holds_zeros_is_refused)
+{
+    size_t had, has;
+    uint64_t seed = test_seed() | 1;
+    const char *name = make_acknowledged(40000, true, &had, &has);
+    for (size_t round = 0; round < 64; round++) {
+        char what[64];
+        if (round / 8 == 6) {
+            continue; /* the kind of the frame: RocksDB takes some for the end of the file */
+        }
+        /* the first ones hit the head of its first frame, the others the rest of that */
+        size_t first = had * 8;
+        size_t bit =
+            round < 56 ? first + round : first + next_random(&seed) % (BLOCK_BYTES * 8 - first);
+        (void)memcpy(bad_bytes, has_bytes, has);
+        bad_bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        tree_copy(after, damaged);
+        write_log(name, bad_bytes, has);
+        (void)snprintf(what, sizeof what, "bit %zu of %zu to %zu", bit, had * 8, has * 8);
+        expect_refused(what);
+    }
+}
+
+/* A hint is written when the write before it is durable. */
+TEST(pages, hole_in_front_of_a_commit_hint_is_refused)
+{
+    size_t had, has;
+    const char *name = make_acknowledged(9000, false, &had, &has);
+    size_t count = read_log(later, name, bad_bytes);
+    assert_true(count > has);
+    for (size_t at = (had / PAGE_BYTES + 1) * PAGE_BYTES; at < has; at += PAGE_BYTES) {
+        char what[64];
+        size_t end = at + PAGE_BYTES;
+        (void)read_log(later, name, bad_bytes);
+        (void)memset(bad_bytes + at, 0, (end < has ? end : has) - at);
+        tree_copy(later, damaged);
+        write_log(name, bad_bytes, count);
+        (void)snprintf(what, sizeof what, "hole at %zu of %zu to %zu", at, had, has);
+        expect_refused(what);
+    }
 }
 
 TEST(pages, death_while_a_write_is_cut_off_is_no_damage)

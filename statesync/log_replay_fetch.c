@@ -83,6 +83,25 @@ void ls__replay_release(struct ls__replay_session *session, struct ls__replay_pe
     LS_ASSERT(peer->in_flight == 0);
 }
 
+static uint32_t step_of(const struct ls__replay_session *session,
+                        const struct ls__replay_peer *peer)
+{
+    return peer->step != 0 ? peer->step : session->limits.entries_max;
+}
+
+void ls__replay_answered(struct ls__replay_session *session, struct ls__replay_peer *peer)
+{
+    uint64_t deadline_us = ls__replay_now(session) + session->limits.timeout_us;
+    for (uint32_t i = 0; i < session->ranges_count; i++) {
+        struct ls__replay_range *range = &session->ranges[i];
+        if (range->state == LS__RANGE_ASKED && ls_peer_id_equal(&range->peer, &peer->id)) {
+            range->deadline_us = deadline_us;
+        }
+    }
+    peer->step =
+        step_of(session, peer) < session->limits.entries_max ? peer->step + peer->step / 16 + 1 : 0;
+}
+
 static void expire_ranges(struct ls__replay_session *session, uint64_t now)
 {
     for (uint32_t i = session->ranges_count; i > 0; i--) {
@@ -93,6 +112,8 @@ static void expire_ranges(struct ls__replay_session *session, uint64_t now)
         struct ls__replay_peer *peer = ls__replay_find_peer(session, &range->peer);
         LS_ASSERT(peer != NULL);             /* a departed peer took its ranges along */
         peer->order = ++session->last_order; /* slow: to the end of the list */
+        uint32_t step = step_of(session, peer);
+        peer->step = step > 1 ? step / 2 : 1;
         struct ls__note note = note_of(session, &peer->id, NULL);
         ls__note(&note, LS_TRACE_INFO, "{p} did not answer for {} to {} in time", range->first,
                  range->last, 0);
@@ -253,8 +274,8 @@ static bool take_part(const struct ls__replay_session *session, const struct ls_
     if (leads && !only_of_leader(session, peer, now, hole)) {
         return false;
     }
-    if (hole->last - hole->first >= session->limits.entries_max) {
-        hole->last = hole->first + session->limits.entries_max - 1;
+    if (hole->last - hole->first >= step_of(session, peer)) {
+        hole->last = hole->first + step_of(session, peer) - 1;
     }
     return true;
 }

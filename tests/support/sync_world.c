@@ -221,7 +221,12 @@ static bool bonded(const struct world *world, uint32_t a, uint32_t b)
 static void enqueue(struct world *world, struct world_message *message)
 {
     uint64_t spread = world->latency_max_us - world->latency_min_us + 1;
-    message->at_us = world->now_us + world->latency_min_us + world_random(world, spread);
+    uint64_t *free_us = &world->free_us[message->from][message->to];
+    *free_us = *free_us > world->now_us ? *free_us : world->now_us;
+    if (world->bytes_per_s != 0) {
+        *free_us += message->bytes * SECOND / world->bytes_per_s;
+    }
+    message->at_us = *free_us + world->latency_min_us + world_random(world, spread);
     for (const struct world_message *m = world->messages; m != NULL; m = m->next) {
         if (m->from == message->from && m->to == message->to && m->at_us > message->at_us) {
             message->at_us = m->at_us; /* lanes keep their order */

@@ -109,6 +109,8 @@ struct world {
     size_t strategies_count;
     uint64_t now_us, random;
     uint64_t latency_min_us, latency_max_us, disk_us;
+    uint64_t bytes_per_s; /* of each path, to each side; 0: no limit */
+    uint64_t free_us[WORLD_NODES_MAX][WORLD_NODES_MAX]; /* a path has sent all it was given */
     struct world_node nodes[WORLD_NODES_MAX];
     uint32_t nodes_count;
     uint32_t leader; /* index of a node; nodes_count: unknown */

@@ -474,3 +474,17 @@ TEST(replay, shows_progress_that_never_goes_back)
     assert_string_equal(before.strategy, "log replay");
     world_close(world);
 }
+
+/* A range of a megabyte takes ten seconds, and is given up after five: less is asked for at once.
+ */
+TEST(replay, goes_on_over_a_link_that_is_slower_than_the_timeout)
+{
+    struct world *world = world_open(&(struct world_options){.nodes = 2, .seed = test_seed()});
+    world_write(world, 1, 6000, 1000);
+    world_fill(world, 0, 6000, 6000);
+    world->bytes_per_s = 100000;
+    world_gap(world, 1, 6000, 0, 0);
+    assert_true(world_reaches(world, 1, 6000, 90 * SECOND)); /* thirty would be the least */
+    world_check(world, 1);
+    world_close(world);
+}

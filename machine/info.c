@@ -159,3 +159,9 @@ enum ls_status ls_group_release(struct ls_group *group, const char *name)
     }
     return LS_ERR_NOT_FOUND;
 }
+
+void ls_group_retry(struct ls_group *group)
+{
+    ls_supervisor_force(group->supervisor);
+    ls__group_touch(group);
+}

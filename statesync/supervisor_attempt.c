@@ -318,3 +318,10 @@ void ls__attempt_poll(struct ls_supervisor *supervisor)
         attempt_dropped(supervisor, "no peer had what this state sync needs");
     }
 }
+
+void ls_supervisor_force(struct ls_supervisor *supervisor)
+{
+    LS_ASSERT(supervisor->inside == 0);
+    supervisor->not_before_us = ls__supervisor_now(supervisor);
+    ls__session_due(supervisor);
+}

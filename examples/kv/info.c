@@ -463,6 +463,11 @@ enum kv_wait kv_run_lockstep(struct kv_client *client, const struct ls_span *arg
     if (kv_text_is(args[1], "transfer") && argc <= 3) {
         return transfer_begin(client, argc == 3 ? args[2] : (struct ls_span){"", 0});
     }
+    if (kv_text_is(args[1], "retry") && argc == 2) {
+        ls_group_retry(client->server->group);
+        resp_simple(&out, "OK");
+        return KV_WAIT_NONE;
+    }
     if (kv_text_is(args[1], "release") && argc == 3) {
         release(client, args[2]);
         return KV_WAIT_NONE;
@@ -476,9 +481,8 @@ enum kv_wait kv_run_lockstep(struct kv_client *client, const struct ls_span *arg
     } else if (kv_text_is(args[1], "pins") && argc == 2) {
         pins_write(client->server, &text);
     } else {
-        resp_error(
-            &out,
-            "ERR expected LOCKSTEP STATUS, MEMBERS, BONDS, PINS, RELEASE name or TRANSFER [name]");
+        resp_error(&out, "ERR expected LOCKSTEP STATUS, MEMBERS, BONDS, PINS, RETRY, RELEASE name "
+                         "or TRANSFER [name]");
         return KV_WAIT_NONE;
     }
     resp_verbatim(&out, kv_buffer_span(&text));

@@ -251,6 +251,7 @@ static enum ls_status syncs_make(struct program *program, struct ls_statesync sy
     const struct kv_options *options = &program->options;
     program->replay = (struct ls_log_replay_options){.size = sizeof program->replay,
                                                      .keep_entries = options->keep_entries,
+                                                     .keep_bytes = options->keep_bytes,
                                                      .lease_ms = options->sync_lease_ms};
     program->snapshots = (struct ls_snapshot_options){.size = sizeof program->snapshots,
                                                       .rate_bytes = options->snapshot_bytes_per_s,
@@ -286,6 +287,9 @@ static enum ls_status group_start(struct program *program, struct ls_error *erro
     group.statesyncs_count = sizeof syncs / sizeof syncs[0];
     group.prune_entries = options->prune_entries;
     group.lag_entries = options->lag_entries;
+    group.prune_bytes = options->prune_bytes;
+    group.lag_bytes = options->lag_bytes;
+    group.pinned_bytes = options->pinned_bytes;
     group.snapshot_entries = options->snapshot_entries;
     group.name = group_name;
     group.member = options->name;

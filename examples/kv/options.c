@@ -47,10 +47,15 @@ static const char help_text[] =
     "\n"
     "Old entries of the log, and members that were away\n"
     "  --keep-entries N       entries kept for members that were away for a short time (default\n"
-    "                         100000); beyond them a snapshot brings a member back\n"
-    "  --prune-entries N      what is not needed is removed N entries at a time (default 10000);\n"
-    "                         0: never\n"
-    "  --lag-entries N        a member that is further behind holds no log back (default 200000)\n"
+    "  --keep-bytes BYTES     100000, 64M, whichever is less); beyond them a snapshot brings a\n"
+    "                         member back\n"
+    "  --prune-entries N      what is not needed is removed N entries, or so many bytes, at a "
+    "time\n"
+    "  --prune-bytes BYTES    (default 10000, 16M); 0 entries: never\n"
+    "  --lag-entries N        a member that is further behind holds no log back (default 200000,\n"
+    "  --lag-bytes BYTES      256M)\n"
+    "  --pinned-bytes BYTES   of the log, held by members that lag or fetch, all together\n"
+    "                         (default 1G)\n"
     "  --snapshot-entries N   with --state memory: applied between two snapshot files (default\n"
     "                         100000)\n"
     "  --snapshot-rate BYTES  of snapshots, sent in a second, e.g. 32M (default 128M)\n"
@@ -349,10 +354,20 @@ static bool flag_read(struct kv_options *options, const char *flag, const char *
                                counts[i].field, why);
         }
     }
-    return bytes_read(flag, value,
-                      strcmp(flag, "--snapshot-rate") == 0 ? &options->snapshot_bytes_per_s
-                                                           : &options->bulk_bytes_per_s,
-                      why);
+    const struct {
+        const char *flag;
+        uint64_t *field;
+    } bytes[] = {{"--snapshot-rate", &options->snapshot_bytes_per_s},
+                 {"--keep-bytes", &options->keep_bytes},
+                 {"--prune-bytes", &options->prune_bytes},
+                 {"--lag-bytes", &options->lag_bytes},
+                 {"--pinned-bytes", &options->pinned_bytes}};
+    for (size_t i = 0; i < sizeof bytes / sizeof bytes[0]; i++) {
+        if (strcmp(flag, bytes[i].flag) == 0) {
+            return bytes_read(flag, value, bytes[i].field, why);
+        }
+    }
+    return bytes_read(flag, value, &options->bulk_bytes_per_s, why);
 }
 
 static bool flag_takes_value(const char *flag)
@@ -371,6 +386,10 @@ static bool flag_takes_value(const char *flag)
                                         "--heartbeat-ms",
                                         "--redis-password-file",
                                         "--keep-entries",
+                                        "--keep-bytes",
+                                        "--prune-bytes",
+                                        "--lag-bytes",
+                                        "--pinned-bytes",
                                         "--prune-entries",
                                         "--lag-entries",
                                         "--snapshot-entries",
@@ -442,6 +461,9 @@ bool kv_options_parse(struct kv_options *options, int argc, char **argv,
                                    .keep_entries = LS_REPLAY_KEEP_ENTRIES,
                                    .prune_entries = LS_PRUNE_ENTRIES_DEFAULT,
                                    .lag_entries = LS_LAG_ENTRIES_DEFAULT,
+                                   .prune_bytes = LS_PRUNE_BYTES_DEFAULT,
+                                   .lag_bytes = LS_LAG_BYTES_DEFAULT,
+                                   .pinned_bytes = LS_LOG_PINNED_BYTES_MAX,
                                    .snapshot_entries = LS_SNAPSHOT_ENTRIES_DEFAULT,
                                    .sync_lease_ms = LS_SNAPSHOT_LEASE_MS,
                                    .log_level = LS_TRACE_INFO};

@@ -23,7 +23,9 @@ struct kv_options {
     uint64_t bulk_bytes_per_s; /* 0: unlimited */
     uint32_t keep_entries, prune_entries, lag_entries, snapshot_entries;
     uint32_t sync_lease_ms;
-    uint64_t snapshot_bytes_per_s; /* 0: the library's default */
+    uint64_t snapshot_bytes_per_s;                 /* 0: the library's default */
+    uint64_t keep_bytes;                           /* 0: the library's default */
+    uint64_t prune_bytes, lag_bytes, pinned_bytes; /* 0: no such bound */
     enum ls_trace_level log_level;
     const char *log_file; /* NULL: standard error */
 

@@ -237,6 +237,9 @@ LS_API size_t ls_group_bonds(struct ls_group *group, struct ls_group_bond *out, 
 LS_API LS_NODISCARD enum ls_status ls_group_prune(struct ls_group *group, ls_index upto,
                                                   ls_index *pruned);
 
+/** A catch-up that waits for its next attempt begins it at once. */
+LS_API void ls_group_retry(struct ls_group *group);
+
 /**
  * Forgives a member what it answered wrongly as a source of state sync: it may be asked again at
  * once. errors  LS_ERR_NOT_FOUND  no member of that name but this one

@@ -101,6 +101,9 @@ LS_API void ls_supervisor_term(struct ls_supervisor *supervisor, ls_term term);
 LS_API void ls_supervisor_effect(struct ls_supervisor *supervisor, uint64_t token,
                                  enum ls_status status);
 
+/** The next attempt does not wait: for a user who knows that something changed. */
+LS_API void ls_supervisor_force(struct ls_supervisor *supervisor);
+
 /** What speaks against a peer as a source. */
 struct ls_sync_strikes {
     uint32_t strikes;   /* wrong answers not yet forgotten */

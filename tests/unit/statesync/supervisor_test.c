@@ -315,6 +315,24 @@ TEST(supervisor, backs_off_by_powers_of_two_up_to_256_seconds)
     world_close(world);
 }
 
+TEST(supervisor, does_not_wait_when_the_user_says_so)
+{
+    struct script script;
+    struct world *world = scripted(&script, 1);
+    script.next = LS_SESSION_FAILED;
+    world_gap(world, 1, 100, 0, 0);
+    while (script.destroyed < 6) {
+        assert_true(world_step(world, UINT64_MAX));
+    }
+    assert_true(world_progress(world, 1).wait_us > 50 * SECOND);
+    script.next = LS_SESSION_PENDING;
+    ls_supervisor_force(world->nodes[1].supervisor);
+    world_poll(world, 1);
+    assert_int_equal(attempts(&script), 7);
+    assert_int_equal(world_progress(world, 1).phase, LS_SYNC_SELECTING);
+    world_close(world);
+}
+
 TEST(supervisor, counts_a_session_that_cannot_be_created_as_a_failure)
 {
     struct script script;

@@ -4,6 +4,7 @@
  * Committed and durable entries only, capped in entries and bytes. It keeps nothing per request but
  * a lease, which says from where on the log must stay for a session that is being served.
  */
+#include "lease.h"
 #include "log_replay.h"
 
 /* a full queue is tried again after so long */
@@ -11,9 +12,7 @@
 
 /* A member that asked lately. */
 struct client {
-    struct ls_peer_id id;
-    ls_index need;     /* lowest index its session still needs */
-    uint64_t lease_us; /* until when that is pinned; 0: a free place */
+    struct ls__lease lease;
     struct ls__replay_message pending[LS_REPLAY_PENDING_MAX]; /* its queue was full */
     uint32_t pending_count;
 };
@@ -70,29 +69,18 @@ static void release_memory(struct provider *provider)
 static struct client *renew(struct provider *provider, const struct ls_peer_id *id, ls_index need)
 {
     uint64_t now = now_of(provider);
-    struct client *found = NULL;
-    for (size_t i = 0; i < LS_MEMBERS_MAX; i++) {
-        struct client *client = &provider->clients[i];
-        if (client->lease_us != 0 && ls_peer_id_equal(&client->id, id)) {
-            found = client;
-            break;
-        }
-        if (found == NULL && client->lease_us <= now) {
-            found = client;
-        }
-    }
-    if (found == NULL) {
+    struct client *client =
+        ls__lease_place(provider->clients, sizeof provider->clients[0], id, now);
+    if (client == NULL) {
         return NULL;
     }
-    if (!ls_peer_id_equal(&found->id, id)) {
-        found->pending_count = 0;
+    if (!ls_peer_id_equal(&client->lease.id, id)) {
+        client->pending_count = 0;
     }
-    found->id = *id;
-    found->need = need;
-    found->lease_us = now + provider->limits.lease_us;
-    provider->leased_us = found->lease_us;
-    provider->context.base.wake_at(provider->context.base.self, found->lease_us);
-    return found;
+    client->lease = (struct ls__lease){*id, need, now + provider->limits.lease_us};
+    provider->leased_us = client->lease.until_us;
+    provider->context.base.wake_at(provider->context.base.self, client->lease.until_us);
+    return client;
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */
@@ -258,7 +246,7 @@ static void serve_pending(struct provider *provider, struct client *client)
 {
     uint32_t done = 0;
     while (done < client->pending_count &&
-           serve(provider, &client->id, &client->pending[done]) != LS_ERR_BUSY) {
+           serve(provider, &client->lease.id, &client->pending[done]) != LS_ERR_BUSY) {
         done++;
     }
     client->pending_count -= done;
@@ -274,14 +262,15 @@ static void provider_poll(void *self)
     bool leases = false;
     for (size_t i = 0; i < LS_MEMBERS_MAX; i++) {
         struct client *client = &provider->clients[i];
-        if (client->lease_us <= now) {
-            client->lease_us = 0;
+        if (!ls__lease_lives(&client->lease, now)) {
+            client->lease.until_us = 0;
             client->pending_count = 0;
             continue;
         }
         leases = true;
         serve_pending(provider, client);
-        base->wake_at(base->self, client->pending_count > 0 ? now + RETRY_US : client->lease_us);
+        base->wake_at(base->self,
+                      client->pending_count > 0 ? now + RETRY_US : client->lease.until_us);
     }
     if (!leases) {
         release_memory(provider);
@@ -311,13 +300,13 @@ static size_t provider_pins(void *self, struct ls_sync_pin out[LS_SYNC_PINS_MAX]
     out[count++] = (struct ls_sync_pin){
         .kind = LS_SYNC_PIN_KEEP, .safe = keep_from(provider, base->committed(base->self).index)};
     for (size_t i = 0; i < LS_MEMBERS_MAX && provider->leased_us > now; i++) {
-        const struct client *client = &provider->clients[i];
+        const struct ls__lease *lease = &provider->clients[i].lease;
         /* who needs what is gone already is not served, and holds nothing */
-        if (client->lease_us > now && client->need >= first && !LS_MUTANT(S7_LEASE)) {
+        if (ls__lease_lives(lease, now) && lease->need >= first && !LS_MUTANT(S7_LEASE)) {
             out[count++] = (struct ls_sync_pin){.kind = LS_SYNC_PIN_SESSION,
-                                                .peer = client->id,
-                                                .safe = client->need - 1,
-                                                .until_us = client->lease_us};
+                                                .peer = lease->id,
+                                                .safe = lease->need - 1,
+                                                .until_us = lease->until_us};
         }
     }
     return count;
@@ -341,7 +330,7 @@ static void provider_peer(void *self, const struct ls_peer_id *peer, bool bonded
     struct provider *provider = self;
     for (size_t i = 0; !bonded && i < LS_MEMBERS_MAX; i++) {
         struct client *client = &provider->clients[i];
-        if (ls_peer_id_equal(&client->id, peer)) {
+        if (ls_peer_id_equal(&client->lease.id, peer)) {
             client->pending_count = 0; /* its lease stays: it may be back soon */
         }
     }

@@ -124,30 +124,22 @@ static struct ls__snap_client *client_of(struct ls__snap_provider *provider,
                                          ls_index need)
 {
     uint64_t now = now_of(provider);
-    struct ls__snap_client *found = NULL;
-    for (size_t i = 0; i < LS_MEMBERS_MAX; i++) {
-        struct ls__snap_client *client = &provider->clients[i];
-        if (client->lease_us != 0 && ls_peer_id_equal(&client->id, id)) {
-            found = client;
-            break;
-        }
-        if (found == NULL && client->lease_us <= now) {
-            found = client;
-        }
-    }
-    if (found == NULL) {
+    struct ls__snap_client *client =
+        ls__lease_place(provider->clients, sizeof provider->clients[0], id, now);
+    if (client == NULL) {
         return NULL;
     }
-    if (!ls_peer_id_equal(&found->id, id)) {
-        ls__snap_drop_asks(provider, &found->id);
-        *found = (struct ls__snap_client){.id = *id};
-    } else if (found->attempt != attempt) {
+    struct ls__lease *lease = &client->lease;
+    if (!ls_peer_id_equal(&lease->id, id)) {
+        ls__snap_drop_asks(provider, &lease->id);
+        *client = (struct ls__snap_client){.lease = {.id = *id}};
+    } else if (client->attempt != attempt) {
         ls__snap_drop_asks(provider, id);
     }
-    found->attempt = attempt;
-    found->need = need != 0 ? need : found->need;
-    found->lease_us = now + provider->limits.lease_us;
-    return found;
+    client->attempt = attempt;
+    lease->need = need != 0 ? need : lease->need;
+    lease->until_us = now + provider->limits.lease_us;
+    return client;
 }
 
 /* Lost offers are asked for again. anchor: NULL: there is none. */
@@ -213,12 +205,12 @@ static bool wanted(const struct ls__snap_provider *provider, ls_index index)
     uint64_t now = now_of(provider);
     for (size_t i = 0; i < LS_MEMBERS_MAX; i++) {
         const struct ls__snap_client *client = &provider->clients[i];
-        bool waits = client->lease_us > now && client->need <= index;
+        bool waits = ls__lease_lives(&client->lease, now) && client->lease.need <= index;
         if (waits && index > provider->opened_last) {
             return true;
         }
         for (size_t k = 0; waits && k < count; k++) {
-            if (ls_peer_id_equal(&client->id, &bonds[k].peer)) {
+            if (ls_peer_id_equal(&client->lease.id, &bonds[k].peer)) {
                 return true;
             }
         }
@@ -242,8 +234,9 @@ static void provider_marker(void *self, struct ls_cursor at, struct ls_span payl
     uint64_t now = now_of(provider);
     for (size_t i = 0; i < LS_MEMBERS_MAX; i++) {
         const struct ls__snap_client *client = &provider->clients[i];
-        if (client->lease_us > now && client->need <= anchor->frozen.anchor.index) {
-            offer(provider, &client->id, client->attempt, anchor);
+        if (ls__lease_lives(&client->lease, now) &&
+            client->lease.need <= anchor->frozen.anchor.index) {
+            offer(provider, &client->lease.id, client->attempt, anchor);
         }
     }
 }

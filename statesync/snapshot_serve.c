@@ -248,18 +248,6 @@ void ls__snap_answer_table(struct ls__snap_provider *provider, const struct ls_p
 
 /* ---- chunks ---------------------------------------------------------------------------------- */
 
-static struct ls__snap_client *find_client(struct ls__snap_provider *provider,
-                                           const struct ls_peer_id *id)
-{
-    for (size_t i = 0; i < LS_MEMBERS_MAX; i++) {
-        struct ls__snap_client *client = &provider->clients[i];
-        if (client->lease_us != 0 && ls_peer_id_equal(&client->id, id)) {
-            return client;
-        }
-    }
-    return NULL;
-}
-
 static struct ls__ask *unlink_ask(struct ls__snap_provider *provider, struct ls__ask **at)
 {
     struct ls__ask *ask = *at;
@@ -267,7 +255,8 @@ static struct ls__ask *unlink_ask(struct ls__snap_provider *provider, struct ls_
     if (*at == NULL) {
         provider->asks_end = at;
     }
-    struct ls__snap_client *client = find_client(provider, &ask->peer);
+    struct ls__snap_client *client =
+        ls__lease_find(provider->clients, sizeof provider->clients[0], &ask->peer);
     if (client != NULL) {
         client->asks--;
     }
@@ -298,7 +287,7 @@ void ls__snap_take_ask(struct ls__snap_provider *provider, struct ls__snap_clien
     if (ask == NULL) {
         return; /* as if it had been lost */
     }
-    *ask = (struct ls__ask){.peer = client->id,
+    *ask = (struct ls__ask){.peer = client->lease.id,
                             .anchor = question->anchor,
                             .attempt = question->attempt,
                             .id = question->id,

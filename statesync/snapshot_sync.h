@@ -20,6 +20,7 @@
 #include <lockstep/configuration.h>
 #include <lockstep/statesync.h>
 
+#include "lease.h"
 #include "note.h"
 
 /** Options with the defaults filled in. */
@@ -161,10 +162,8 @@ struct ls__ask {
 };
 
 struct ls__snap_client {
-    struct ls_peer_id id;
+    struct ls__lease lease;
     uint64_t attempt;
-    ls_index need;
-    uint64_t lease_us; /* 0: a free place */
     uint32_t asks;
 };
 

@@ -7,7 +7,8 @@
  * The directory itself is flock'ed while open. Reads and writes go to the page cache. What waits
  * for the disk, the sync of a file and the durable exchange of two names, runs on a thread of its
  * own, of which there is at most one for each file: the caller hears BUSY until it is done. Only
- * closing the vault waits for those threads.
+ * closing the vault waits for those threads. (A write waits only when the kernel has more to write
+ * than it likes; nothing here bounds that.)
  */
 #include <lockstep/vault.h>
 

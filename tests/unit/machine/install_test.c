@@ -12,7 +12,7 @@ static void ends_at_any_step(bool durable, uint64_t tear)
     scene_open_of(&scene, durable);
     bool all = false;
     uint64_t steps = 0;
-    for (uint64_t k = 0; !all; k += 1 + k / 8) {
+    for (uint64_t k = 0; !all; k += 1 + k / (tear == 0 ? 6 : 3)) {
         scene_leave_behind(&scene);
         struct ls_vault_medium *vault = scene.trio.members[scene.away].vault;
         uint64_t before = ls_vault_medium_changes(vault);

@@ -8,8 +8,8 @@
 # For each mutant lockstep-sim runs seed 1, 2, 3 ... until a check of the simulator or a client history refuses
 # a run; then the unmutated twin has to pass the same seed. Assertions are no checks: they are off in the
 # object that changed, and in each one where one fires; after a signal the next seed is tried. A mutant that the
-# whole stack lets through may still be caught by scenario_random, which simulates the core alone; the table
-# says so. Where the list names scenario_random the whole stack cannot come there, and is not asked. Where it
+# whole stack lets through may still be caught by scenario_random, which simulates the core alone in up to 4000
+# worlds; the table says so. Where the list names scenario_random the whole stack cannot come there, and is not asked. Where it
 # says "outside: <test>", real files or processes are the subject: that test has to fail with the mutant and to
 # pass without, and the table counts it by itself. One that nothing catches within LS_MUTANT_SEEDS (400) seeds or
 # LS_MUTANT_SECONDS (30) of processor time fails the run.
@@ -21,7 +21,8 @@
 #
 # LS_MUTANT_BUILD: a build folder (build/release, made if it is not there), LS_MUTANT_JOBS: mutants at a time
 # (2), LS_MUTANT_OPTIONS: arguments for lockstep-sim beside the seeds (--seconds 5 --exact), LS_MUTANT_KEEP: a
-# folder in which lockstep-sim with the mutant stays, as <id>.
+# folder in which lockstep-sim with the mutant stays, as <id>, LS_MUTANT_BUILT: not empty, all programs in the
+# build folder are new and are not built.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
@@ -30,6 +31,7 @@ list=tests/mutants/list.txt
 seeds=${LS_MUTANT_SEEDS:-400} limit=${LS_MUTANT_SECONDS:-30} jobs=${LS_MUTANT_JOBS:-2}
 read -ra options <<<"${LS_MUTANT_OPTIONS:---seconds 5 --exact}"
 worlds=4000 # of scenario_random
+snapshots=(--seconds 20 --snapshots yes) # of those mutants, behind the other options
 
 all="" quick="" write=""
 while [ $# -gt 0 ]; do
@@ -166,8 +168,10 @@ limited() {
 # class <sentence>: the check, without the numbers of this run
 class() {
     sed -E 's/ -?[0-9]+(\.[0-9]+)? (virtual )?seconds/ time/; s/\bmember [a-g]\b/a member/; /^a (vote|message|read|leader|majority) /!s/^[a-g]( |:)/a member\1/
-        s/\b(of|by) [a-g]\b/\1 a member/; s/: .*//; s/,? (at|up to|on key|of key|in term|from)( index)? [0-9].*//
-        s/ [0-9]+//g' <<<"$1"
+        s/^a member: /a member, /; s/[0-9]+ of [0-9]+ members/some members/; s/media of( [a-g])+/media of some/
+        s/\b(of|by) [a-g]\b/\1 a member/; s/: .*//; s/, but [0-9]+ /, but more /
+        s/,? (at|up to|on key|of key|in term|from)( index)? [0-9].*(, but .*)/\3/
+        s/,? (at|up to|on key|of key|in term|from)( index)? [0-9].*//; s/ ?\^?\b[0-9]+\b//g' <<<"$1"
 }
 
 # simulate <id>: seed by seed until a check refuses; sets $caught, $seed; $noise: what else was seen
@@ -271,7 +275,7 @@ one() {
     IFS='|' read -r _ listed what < <(grep "^$id|" "$out/list")
     compile_mutant "$id" || return 1
     local options=("${options[@]}")
-    [[ " $listed " != *" snapshots "* ]] || options+=(--seconds 20 --snapshots yes)
+    [[ " $listed " != *" snapshots "* ]] || options+=("${snapshots[@]}")
     case " $listed " in
     *" outside: "*) by=$listed && outside "$id" "${listed#outside: }" ;;
     *" scenario_random "*) ;;
@@ -329,7 +333,9 @@ if [ -n "$write" ]; then
         echo
         echo "Written by \`tests/mutants.sh --write\` at commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $(date -u +%Y-%m-%d)."
         echo "Each is a historic bug put back; the simulator runs seeds from 1 on (\`lockstep-sim ${options[*]}\`) until a check"
-        echo "or a client history refuses one, and the unmutated twin passes that seed. How it works: [testing.md](testing.md)."
+        echo "or a client history refuses one, and the unmutated twin passes that seed; those of snapshots with"
+        echo "\`${snapshots[*]}\` behind that, those of the core with up to $worlds worlds of cores. How it works:"
+        echo "[testing.md](testing.md)."
         echo
         echo "$summary."
         echo

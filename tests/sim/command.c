@@ -18,7 +18,7 @@ struct arguments {
     const struct ls_sim_workload *workloads;
     size_t workloads_count;
     uint64_t count;
-    bool twice, all_faults, totals, shrink;
+    bool twice, all_faults, totals, shrink, help;
 };
 
 static int usage(FILE *to, const struct arguments *arguments)
@@ -39,6 +39,7 @@ static int usage(FILE *to, const struct arguments *arguments)
                   "  --shrink       look for a smaller run in which the seed fails, too\n"
                   "  --totals       a line of totals for scripts at the end\n"
                   "  --trace        print every trace record\n"
+                  "  --help         this text\n"
                   "status 0: clean, 1: a seed failed, 2: these arguments\n"
                   "kinds of fault:",
                   arguments->options.program, SIM_MEMBERS_MAX);
@@ -86,9 +87,13 @@ static bool flag(const char *name, struct arguments *out)
     const struct {
         const char *name;
         bool *target;
-    } flags[] = {{"--twice", &out->twice},         {"--all-faults", &out->all_faults},
-                 {"--totals", &out->totals},       {"--shrink", &out->shrink},
-                 {"--exact", &out->options.exact}, {"--trace", &out->options.trace}};
+    } flags[] = {{"--twice", &out->twice},
+                 {"--all-faults", &out->all_faults},
+                 {"--totals", &out->totals},
+                 {"--shrink", &out->shrink},
+                 {"--exact", &out->options.exact},
+                 {"--trace", &out->options.trace},
+                 {"--help", &out->help}};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         if (strcmp(name, flags[i].name) == 0) {
             *flags[i].target = true;
@@ -143,7 +148,7 @@ static bool option(const char *name, const char *value, struct arguments *out)
     if (strcmp(name, "--workload") == 0) {
         return workload(value, out);
     }
-    if (strcmp(name, "--members") == 0 && number(value, 0, SIM_MEMBERS_MAX, &parsed)) {
+    if (strcmp(name, "--members") == 0 && number(value, 1, SIM_MEMBERS_MAX, &parsed)) {
         out->options.members = (uint32_t)parsed;
         return true;
     }
@@ -156,7 +161,7 @@ static bool option(const char *name, const char *value, struct arguments *out)
 
 static bool parse(int argc, char **argv, struct arguments *out)
 {
-    for (int i = 1; i < argc; i++) {
+    for (int i = 1; i < argc && !out->help; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (flag(argv[i], out)) {
             continue;
@@ -247,11 +252,11 @@ int ls_sim_main(int argc, char **argv, const struct ls_sim_workload *workloads, 
                                   .workloads = workloads,
                                   .workloads_count = count,
                                   .count = 1};
-    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
-        return usage(stdout, &arguments);
-    }
     if (!parse(argc, argv, &arguments)) {
         return usage(stderr, &arguments);
+    }
+    if (arguments.help) {
+        return usage(stdout, &arguments);
     }
     if (arguments.options.trace) {
         (void)setvbuf(stdout, NULL, _IOLBF, 0); /* complete also if an assertion ends the run */

@@ -107,12 +107,25 @@ static enum ls_status unnamed(const char *directory, uint64_t *number, struct ls
                    : LS_OK;
 }
 
+/* The line of the pointer, exactly as it is written. */
+static bool number_read(const char *line, size_t bytes, uint64_t *number)
+{
+    static const char head[] = "lockstep-kv state ";
+    const char *digits = line + sizeof head - 1;
+    if (strncmp(line, head, sizeof head - 1) != 0 || digits[0] < '1' || digits[0] > '9') {
+        return false;
+    }
+    char *end = NULL;
+    errno = 0;
+    *number = strtoull(digits, &end, 10);
+    return errno == 0 && *end == '\n' && end + 1 == line + bytes;
+}
+
 enum ls_status kv_home_read(const char *directory, uint64_t *number, bool *named,
                             struct ls_error *error)
 {
     char path[PATH_MAX];
     char line[LINE_BYTES] = "";
-    int end = 0;
     path_of(directory, "current", path);
     *named = false;
     FILE *file = fopen(path, "re");
@@ -129,8 +142,7 @@ enum ls_status kv_home_read(const char *directory, uint64_t *number, bool *named
         return ls_error_set(error, LS_ERR_IO, "state %s: it cannot be read", path);
     }
     *named = true;
-    if (sscanf(line, "lockstep-kv state %" SCNu64 "\n%n", number, &end) != 1 ||
-        (size_t)end != bytes || line[bytes - 1] != '\n' || *number == 0) {
+    if (!number_read(line, bytes, number)) {
         return ls_error_set(error, LS_ERR_CORRUPT, "state %s: it names no state", path);
     }
     char database[PATH_MAX + 32];

@@ -203,7 +203,7 @@ static enum ls_status rocks_remove(void *self, struct ls_span key)
 {
     struct kv_state *state = now_of(self);
     uint64_t hash = kv_key_hash(key);
-    struct ls_span value;
+    struct ls_span value = {NULL, 0};
     enum ls_status status = rocks_lookup(state, hash, key, &value);
     if (status == LS_OK) {
         size_t value_bytes = value.bytes; /* the loan ends */

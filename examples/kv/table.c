@@ -443,6 +443,7 @@ enum ls_status kv_table_remove(struct kv_table *table, uint64_t hash, struct ls_
     }
     struct kv_item **link = link_find(table, shard, hash, key);
     struct kv_item *item = *link;
+    LS_ASSERT(item != NULL);
     *value_bytes = item->value_bytes;
     *link = item->next;
     item_free(table, item);

@@ -154,13 +154,14 @@ struct ls__replay_peer {
     bool asked; /* for its availability, and the answer is due */
     bool known; /* what it holds: */
     ls_index first, last;
-    uint64_t asked_us; /* last time */
-    uint64_t ask_us;   /* not again before */
-    uint64_t pause_us; /* between two, growing while it has nothing */
-    uint64_t avoid_us; /* no request before: it answered wrongly or its queue is full */
-    uint64_t order;    /* place in the list: slow ones go to the end */
-    uint32_t step;     /* entries it is asked for at once, halved when it did not answer in time;
-                          0: as many as may be */
+    uint64_t asked_us;    /* last time */
+    uint64_t ask_us;      /* not again before */
+    uint64_t pause_us;    /* between two, growing while it has nothing */
+    uint64_t avoid_us;    /* no request before: it answered wrongly or its queue is full */
+    uint64_t order;       /* place in the list: slow ones go to the end */
+    uint32_t step;        /* entries it is asked for at once, halved when it did not answer in time;
+                             0: as many as may be */
+    uint64_t answered_id; /* the latest request that it answered */
     uint32_t in_flight;
 };
 
@@ -207,7 +208,8 @@ struct ls__replay_session {
 struct ls__replay_peer *ls__replay_find_peer(struct ls__replay_session *session,
                                              const struct ls_peer_id *id);
 /** It answered: what else it was asked for waits for its turn, and it may be asked for more. */
-void ls__replay_answered(struct ls__replay_session *session, struct ls__replay_peer *peer);
+void ls__replay_answered(struct ls__replay_session *session, struct ls__replay_peer *peer,
+                         uint64_t id);
 /** Up to which index entries are to be fetched now. */
 ls_index ls__replay_goal(const struct ls__replay_session *session);
 void ls__replay_remove_range(struct ls__replay_session *session, uint32_t at);

@@ -89,7 +89,8 @@ static uint32_t step_of(const struct ls__replay_session *session,
     return peer->step != 0 ? peer->step : session->limits.entries_max;
 }
 
-void ls__replay_answered(struct ls__replay_session *session, struct ls__replay_peer *peer)
+void ls__replay_answered(struct ls__replay_session *session, struct ls__replay_peer *peer,
+                         uint64_t id)
 {
     uint64_t deadline_us = ls__replay_now(session) + session->limits.timeout_us;
     for (uint32_t i = 0; i < session->ranges_count; i++) {
@@ -98,8 +99,9 @@ void ls__replay_answered(struct ls__replay_session *session, struct ls__replay_p
             range->deadline_us = deadline_us;
         }
     }
+    peer->answered_id = id > peer->answered_id ? id : peer->answered_id;
     peer->step =
-        step_of(session, peer) < session->limits.entries_max ? peer->step + peer->step / 16 + 1 : 0;
+        step_of(session, peer) < session->limits.entries_max ? peer->step + peer->step / 3 + 1 : 0;
 }
 
 static void expire_ranges(struct ls__replay_session *session, uint64_t now)
@@ -113,7 +115,8 @@ static void expire_ranges(struct ls__replay_session *session, uint64_t now)
         LS_ASSERT(peer != NULL);             /* a departed peer took its ranges along */
         peer->order = ++session->last_order; /* slow: to the end of the list */
         uint32_t step = step_of(session, peer);
-        peer->step = step > 1 ? step / 2 : 1;
+        bool lost = range->id < peer->answered_id; /* what it was asked for later has come */
+        peer->step = lost ? peer->step : (step > 1 ? step / 2 : 1);
         struct ls__note note = note_of(session, &peer->id, NULL);
         ls__note(&note, LS_TRACE_INFO, "{p} did not answer for {} to {} in time", range->first,
                  range->last, 0);

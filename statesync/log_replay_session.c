@@ -216,7 +216,7 @@ static enum ls_sync_verdict take_entries(struct ls__replay_session *session,
         return LS_SYNC_IGNORE;
     }
     peer->in_flight--;
-    ls__replay_answered(session, peer);
+    ls__replay_answered(session, peer, answer->id);
     range->state = LS__RANGE_FETCHED;
     range->arena = arena;
     range->last = range->first + answer->count - 1; /* the rest is asked again */

@@ -520,7 +520,8 @@ enum ls_status ls__replay_session_create(void *self, const struct ls_session_con
     session->limits = ls__replay_limits(self);
     session->arenas.env = base->env;
     uint64_t now = base->now_us(base->self);
-    session->attempt = now + context->generation; /* both grow: never the same twice */
+    /* never the same twice: all of them grow, and a clock may stand still over a restart */
+    session->attempt = now + context->generation + gap->commit;
     session->solid = session->handed = base->committed(base->self);
     session->from = session->durable = session->solid.index;
     session->target = gap->target;

@@ -413,7 +413,8 @@ enum ls_status ls__snap_session_create(void *self, const struct ls_session_conte
     session->table.env = base->env;
     session->state = LS__SNAP_SELECTING;
     uint64_t now = base->now_us(base->self);
-    session->attempt = now + context->generation; /* both grow: never the same twice */
+    /* never the same twice: all of them grow, and a clock may stand still over a restart */
+    session->attempt = now + context->generation + gap->commit;
     session->from = base->committed(base->self).index;
     session->target = gap->target;
     session->alone_us = now + session->limits.marker_us;

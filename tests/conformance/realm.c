@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* See realm.h: members, their loop and clock, and the watch over what their machines apply. */
+/* See realm.h: members with their loop and clock, time, and what tests do to them. */
 #include "realm.h"
 
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define NONE        1u /* truth: no command at that index */
 #define DYING_US    3600000000u
 #define CALL_MAX    1000u
 #define CALL_BYTES  (2u << 20)
@@ -45,177 +44,6 @@ static void member_trace(void *self, const struct ls_trace *trace)
     char line[600];
     (void)ls_trace_render(trace, line, sizeof line);
     printf("%9.3f %s %s\n", (double)member->realm->now_us / 1e6, member->name, line);
-}
-
-/* ---- what is applied ------------------------------------------------------------------------- */
-
-static uint64_t *truth_at(struct realm *realm, ls_index index)
-{
-    if (index >= realm->truth_capacity) {
-        size_t capacity = 2 * (size_t)index + 1024;
-        realm->truth = realloc(realm->truth, capacity * sizeof *realm->truth);
-        assert_non_null(realm->truth);
-        memset(realm->truth + realm->truth_capacity, 0,
-               (capacity - realm->truth_capacity) * sizeof *realm->truth);
-        realm->truth_capacity = capacity;
-    }
-    return &realm->truth[index];
-}
-
-static void witness(struct realm_member *member, const struct ls_command *command)
-{
-    struct realm *realm = member->realm;
-    const uint8_t *bytes = command->data.data;
-    uint64_t hash = 14695981039346656037u ^ command->cursor.term;
-    for (size_t i = 0; i < command->data.bytes; i++) {
-        hash = (hash ^ bytes[i]) * 1099511628211u;
-    }
-    hash += hash <= NONE ? 2 : 0;
-    assert_true(command->cursor.index > member->applied); /* nothing is applied twice */
-    for (ls_index i = member->applied + 1; i < command->cursor.index; i++) {
-        uint64_t *skipped = truth_at(realm, i);
-        assert_true(*skipped <= NONE); /* nothing is left out */
-        *skipped = NONE;
-    }
-    uint64_t *truth = truth_at(realm, command->cursor.index);
-    assert_true(*truth == 0 || *truth == hash); /* nothing is changed */
-    *truth = hash;
-    member->applied = command->cursor.index;
-}
-
-static struct ls_span machine_signature(void *self)
-{
-    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
-    return machine->signature(machine->self);
-}
-
-static enum ls_status machine_open(void *self, const struct ls_group_id *group,
-                                   const struct ls_incarnation *incarnation, ls_index *applied,
-                                   struct ls_error *error)
-{
-    struct realm_member *member = self;
-    const struct ls_machine *machine = &member->machine;
-    enum ls_status status = LS_OK;
-    if (machine->open != NULL) {
-        status = machine->open(machine->self, group, incarnation, applied, error);
-    }
-    member->applied = status == LS_OK ? *applied : 0;
-    return status;
-}
-
-static enum ls_status machine_apply(void *self, const struct ls_command *command,
-                                    struct ls_replies *replies)
-{
-    struct realm_member *member = self;
-    enum ls_status status = member->machine.apply(member->machine.self, command, replies);
-    if (status == LS_OK) {
-        witness(member, command);
-    }
-    return status;
-}
-
-static enum ls_status machine_apply_batch(void *self, const struct ls_command *commands,
-                                          size_t count, struct ls_replies *replies, size_t *applied)
-{
-    struct realm_member *member = self;
-    const struct ls_machine *machine = &member->machine;
-    enum ls_status status = machine->apply_batch(machine->self, commands, count, replies, applied);
-    for (size_t i = 0; i < *applied; i++) {
-        witness(member, &commands[i]);
-    }
-    return status;
-}
-
-static enum ls_status machine_query(void *self, struct ls_span query, struct ls_replies *reply)
-{
-    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
-    return machine->query(machine->self, query, reply);
-}
-
-static ls_index machine_durable_applied(void *self)
-{
-    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
-    return machine->durable_applied(machine->self);
-}
-
-static void machine_close(void *self)
-{
-    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
-    if (machine->close != NULL) {
-        machine->close(machine->self);
-    }
-}
-
-static enum ls_status machine_freeze(void *self, struct ls_frozen *out)
-{
-    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
-    return machine->freeze(machine->self, out);
-}
-
-static enum ls_status machine_iterate(void *self, const struct ls_frozen *frozen,
-                                      struct ls_span from, ls_item_visit visit, void *arg)
-{
-    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
-    return machine->iterate(machine->self, frozen, from, visit, arg);
-}
-
-static void machine_thaw(void *self, struct ls_frozen *frozen)
-{
-    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
-    machine->thaw(machine->self, frozen);
-}
-
-static enum ls_status machine_restore(void *self, struct ls_cursor anchor)
-{
-    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
-    return machine->restore(machine->self, anchor);
-}
-
-static enum ls_status machine_restore_item(void *self, const struct ls_item *item)
-{
-    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
-    return machine->restore_item(machine->self, item);
-}
-
-static enum ls_status machine_publish(void *self, struct ls_cursor anchor)
-{
-    struct realm_member *member = self;
-    enum ls_status status = member->machine.publish(member->machine.self, anchor);
-    if (status == LS_OK) {
-        assert_true(anchor.index >= member->applied); /* a state never goes back */
-        member->applied = anchor.index;
-        member->publishes++;
-    }
-    return status;
-}
-
-static void machine_restore_end(void *self)
-{
-    const struct ls_machine *machine = &((struct realm_member *)self)->machine;
-    machine->restore_end(machine->self);
-}
-
-/* The subject's machine, watched; what it lacks is lacking. */
-static struct ls_machine watched(struct realm_member *member)
-{
-    const struct ls_machine *inner = &member->machine;
-    return (struct ls_machine){
-        .size = sizeof *inner,
-        .self = member,
-        .signature = machine_signature,
-        .open = machine_open,
-        .apply = inner->apply != NULL ? machine_apply : NULL,
-        .apply_batch = inner->apply_batch != NULL ? machine_apply_batch : NULL,
-        .query = machine_query,
-        .durable_applied = inner->durable_applied != NULL ? machine_durable_applied : NULL,
-        .close = machine_close,
-        .freeze = inner->freeze != NULL ? machine_freeze : NULL,
-        .iterate = inner->iterate != NULL ? machine_iterate : NULL,
-        .thaw = inner->thaw != NULL ? machine_thaw : NULL,
-        .restore = inner->restore != NULL ? machine_restore : NULL,
-        .restore_item = inner->restore_item != NULL ? machine_restore_item : NULL,
-        .publish = inner->publish != NULL ? machine_publish : NULL,
-        .restore_end = inner->restore_end != NULL ? machine_restore_end : NULL};
 }
 
 /* ---- loop ------------------------------------------------------------------------------------ */
@@ -263,233 +91,6 @@ static void loop_close(void *self)
     member->descriptor = -1;
 }
 
-/* ---- stores and vaults ------------------------------------------------------------------------
- */
-
-/* Before each change of the disk: it may be the one that does not come any more. */
-static void change(struct realm_member *member)
-{
-    member->changes++;
-    if (member->dies_at != 0 && member->changes == member->dies_at) {
-        ls_storage_medium_power_cut(member->disk);
-        ls_vault_medium_power_cut(member->vault);
-        member->dead = true;
-    }
-}
-
-static enum ls_status vault_write(void *self, const struct ls_group_id *group,
-                                  enum ls_vault_file file, uint64_t offset, struct ls_span bytes)
-{
-    struct realm_member *member = self;
-    change(member);
-    return member->files.write(member->files.self, group, file, offset, bytes);
-}
-
-static enum ls_status vault_read(void *self, const struct ls_group_id *group,
-                                 enum ls_vault_file file, uint64_t offset, void *out, size_t bytes,
-                                 size_t *got)
-{
-    struct realm_member *member = self;
-    return member->files.read(member->files.self, group, file, offset, out, bytes, got);
-}
-
-static enum ls_status vault_truncate(void *self, const struct ls_group_id *group,
-                                     enum ls_vault_file file, uint64_t bytes)
-{
-    struct realm_member *member = self;
-    change(member);
-    return member->files.truncate(member->files.self, group, file, bytes);
-}
-
-static enum ls_status vault_sync(void *self, const struct ls_group_id *group,
-                                 enum ls_vault_file file)
-{
-    struct realm_member *member = self;
-    uint64_t *due_us = &member->sync_us[file];
-    if (!member->realm->on_disk) {
-        *due_us = *due_us == 0 ? member->realm->now_us + member->realm->disk_us : *due_us;
-        if (member->held || member->realm->now_us < *due_us) {
-            return LS_ERR_BUSY;
-        }
-        *due_us = 0;
-    }
-    change(member);
-    enum ls_status status = member->files.sync(member->files.self, group, file);
-    while (status == LS_ERR_BUSY && member->realm->on_disk) {
-        (void)poll(NULL, 0, 1); /* time stands still until the file is synced */
-        status = member->files.sync(member->files.self, group, file);
-    }
-    return status;
-}
-
-static enum ls_status vault_replace(void *self, const struct ls_group_id *group,
-                                    enum ls_vault_file from, enum ls_vault_file to)
-{
-    struct realm_member *member = self;
-    change(member);
-    return member->files.replace(member->files.self, group, from, to);
-}
-
-static enum ls_status vault_remove(void *self, const struct ls_group_id *group,
-                                   enum ls_vault_file file)
-{
-    struct realm_member *member = self;
-    change(member);
-    return member->files.remove(member->files.self, group, file);
-}
-
-static void vault_close(void *self)
-{
-    struct realm_member *member = self;
-    member->files.close(member->files.self);
-}
-
-static enum ls_status store_stage(void *self, struct ls_storage_group *group,
-                                  const struct ls_storage_batch *batch)
-{
-    struct realm_member *member = self;
-    enum ls_status status = member->store.stage(member->store.self, group, batch);
-    if (status == LS_OK) {
-        member->staged = true;
-        member->staged_seq = batch->seq;
-    }
-    return status;
-}
-
-static void store_durable(void *self, void *context, uint64_t seq)
-{
-    struct realm_member *member = self;
-    member->durable_seq = seq;
-    member->sink.durable(member->sink.self, context, seq);
-}
-
-static void store_failed(void *self, void *context, uint64_t seq, enum ls_status status,
-                         const char *text)
-{
-    struct realm_member *member = self;
-    member->durable_seq = UINT64_MAX;
-    member->sink.failed(member->sink.self, context, seq, status, text);
-}
-
-static void store_attach_sink(void *self, const struct ls_storage_sink *sink)
-{
-    struct realm_member *member = self;
-    const struct ls_storage_sink own = {
-        .self = member, .durable = store_durable, .failed = store_failed};
-    member->sink = *sink;
-    member->store.attach(member->store.self, &own);
-}
-
-static enum ls_status store_open_group(void *self, const struct ls_group_id *id, void *context,
-                                       struct ls_storage_group **group,
-                                       struct ls_storage_state *state, struct ls_error *error)
-{
-    struct realm_member *member = self;
-    return member->store.open_group(member->store.self, id, context, group, state, error);
-}
-
-static void store_commit(void *self)
-{
-    struct realm_member *member = self;
-    if (member->staged) {
-        change(member);
-        member->staged = false;
-    }
-    member->store.commit(member->store.self);
-}
-
-static int store_descriptor(void *self)
-{
-    struct realm_member *member = self;
-    return member->store.descriptor(member->store.self);
-}
-
-static void store_collect(void *self)
-{
-    struct realm_member *member = self;
-    member->store.collect(member->store.self);
-}
-
-static enum ls_status store_read(void *self, struct ls_storage_group *group, ls_index from,
-                                 ls_index last, size_t bytes_max, ls_storage_visit visit, void *arg)
-{
-    struct realm_member *member = self;
-    return member->store.read(member->store.self, group, from, last, bytes_max, visit, arg);
-}
-
-static enum ls_status store_prune(void *self, struct ls_storage_group *group, ls_index upto)
-{
-    struct realm_member *member = self;
-    return member->store.prune(member->store.self, group, upto);
-}
-
-static void store_close_group(void *self, struct ls_storage_group *group)
-{
-    struct realm_member *member = self;
-    member->store.close_group(member->store.self, group);
-}
-
-static void store_close(void *self)
-{
-    struct realm_member *member = self;
-    member->store.close(member->store.self);
-}
-
-static struct ls_incarnation store_incarnation(void *self)
-{
-    struct realm_member *member = self;
-    return member->store.incarnation(member->store.self);
-}
-
-static void store_counters(void *self, struct ls_storage_counters *out)
-{
-    struct realm_member *member = self;
-    member->store.counters(member->store.self, out);
-}
-
-static enum ls_status open_store(struct realm_member *member, struct ls_node_options *options,
-                                 struct ls_error *error)
-{
-    const struct ls_storage_rocksdb_options rocksdb = {.size = sizeof rocksdb,
-                                                       .directory = member->store_directory};
-    enum ls_status status = LS_OK;
-    if (member->realm->on_disk) {
-        status = ls_storage_rocksdb_open(&rocksdb, &member->store, error);
-    } else {
-        status = ls_storage_memory_open_on(member->disk, &member->store, error);
-    }
-    if (status == LS_OK && member->realm->on_disk) {
-        status = ls_vault_files_open(member->vault_directory, &member->env, &member->files, error);
-    } else {
-        ls_vault_memory_open_on(member->vault, &member->files);
-    }
-    assert_ok(status);
-    options->storage = (struct ls_storage){.size = sizeof options->storage,
-                                           .self = member,
-                                           .attach = store_attach_sink,
-                                           .open_group = store_open_group,
-                                           .stage = store_stage,
-                                           .commit = store_commit,
-                                           .descriptor = store_descriptor,
-                                           .collect = store_collect,
-                                           .read = store_read,
-                                           .prune = store_prune,
-                                           .close_group = store_close_group,
-                                           .close = store_close,
-                                           .incarnation = store_incarnation,
-                                           .counters = store_counters};
-    options->vault = (struct ls_vault){.size = sizeof options->vault,
-                                       .self = member,
-                                       .write = vault_write,
-                                       .read = vault_read,
-                                       .truncate = vault_truncate,
-                                       .sync = vault_sync,
-                                       .replace = vault_replace,
-                                       .remove = vault_remove,
-                                       .close = vault_close};
-    return status;
-}
-
 /* ---- members --------------------------------------------------------------------------------- */
 
 static enum ls_status open_node(struct realm_member *member, struct ls_error *error)
@@ -515,7 +116,7 @@ static enum ls_status open_node(struct realm_member *member, struct ls_error *er
     options.loop = &loop;
     options.env = &member->env;
     options.identity = member->identity;
-    enum ls_status status = open_store(member, &options, error);
+    enum ls_status status = realm_store(member, &options, error);
     if (status != LS_OK) {
         return status;
     }
@@ -551,12 +152,12 @@ enum ls_status realm_try_start(struct realm *realm, uint32_t at, struct ls_error
     options.member = member->name;
     options.founders = realm->founders;
     options.founders_count = realm->count;
-    options.machine = watched(member);
+    options.machine = realm_machine(member);
     options.statesyncs = list;
     options.statesyncs_count = count;
     status = ls_group_join(member->node, &options, &member->group, error);
     if (status != LS_OK) {
-        machine_close(member);
+        options.machine.close(options.machine.self);
         realm_stop(realm, at);
     }
     return status;

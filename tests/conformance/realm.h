@@ -218,6 +218,14 @@ void realm_equal(struct realm *realm, uint64_t within_us);
 /** Runs until that member has applied what the leader has. */
 bool realm_caught_up(struct realm *realm, uint32_t at, uint64_t within_us);
 
+/* realm_machine.c, realm_store.c */
+
+/** The subject's machine, watched; what it lacks is lacking. */
+struct ls_machine realm_machine(struct realm_member *member);
+/** Store and vault of a member that starts. */
+enum ls_status realm_store(struct realm_member *member, struct ls_node_options *options,
+                           struct ls_error *error);
+
 /* realm_net.c */
 void realm_transport(struct realm_member *member, struct ls_transport *out);
 /** The member's bonds fall; the others see them go down, or departed. */

@@ -13,7 +13,7 @@
 #define NUMBERS         2u
 #define ITEM_HEAD_BYTES (LS_ITEM_HEAD_BYTES + 8u)
 
-struct book *book_open(void)
+static struct book *open_book(void)
 {
     struct book *book = calloc(1, sizeof *book);
     assert_non_null(book);
@@ -29,20 +29,42 @@ static void empty(struct book *book)
     }
 }
 
-void book_forget(struct book *book)
+void *book_place_open(void *self)
 {
+    (void)self;
+    return open_book();
+}
+
+void book_stop(void *self, void *place)
+{
+    struct book *book = place;
+    (void)self;
     empty(book);
     *book = (struct book){.published = book->published};
 }
 
-void book_close(struct book *book)
+static void close_book(struct book *book)
 {
     empty(book);
     free(book);
 }
 
-size_t book_command(uint64_t n, uint8_t *out)
+void book_place_close(void *self, void *place)
 {
+    (void)self;
+    close_book(place);
+}
+
+uint64_t book_digest(void *self, void *place)
+{
+    (void)self;
+    return ((struct book *)place)->digest;
+}
+
+size_t book_command(void *self, uint32_t unit, uint64_t n, uint8_t *out)
+{
+    (void)self;
+    (void)unit;
     uint64_t value = (n + 1) * 0x9e3779b97f4a7c15u;
     memcpy(out, &value, sizeof value);
     memset(out + sizeof value, (int)(n % 251), 8 + n % 50);
@@ -74,7 +96,7 @@ static enum ls_status query(void *self, struct ls_span what, struct ls_replies *
 
 static struct book *copy(const struct book *from)
 {
-    struct book *book = book_open();
+    struct book *book = open_book();
     *book = *from;
     book->next = NULL;
     book->pages = calloc(from->pages_count, sizeof *book->pages);
@@ -96,7 +118,7 @@ static enum ls_status freeze(void *self, struct ls_frozen *out)
 static void thaw(void *self, struct ls_frozen *frozen)
 {
     (void)self;
-    book_close(frozen->handle);
+    close_book(frozen->handle);
 }
 
 static void key_of(uint64_t item, uint8_t key[8])
@@ -142,7 +164,7 @@ static void restore_end(void *self)
 {
     struct book *book = self;
     if (book->next != NULL) {
-        book_close(book->next);
+        close_book(book->next);
         book->next = NULL;
     }
 }

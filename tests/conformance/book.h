@@ -20,11 +20,15 @@ struct book {
 };
 
 /** A state of about 1 MiB, whose pages travel `unit` in a chunk, if so many fit. */
-struct book *book_open(void);
-void book_close(struct book *book);
-/** The process ended: a state in memory is gone. */
-void book_forget(struct book *book);
 struct ls_machine book_machine(struct book *book, uint32_t unit, bool snapshots);
-size_t book_command(uint64_t n, uint8_t *out);
+
+/* what a realm_subject (realm.h) of books has, without a self; a place is a struct book */
+
+void *book_place_open(void *self);
+void book_place_close(void *self, void *place);
+/** The process ended: a state in memory is gone. */
+void book_stop(void *self, void *place);
+uint64_t book_digest(void *self, void *place);
+size_t book_command(void *self, uint32_t unit, uint64_t n, uint8_t *out);
 
 #endif

@@ -5,18 +5,6 @@
 
 static struct ls_log_replay_options options = {.size = sizeof options};
 
-static void *place_open(void *self)
-{
-    (void)self;
-    return book_open();
-}
-
-static void place_close(void *self, void *place)
-{
-    (void)self;
-    book_close(place);
-}
-
 static void start(void *self, void *place, uint32_t unit, struct ls_machine *machine,
                   struct ls_statesync *list, size_t *count)
 {
@@ -25,25 +13,6 @@ static void start(void *self, void *place, uint32_t unit, struct ls_machine *mac
     *machine = book_machine(place, UINT32_C(100), false);
     assert_ok(ls_log_replay(&options, &list[0]));
     *count = 1;
-}
-
-static void stop(void *self, void *place)
-{
-    (void)self;
-    book_forget(place);
-}
-
-static uint64_t digest(void *self, void *place)
-{
-    (void)self;
-    return ((struct book *)place)->digest;
-}
-
-static size_t command(void *self, uint32_t unit, uint64_t n, uint8_t *out)
-{
-    (void)self;
-    (void)unit;
-    return book_command(n, out);
 }
 
 /* [4, attempt, id, held first, held last, first, entries] */
@@ -90,12 +59,12 @@ static size_t forge(void *self, enum realm_forgery forgery, struct ls_span messa
 }
 
 static const struct realm_subject subject = {.name = "log replay",
-                                             .place_open = place_open,
-                                             .place_close = place_close,
+                                             .place_open = book_place_open,
+                                             .place_close = book_place_close,
                                              .start = start,
-                                             .stop = stop,
-                                             .digest = digest,
-                                             .command = command,
+                                             .stop = book_stop,
+                                             .digest = book_digest,
+                                             .command = book_command,
                                              .carries = carries,
                                              .forge = forge,
                                              .any_peer = true};

@@ -9,18 +9,6 @@ static struct ls_log_replay_options replay = {.size = sizeof replay, .keep_entri
 /* a state of a few chunks only: one question at a time to each peer */
 static struct ls_snapshot_options snapshots = {.size = sizeof snapshots, .window = 1};
 
-static void *place_open(void *self)
-{
-    (void)self;
-    return book_open();
-}
-
-static void place_close(void *self, void *place)
-{
-    (void)self;
-    book_close(place);
-}
-
 static void start(void *self, void *place, uint32_t unit, struct ls_machine *machine,
                   struct ls_statesync *list, size_t *count)
 {
@@ -29,25 +17,6 @@ static void start(void *self, void *place, uint32_t unit, struct ls_machine *mac
     assert_ok(ls_log_replay(&replay, &list[0]));
     assert_ok(ls_snapshot_sync(&snapshots, &list[1]));
     *count = 2;
-}
-
-static void stop(void *self, void *place)
-{
-    (void)self;
-    book_forget(place);
-}
-
-static uint64_t digest(void *self, void *place)
-{
-    (void)self;
-    return ((struct book *)place)->digest;
-}
-
-static size_t command(void *self, uint32_t unit, uint64_t n, uint8_t *out)
-{
-    (void)self;
-    (void)unit;
-    return book_command(n, out);
 }
 
 /* [7, attempt, id, chunk] */
@@ -87,12 +56,12 @@ static size_t forge(void *self, enum realm_forgery forgery, struct ls_span messa
 }
 
 static const struct realm_subject subject = {.name = "snapshot",
-                                             .place_open = place_open,
-                                             .place_close = place_close,
+                                             .place_open = book_place_open,
+                                             .place_close = book_place_close,
                                              .start = start,
-                                             .stop = stop,
-                                             .digest = digest,
-                                             .command = command,
+                                             .stop = book_stop,
+                                             .digest = book_digest,
+                                             .command = book_command,
                                              .carries = carries,
                                              .forge = forge,
                                              .verifies = true,

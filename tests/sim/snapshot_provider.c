@@ -47,7 +47,6 @@ static const uint32_t chunks[] = {LIE_BYTES, LIE_BYTES, LIE_BYTES, LIE_SHORT, LI
 struct snap_provider {
     struct sim_relay relay;
     struct ls_provider_context outer;
-    struct ls_sync_provider inner;
     struct {
         uint64_t id;
         struct ls_cursor anchor;
@@ -380,7 +379,8 @@ static enum ls_sync_verdict provider_receive(void *self, const struct ls_peer_id
         anchor = (struct ls_cursor){values[ASK_TERM].as.number, values[ASK_INDEX].as.number};
     }
     enter(provider);
-    enum ls_sync_verdict verdict = provider->inner.receive(provider->inner.self, from, message);
+    enum ls_sync_verdict verdict =
+        provider->relay.provider.receive(provider->relay.provider.self, from, message);
     if (verdict == LS_SYNC_OK && anchor.index != 0) {
         lease(provider, anchor);
     }
@@ -412,26 +412,14 @@ static void provider_marker(void *self, struct ls_cursor at, struct ls_span payl
 {
     struct snap_provider *provider = self;
     enter(provider);
-    provider->inner.marker(provider->inner.self, at, payload);
+    provider->relay.provider.marker(provider->relay.provider.self, at, payload);
 }
 
 static void provider_poll(void *self)
 {
     struct snap_provider *provider = self;
     enter(provider);
-    provider->inner.poll(provider->inner.self);
-}
-
-static ls_index provider_safe(void *self)
-{
-    struct snap_provider *provider = self;
-    return provider->inner.safe_to_prune_prefix(provider->inner.self);
-}
-
-static void provider_peer(void *self, const struct ls_peer_id *peer, bool bonded)
-{
-    struct snap_provider *provider = self;
-    provider->inner.peer(provider->inner.self, peer, bonded);
+    provider->relay.provider.poll(provider->relay.provider.self);
 }
 
 static void provider_destroy(void *self)
@@ -439,7 +427,7 @@ static void provider_destroy(void *self)
     struct snap_provider *provider = self;
     provider->closing = true;
     provider->relay.side->snap_provider = NULL;
-    provider->inner.destroy(provider->inner.self);
+    provider->relay.provider.destroy(provider->relay.provider.self);
     free(provider->bytes);
     free(provider->part);
     free(provider);
@@ -459,21 +447,18 @@ enum ls_status sim_snapshot_provider(void *self, const struct ls_provider_contex
     inner.freeze = provider_freeze;
     inner.iterate = provider_iterate;
     inner.thaw = provider_thaw;
-    provider->inner.size = sizeof provider->inner;
+    provider->relay.provider.size = sizeof provider->relay.provider;
     enum ls_status status =
-        side->snapshot.create_provider(side->snapshot.self, &inner, &provider->inner);
+        side->snapshot.create_provider(side->snapshot.self, &inner, &provider->relay.provider);
     if (status != LS_OK) {
         free(provider);
         return status;
     }
     side->snap_provider = provider;
-    *out = (struct ls_sync_provider){.size = sizeof *out,
-                                     .self = provider,
-                                     .poll = provider_poll,
-                                     .receive = provider_receive,
-                                     .safe_to_prune_prefix = provider_safe,
-                                     .peer = provider_peer,
-                                     .destroy = provider_destroy,
-                                     .marker = provider_marker};
+    *out = sim_relay_provider(&provider->relay);
+    out->poll = provider_poll;
+    out->receive = provider_receive;
+    out->marker = provider_marker;
+    out->destroy = provider_destroy;
     return LS_OK;
 }

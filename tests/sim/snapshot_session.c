@@ -10,7 +10,6 @@
 
 #define U(number) ((unsigned long long)(number))
 
-#define SECOND_US 1000000u
 /* requests to one peer, and questions for one chunk, in a virtual second */
 #define REQUESTS_MAX 150u
 #define CHUNKS_MAX   60u
@@ -18,28 +17,14 @@
 
 enum { REQUEST = 1, CHUNK_ASK = 6 };
 
-struct rate {
-    uint64_t what, since_us;
-    uint32_t count;
-};
-
 struct snap_session {
     struct sim_relay relay;
     struct ls_session_context outer;
-    struct ls_sync_session inner;
-    struct rate requests[SIM_MEMBERS_MAX], chunks[PLACES];
+    struct sim_rate requests[SIM_MEMBERS_MAX], chunks[PLACES];
     struct ls_snapshot snapshot; /* that was begun; without the configuration */
     struct ls_hash *hashes;
     uint64_t published; /* token */
 };
-
-static bool too_often(struct rate *rate, uint64_t what, uint64_t now, uint32_t max)
-{
-    if (rate->what != what || now - rate->since_us > SECOND_US) {
-        *rate = (struct rate){what, now, 0};
-    }
-    return ++rate->count > max;
-}
 
 static struct sim_member *member_of(const struct snap_session *session)
 {
@@ -60,10 +45,11 @@ static enum ls_status session_send(void *self, const struct ls_peer_id *to, stru
     uint64_t kind = values[1].as.number, chunk = kind == CHUNK_ASK ? values[6].as.number : 0;
     enum ls_status status = session->relay.outer.send_to(session->relay.outer.self, to, message);
     uint64_t now = sim_member_now(member_of(session));
-    bool often = status == LS_OK &&
-                 (kind == REQUEST ? too_often(&session->requests[peer], 0, now, REQUESTS_MAX)
-                                  : kind == CHUNK_ASK && too_often(&session->chunks[chunk % PLACES],
-                                                                   chunk + 1, now, CHUNKS_MAX));
+    bool often =
+        status == LS_OK &&
+        (kind == REQUEST ? sim_too_often(&session->requests[peer], 0, now, REQUESTS_MAX)
+                         : kind == CHUNK_ASK && sim_too_often(&session->chunks[chunk % PLACES],
+                                                              chunk + 1, now, CHUNKS_MAX));
     if (often) {
         sim_fail(world, "%s: a snapshot is asked of %s in a hot loop", member_of(session)->name,
                  world->members[peer].name);
@@ -77,7 +63,8 @@ static enum ls_sync_verdict session_receive(void *self, const struct ls_peer_id 
     struct snap_session *session = self;
     struct world *world = session->relay.side->world;
     uint32_t peer = sim_sync_member(world, from);
-    enum ls_sync_verdict verdict = session->inner.receive(session->inner.self, from, message);
+    enum ls_sync_verdict verdict =
+        session->relay.session.receive(session->relay.session.self, from, message);
     if (verdict == LS_SYNC_INVALID && (world->sync->lied >> peer & 1u) == 0) {
         sim_fail(world, "%s blames %s, which did not lie", member_of(session)->name,
                  world->members[peer].name);
@@ -166,14 +153,15 @@ static void session_effect(void *self, uint64_t token, enum ls_status status)
         session->published = 0;
         sim_install_over(member_of(session), status);
     }
-    session->inner.effect(session->inner.self, token, status);
+    session->relay.session.effect(session->relay.session.self, token, status);
 }
 
 static enum ls_session_state session_poll(void *self, struct ls_cursor *at, const char **reason)
 {
     struct snap_session *session = self;
     struct sim_side *side = session->relay.side;
-    enum ls_session_state state = session->inner.poll(session->inner.self, at, reason);
+    enum ls_session_state state =
+        session->relay.session.poll(session->relay.session.self, at, reason);
     if (state == LS_SESSION_FAILED) {
         sim_sync_failed(side);
     } else if (state == LS_SESSION_DONE) {
@@ -186,43 +174,10 @@ static enum ls_session_state session_poll(void *self, struct ls_cursor *at, cons
     return state;
 }
 
-/* ---- the rest is passed on ---- */
-
-static void session_peer(void *self, const struct ls_peer_id *id, bool bonded)
-{
-    struct snap_session *session = self;
-    session->inner.peer(session->inner.self, id, bonded);
-}
-
-static enum ls_buffer_verdict session_buffer(void *self, ls_term term, struct ls_cursor prev,
-                                             const struct ls_entry *entries, uint32_t count)
-{
-    struct snap_session *session = self;
-    return session->inner.buffer(session->inner.self, term, prev, entries, count);
-}
-
-static void session_target(void *self, ls_index target)
-{
-    struct snap_session *session = self;
-    session->inner.target(session->inner.self, target);
-}
-
-static void session_term(void *self, ls_term term)
-{
-    struct snap_session *session = self;
-    session->inner.term(session->inner.self, term);
-}
-
-static void session_progress(void *self, struct ls_sync_progress *out)
-{
-    struct snap_session *session = self;
-    session->inner.progress(session->inner.self, out);
-}
-
 static void session_destroy(void *self)
 {
     struct snap_session *session = self;
-    session->inner.destroy(session->inner.self);
+    session->relay.session.destroy(session->relay.session.self);
     free(session->hashes);
     free(session);
 }
@@ -243,24 +198,18 @@ enum ls_status sim_snapshot_session(void *self, const struct ls_session_context 
     inner.put = session_put;
     inner.publish = session_publish;
     sim_sync_begins(side);
-    session->inner.size = sizeof session->inner;
+    session->relay.session.size = sizeof session->relay.session;
     enum ls_status status =
-        side->snapshot.create_session(side->snapshot.self, &inner, gap, &session->inner);
+        side->snapshot.create_session(side->snapshot.self, &inner, gap, &session->relay.session);
     if (status != LS_OK) {
         sim_sync_failed(side);
         free(session);
         return status;
     }
-    *out = (struct ls_sync_session){.size = sizeof *out,
-                                    .self = session,
-                                    .poll = session_poll,
-                                    .receive = session_receive,
-                                    .buffer = session_buffer,
-                                    .target = session_target,
-                                    .term = session_term,
-                                    .peer = session_peer,
-                                    .effect = session_effect,
-                                    .progress = session_progress,
-                                    .destroy = session_destroy};
+    *out = sim_relay_session(&session->relay);
+    out->poll = session_poll;
+    out->receive = session_receive;
+    out->effect = session_effect;
+    out->destroy = session_destroy;
     return LS_OK;
 }

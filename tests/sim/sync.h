@@ -115,13 +115,28 @@ void sim_snapshot_turn(struct sim_side *side, const struct ls_core_status *core)
 void sim_snapshot_leads(struct sim_member *member);
 
 /* sync_relay.c */
+/** What a watched session or provider begins with: a pointer to it is one to its relay. */
 struct sim_relay {
     struct ls_sync_context outer;
     struct sim_side *side;
+    struct ls_sync_session session;   /* that is watched, */
+    struct ls_sync_provider provider; /* or this */
 };
 /** `inner` asks the relay, which asks what it was made for. */
 void sim_relay_make(struct sim_relay *relay, struct sim_side *side,
                     const struct ls_sync_context *outer, struct ls_sync_context *inner);
+/** All that happens to them is passed on, but poll, receive, effect and destroy, which are missing.
+ */
+struct ls_sync_session sim_relay_session(struct sim_relay *relay);
+/** The same without poll, receive and destroy. */
+struct ls_sync_provider sim_relay_provider(struct sim_relay *relay);
+
+/** How often something is asked for in a second. */
+struct sim_rate {
+    uint64_t what, since_us;
+    uint32_t count;
+};
+bool sim_too_often(struct sim_rate *rate, uint64_t what, uint64_t now_us, uint32_t max);
 
 /* disk.c */
 void sim_disk_wrap(struct sim_side *side, struct ls_machine *machine);

@@ -43,7 +43,6 @@ struct held {
 struct provider {
     struct sim_relay relay;
     struct ls_provider_context outer;
-    struct ls_sync_provider inner;
     struct held *held;
     uint8_t *bytes;
     size_t capacity;
@@ -257,7 +256,8 @@ static enum ls_sync_verdict provider_receive(void *self, const struct ls_peer_id
         provider->asked[peer][values[3].as.number % ASKED].last = values[6].as.number;
     }
     ls_index need = kind == ASK ? values[3].as.number : kind == FETCH ? values[4].as.number : 0;
-    enum ls_sync_verdict verdict = provider->inner.receive(provider->inner.self, from, message);
+    enum ls_sync_verdict verdict =
+        provider->relay.provider.receive(provider->relay.provider.self, from, message);
     if (verdict == LS_SYNC_OK && need != 0 && peer < world->count) {
         side->leases[peer] =
             (struct sim_lease){need, sim_member_now(&world->members[side->at]) +
@@ -280,25 +280,13 @@ static void provider_poll(void *self)
 {
     struct provider *provider = self;
     send_held(provider, false);
-    provider->inner.poll(provider->inner.self);
-}
-
-static ls_index provider_safe(void *self)
-{
-    struct provider *provider = self;
-    return provider->inner.safe_to_prune_prefix(provider->inner.self);
-}
-
-static void provider_peer(void *self, const struct ls_peer_id *peer, bool bonded)
-{
-    struct provider *provider = self;
-    provider->inner.peer(provider->inner.self, peer, bonded);
+    provider->relay.provider.poll(provider->relay.provider.self);
 }
 
 static void provider_destroy(void *self)
 {
     struct provider *provider = self;
-    provider->inner.destroy(provider->inner.self);
+    provider->relay.provider.destroy(provider->relay.provider.self);
     send_held(provider, true);
     free(provider->bytes);
     free(provider);
@@ -314,19 +302,16 @@ enum ls_status sim_sync_provider(void *self, const struct ls_provider_context *c
     sim_relay_make(&provider->relay, side, &context->base, &inner.base);
     inner.base.send_to = provider_send;
     inner.is_leader = provider_is_leader;
-    provider->inner.size = sizeof provider->inner;
+    provider->relay.provider.size = sizeof provider->relay.provider;
     enum ls_status status =
-        side->replay.create_provider(side->replay.self, &inner, &provider->inner);
+        side->replay.create_provider(side->replay.self, &inner, &provider->relay.provider);
     if (status != LS_OK) {
         free(provider);
         return status;
     }
-    *out = (struct ls_sync_provider){.size = sizeof *out,
-                                     .self = provider,
-                                     .poll = provider_poll,
-                                     .receive = provider_receive,
-                                     .safe_to_prune_prefix = provider_safe,
-                                     .peer = provider_peer,
-                                     .destroy = provider_destroy};
+    *out = sim_relay_provider(&provider->relay);
+    out->poll = provider_poll;
+    out->receive = provider_receive;
+    out->destroy = provider_destroy;
     return LS_OK;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What stands between log replay and its supervisor and only passes on. */
+/* What stands between a state sync and its supervisor and only passes on. */
 #include "sync.h"
+
+#define SECOND_US 1000000u
 
 static uint64_t relay_now(void *self)
 {
@@ -88,4 +90,76 @@ void sim_relay_make(struct sim_relay *relay, struct sim_side *side,
     inner->log_back = relay_log_back;
     inner->strike = relay_strike;
     inner->avoided = relay_avoided;
+}
+
+/* ---- the watched ---- */
+
+static enum ls_buffer_verdict session_buffer(void *self, ls_term term, struct ls_cursor prev,
+                                             const struct ls_entry *entries, uint32_t count)
+{
+    const struct ls_sync_session *inner = &((struct sim_relay *)self)->session;
+    return inner->buffer(inner->self, term, prev, entries, count);
+}
+
+static void session_target(void *self, ls_index target)
+{
+    const struct ls_sync_session *inner = &((struct sim_relay *)self)->session;
+    inner->target(inner->self, target);
+}
+
+static void session_term(void *self, ls_term term)
+{
+    const struct ls_sync_session *inner = &((struct sim_relay *)self)->session;
+    inner->term(inner->self, term);
+}
+
+static void session_peer(void *self, const struct ls_peer_id *id, bool bonded)
+{
+    const struct ls_sync_session *inner = &((struct sim_relay *)self)->session;
+    inner->peer(inner->self, id, bonded);
+}
+
+static void session_progress(void *self, struct ls_sync_progress *out)
+{
+    const struct ls_sync_session *inner = &((struct sim_relay *)self)->session;
+    inner->progress(inner->self, out);
+}
+
+struct ls_sync_session sim_relay_session(struct sim_relay *relay)
+{
+    return (struct ls_sync_session){.size = sizeof relay->session,
+                                    .self = relay,
+                                    .buffer = session_buffer,
+                                    .target = session_target,
+                                    .term = session_term,
+                                    .peer = session_peer,
+                                    .progress = session_progress};
+}
+
+static ls_index provider_safe(void *self)
+{
+    const struct ls_sync_provider *inner = &((struct sim_relay *)self)->provider;
+    return inner->safe_to_prune_prefix(inner->self);
+}
+
+static void provider_peer(void *self, const struct ls_peer_id *peer, bool bonded)
+{
+    const struct ls_sync_provider *inner = &((struct sim_relay *)self)->provider;
+    inner->peer(inner->self, peer, bonded);
+}
+
+struct ls_sync_provider sim_relay_provider(struct sim_relay *relay)
+{
+    return (struct ls_sync_provider){.size = sizeof relay->provider,
+                                     .self = relay,
+                                     .safe_to_prune_prefix = provider_safe,
+                                     .peer = provider_peer};
+}
+
+bool sim_too_often(struct sim_rate *rate, uint64_t what, uint64_t now_us, uint32_t max)
+{
+    if (rate->what != what || now_us - rate->since_us > SECOND_US) {
+        *rate = (struct sim_rate){what, now_us, 0};
+    }
+    return ++rate->count > max;
 }

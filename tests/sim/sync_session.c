@@ -21,24 +21,18 @@
 
 enum { ASK = 1, TELL = 2, FETCH = 3, ENTRIES = 4 };
 
-struct rate {
-    uint64_t what, since_us;
-    uint32_t count;
-};
-
 struct source {
     bool asked, known, avoided;
     uint64_t asked_us;
     ls_index first, last;
-    struct rate asks;
+    struct sim_rate asks;
 };
 
 struct session {
     struct sim_relay relay;
     struct ls_session_context outer;
-    struct ls_sync_session inner;
     struct source sources[SIM_MEMBERS_MAX];
-    struct rate fetches[PLACES];
+    struct sim_rate fetches[PLACES];
     /* asked for entries, had some written, or had nobody to ask: by the clock of the member, which
      * may leap, and by the one of the world, in which it may be paused */
     uint64_t active_us, active_world_us;
@@ -47,14 +41,6 @@ struct session {
         ls_index last;
     } installs[LS_SYNC_EFFECTS_MAX];
 };
-
-static bool too_often(struct rate *rate, uint64_t what, uint64_t now, uint32_t max)
-{
-    if (rate->what != what || now - rate->since_us > SECOND_US) {
-        *rate = (struct rate){what, now, 0};
-    }
-    return ++rate->count > max;
-}
 
 static void active(struct session *session)
 {
@@ -137,8 +123,8 @@ static enum ls_status session_send(void *self, const struct ls_peer_id *to, stru
         active(session);
     }
     bool often = kind == ASK
-                     ? too_often(&source->asks, 0, now, ASKS_MAX)
-                     : too_often(&session->fetches[first % PLACES], first, now, FETCHES_MAX);
+                     ? sim_too_often(&source->asks, 0, now, ASKS_MAX)
+                     : sim_too_often(&session->fetches[first % PLACES], first, now, FETCHES_MAX);
     if (often) {
         sim_fail(world, "%s: state sync asks %s in a hot loop", member->name,
                  world->members[peer].name);
@@ -164,7 +150,8 @@ static enum ls_sync_verdict session_receive(void *self, const struct ls_peer_id 
             .known = true, .first = values[4].as.number, .last = values[5].as.number};
     }
     bool empty = read && values[1].as.number == ENTRIES && count >= 8 && values[7].as.count == 0;
-    enum ls_sync_verdict verdict = session->inner.receive(session->inner.self, from, message);
+    enum ls_sync_verdict verdict =
+        session->relay.session.receive(session->relay.session.self, from, message);
     LS_ASSERT(peer < world->count);
     struct source *source = &session->sources[peer];
     if (verdict == LS_SYNC_INVALID) {
@@ -238,14 +225,15 @@ static void session_effect(void *self, uint64_t token, enum ls_status status)
                      (unsigned long long)durable_last(session));
         }
     }
-    session->inner.effect(session->inner.self, token, status);
+    session->relay.session.effect(session->relay.session.self, token, status);
 }
 
 static enum ls_session_state session_poll(void *self, struct ls_cursor *at, const char **reason)
 {
     struct session *session = self;
     struct sim_side *side = session->relay.side;
-    enum ls_session_state state = session->inner.poll(session->inner.self, at, reason);
+    enum ls_session_state state =
+        session->relay.session.poll(session->relay.session.self, at, reason);
     if (state == LS_SESSION_FAILED) {
         sim_sync_failed(side);
     } else if (state == LS_SESSION_DONE) {
@@ -269,7 +257,7 @@ void sim_sync_awake(struct sim_side *side)
     }
     struct world *world = side->world;
     struct ls_sync_progress progress = {.phase = LS_SYNC_IDLE};
-    session->inner.progress(session->inner.self, &progress);
+    session->relay.session.progress(session->relay.session.self, &progress);
     uint64_t now = sim_member_now(&world->members[side->at]);
     uint64_t patience = SLEEPS_US + 2000u * (uint64_t)world->sync->options.timeout_ms;
     bool held = false;
@@ -298,39 +286,14 @@ static void session_peer(void *self, const struct ls_peer_id *id, bool bonded)
     if (peer < SIM_MEMBERS_MAX) {
         session->sources[peer].asked = session->sources[peer].known = false;
     }
-    session->inner.peer(session->inner.self, id, bonded);
-}
-
-static enum ls_buffer_verdict session_buffer(void *self, ls_term term, struct ls_cursor prev,
-                                             const struct ls_entry *entries, uint32_t count)
-{
-    struct session *session = self;
-    return session->inner.buffer(session->inner.self, term, prev, entries, count);
-}
-
-static void session_target(void *self, ls_index target)
-{
-    struct session *session = self;
-    session->inner.target(session->inner.self, target);
-}
-
-static void session_term(void *self, ls_term term)
-{
-    struct session *session = self;
-    session->inner.term(session->inner.self, term);
-}
-
-static void session_progress(void *self, struct ls_sync_progress *out)
-{
-    struct session *session = self;
-    session->inner.progress(session->inner.self, out);
+    session->relay.session.peer(session->relay.session.self, id, bonded);
 }
 
 static void session_destroy(void *self)
 {
     struct session *session = self;
     session->relay.side->session = NULL;
-    session->inner.destroy(session->inner.self);
+    session->relay.session.destroy(session->relay.session.self);
     free(session);
 }
 
@@ -346,9 +309,9 @@ enum ls_status sim_sync_session(void *self, const struct ls_session_context *con
     inner.leader = session_leader;
     inner.install = session_install;
     sim_sync_begins(side);
-    session->inner.size = sizeof session->inner;
+    session->relay.session.size = sizeof session->relay.session;
     enum ls_status status =
-        side->replay.create_session(side->replay.self, &inner, gap, &session->inner);
+        side->replay.create_session(side->replay.self, &inner, gap, &session->relay.session);
     if (status != LS_OK) {
         sim_sync_failed(side);
         free(session);
@@ -356,16 +319,11 @@ enum ls_status sim_sync_session(void *self, const struct ls_session_context *con
     }
     side->session = session;
     active(session);
-    *out = (struct ls_sync_session){.size = sizeof *out,
-                                    .self = session,
-                                    .poll = session_poll,
-                                    .receive = session_receive,
-                                    .buffer = session_buffer,
-                                    .target = session_target,
-                                    .term = session_term,
-                                    .peer = session_peer,
-                                    .effect = session_effect,
-                                    .progress = session_progress,
-                                    .destroy = session_destroy};
+    *out = sim_relay_session(&session->relay);
+    out->poll = session_poll;
+    out->receive = session_receive;
+    out->peer = session_peer;
+    out->effect = session_effect;
+    out->destroy = session_destroy;
     return LS_OK;
 }

@@ -321,16 +321,43 @@ static enum ls_status record_scan(struct ls__pack *pack)
     return status;
 }
 
+static enum ls_status scan(struct ls__pack *pack)
+{
+    enum ls_status status = LS_OK;
+    while (status == LS_OK) {
+        status = record_scan(pack);
+    }
+    return status;
+}
+
+enum ls_status ls__pack_check(const struct ls__pack *pack)
+{
+    LS_ASSERT(pack->whole);
+    struct ls__pack disk = {.env = pack->env,
+                            .vault = pack->vault,
+                            .group = pack->group,
+                            .incarnation = pack->incarnation,
+                            .file = pack->file};
+    enum ls_status status = scan(&disk);
+    if (status == LS_ERR_NOT_FOUND || status == LS_ERR_CORRUPT || status == LS_ERR_FORMAT) {
+        bool same = disk.whole && disk.snapshot.chunks == pack->snapshot.chunks &&
+                    ls_hash_equal(&disk.snapshot.root, &pack->snapshot.root);
+        for (uint32_t i = 0; same && i < disk.snapshot.chunks; i++) {
+            same = ls_hash_equal(&disk.hashes[i], &pack->hashes[i]) && ls__pack_has(&disk, i);
+        }
+        status = same ? LS_OK : LS_ERR_CORRUPT;
+    }
+    ls__pack_close(&disk);
+    return status;
+}
+
 enum ls_status ls__pack_open(struct ls__pack *pack, const struct ls_env *env,
                              const struct ls_vault *vault, const struct ls_group_id *group,
                              const struct ls_incarnation *incarnation, enum ls_vault_file file)
 {
     *pack = (struct ls__pack){
         .env = env, .vault = vault, .group = *group, .incarnation = *incarnation, .file = file};
-    enum ls_status status = LS_OK;
-    while (status == LS_OK) {
-        status = record_scan(pack);
-    }
+    enum ls_status status = scan(pack);
     if (status == LS_ERR_NOT_FOUND || (status == LS_ERR_CORRUPT && file == LS_VAULT_SNAPSHOT)) {
         /* a snapshot was whole when it got this name: what is missing now is for who reads */
         status = LS_OK;

@@ -76,6 +76,12 @@ bool ls__pack_has(const struct ls__pack *pack, uint32_t chunk);
 /** Reads a chunk of the table; borrowed until the next. errors LS_ERR_CORRUPT: it counts as missing
  * from now on; LS_ERR_IO, LS_ERR_NO_MEMORY */
 enum ls_status ls__pack_read(struct ls__pack *pack, uint32_t chunk, struct ls_span *out);
+/**
+ * Is the table on the disk, too, and the head of each of its chunks? What this process holds in
+ * memory tells nothing to the next one. Cost: a read for each chunk.
+ * errors LS_ERR_CORRUPT: no; LS_ERR_IO, LS_ERR_NO_MEMORY: not known
+ */
+enum ls_status ls__pack_check(const struct ls__pack *pack);
 /** A chunk of the table counts as missing from now on. */
 void ls__pack_forget(struct ls__pack *pack, uint32_t chunk);
 /** Bytes of the file that no table needs are more than the rest: begin anew when something changes

@@ -188,6 +188,15 @@ static void step_load(struct ls_group *group)
     } else if (snapshots->chunk == snapshots->staged.snapshot.chunks) {
         snapshots->step = LS__INSTALL_SYNCING;
     }
+    if (snapshots->step == LS__INSTALL_SYNCING && snapshots->kept) {
+        status = ls__pack_check(&snapshots->staged);
+        if (status != LS_OK) {
+            /* the next session opens it anew, and fetches what is not there */
+            give_up(group, status);
+            ls__pack_close(&snapshots->staged);
+            snapshots->staged_open = false;
+        }
+    }
 }
 
 /* True: the file is durable. */

@@ -460,6 +460,9 @@ void sim_member_pause(struct sim_member *member, bool paused)
     }
     if (!paused) {
         sim_client_resume(member->world, member->at);
+        if (!member->dawdles) {
+            sim_sync_resumed(&member->world->sync->sides[member->at]);
+        }
         if (member->timer_due &&
             !member->dawdles) { /* timers and sockets are served in any order */
             member->timer_due = false;

@@ -96,6 +96,7 @@ enum ls_status sim_sync_session(void *self, const struct ls_session_context *con
 void sim_sync_begins(struct sim_side *side);
 void sim_sync_failed(struct sim_side *side);
 void sim_sync_awake(struct sim_side *side);
+void sim_sync_resumed(struct sim_side *side);
 
 /* sync_provider.c: the serving side */
 enum ls_status sim_sync_provider(void *self, const struct ls_provider_context *context,

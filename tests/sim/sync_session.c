@@ -279,6 +279,13 @@ void sim_sync_awake(struct sim_side *side)
     }
 }
 
+void sim_sync_resumed(struct sim_side *side)
+{
+    if (side->session != NULL) {
+        active(side->session); /* who stood still asked nobody */
+    }
+}
+
 static void session_peer(void *self, const struct ls_peer_id *id, bool bonded)
 {
     struct session *session = self;

@@ -170,3 +170,28 @@ TEST(mark, that_is_torn_anywhere_is_none)
     }
     ls_vault_medium_close(place.medium);
 }
+
+/* A file that takes the place of the newest snapshot has to be there for a process that knows
+ * nothing of it: heads and tables are not read while it is loaded. */
+TEST(file, of_which_a_head_or_the_table_is_damaged_does_not_count_as_fetched)
+{
+    struct place place;
+    open_place(&place, LS_VAULT_STAGED);
+    fill(&place);
+    struct ls__pack pack;
+    assert_ok(open_pack(&place, &pack));
+    assert_ok(ls__pack_check(&pack));
+    uint64_t chunk = LS__PACK_HEAD_BYTES + 24;
+    uint64_t table = pack.end - LS__PACK_HEAD_BYTES - CHUNKS * sizeof(struct ls_hash);
+    const uint64_t offsets[] = {table - 7 * chunk + 70, table, pack.end - 1};
+    for (size_t i = 0; i < sizeof offsets / sizeof offsets[0]; i++) {
+        assert_true(ls_vault_medium_flip(place.medium, &group, LS_VAULT_STAGED, offsets[i]));
+        assert_int_equal(ls__pack_check(&pack), LS_ERR_CORRUPT);
+        assert_true(ls_vault_medium_flip(place.medium, &group, LS_VAULT_STAGED, offsets[i]));
+        assert_ok(ls__pack_check(&pack));
+    }
+    assert_ok(real.remove(real.self, &group, LS_VAULT_STAGED));
+    assert_int_equal(ls__pack_check(&pack), LS_ERR_CORRUPT);
+    ls__pack_close(&pack);
+    ls_vault_medium_close(place.medium);
+}

@@ -3,185 +3,39 @@
  * A member brought back by snapshot, with real lockstep-kv processes: four members, one of them is
  * ended, a state is written and the logs are pruned past it, it is started again. Prints, beside
  * what this machine does at most, how fast the state came back, from its start to the last applied
- * entry, install included; who served how much of it; what was fetched in all, also when it is
- * killed in the middle; the largest memory of each process, by the system's own count of resident
- * pages, and the longest freeze.
+ * entry, install included; who served how much of it; processor time; the largest memory of each
+ * process, by the system's own count of resident pages, also what one session adds to that of a
+ * provider; and the longest freeze. Or, one of:
  *
- *     bench_statesync [--mib N] [--value BYTES] [--runs N] [--kill] [--rate BYTES]
+ *     --kill WHO     lagging, provider or leader: it is killed when half of the state is there;
+ *                    what was fetched in all
+ *     --load         the leader has 256 writes in flight: commits and their p99, before the member
+ *                    is started and while it syncs
+ *
+ *     bench_statesync [--mib N] [--value BYTES] [--runs N] [--rate BYTES] [--limit MIB]
+ *                     [--kill WHO | --load]
+ *
+ * --limit: the kernel refuses members more memory of their own than that (RLIMIT_DATA: all private
+ * writable mappings, touched or not; thread stacks of 1 MiB in it).
  */
-#include "../cluster/cluster.h"
+#include "statesync.h"
 
-#include <lockstep/snapshot.h>
-
-#include <arpa/inet.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-enum { MEMBERS = 4, RUNS_MAX = 16, KEYS_EACH = 32, PIPELINE = 16, BLOCK = 256 << 10 };
+enum { MEMBERS = 4, KEYS_EACH = 32, PIPELINE = 16, LOAD_US = 4000000, WARM_UP_US = 1000000 };
+
+enum victim { NONE, LAGGING, PROVIDER, THE_LEADER };
 
 static struct cluster cluster;
-static uint64_t state_mib = 1024;
+static uint64_t state_mib = 1024, limit_mib;
 static unsigned value_bytes = 1024, runs = 3;
-static bool with_kill;
+static enum victim victim;
+static bool with_load;
 static const char *rate;
-
-static uint64_t now(void)
-{
-    return ls_env_default()->now_us(NULL);
-}
-
-/* ---- figures ---- */
-
-enum figure {
-    LOOPBACK,
-    DISK,
-    HASH,
-    FILL,
-    RATE,
-    FETCHED,
-    LEADER,
-    FOLLOWER_LEAST,
-    FOLLOWER_MOST,
-    OPENED,
-    CPU_LAGGING,
-    CPU_SERVING,
-    FREEZE,
-    MEMORY_LAGGING,
-    MEMORY_SERVING,
-    KILLED_FETCHED,
-    KILLED_SECONDS,
-    FIGURES
-};
-
-static const struct {
-    const char *name, *unit, *goal;
-} figures[FIGURES] = {
-    [LOOPBACK] = {"limit: TCP over loopback", "MB/s", ""},
-    [DISK] = {"limit: sequential write, synced", "MB/s", ""},
-    [HASH] = {"limit: hash of chunks, one core", "MB/s", ""},
-    [FILL] = {"the state is written", "MB/s", ""},
-    [RATE] = {"the state comes back", "MB/s", "goal: >= 150"},
-    [FETCHED] = {"fetched / state", "", "goal: <= 1.05"},
-    [LEADER] = {"served by the leader", "%", "goal: < 5"},
-    [FOLLOWER_LEAST] = {"served by the follower with less", "%", "goal: >= 30"},
-    [FOLLOWER_MOST] = {"served by the follower with more", "%", ""},
-    [OPENED] = {"of it until it answers clients", "s", ""},
-    [CPU_LAGGING] = {"processor time of who comes back", "s/GiB", ""},
-    [CPU_SERVING] = {"processor time of all who serve", "s/GiB", ""},
-    [FREEZE] = {"longest freeze", "ms", "goal: <= 1"},
-    [MEMORY_LAGGING] = {"peak memory of who comes back", "MiB", "goal: <= 256"},
-    [MEMORY_SERVING] = {"peak memory of who serves", "MiB", "goal: <= 256"},
-    [KILLED_FETCHED] = {"fetched / state, killed at half", "", "goal: <= 1.05"},
-    [KILLED_SECONDS] = {"seconds, killed at half", "s", ""},
-};
-
-static double measured[FIGURES][RUNS_MAX];
-static unsigned counts[FIGURES];
-
-static void add(enum figure figure, double value)
-{
-    if (counts[figure] < RUNS_MAX) {
-        measured[figure][counts[figure]++] = value;
-    }
-}
-
-static int compare(const void *left, const void *right)
-{
-    double a = *(const double *)left;
-    double b = *(const double *)right;
-    return a < b ? -1 : a > b;
-}
-
-static void print(void)
-{
-    printf("\n%-36s %10s %10s %10s\n", "", "min", "median", "max");
-    for (size_t i = 0; i < FIGURES; i++) {
-        unsigned count = counts[i];
-        if (count > 0) {
-            double *values = measured[i];
-            qsort(values, count, sizeof *values, compare);
-            printf("%-36s %10.2f %10.2f %10.2f %s\n", figures[i].name, values[0], values[count / 2],
-                   values[count - 1], figures[i].unit);
-        }
-    }
-}
-
-/* ---- what this machine does at most ---- */
-
-static void *drain(void *arg)
-{
-    static char block[BLOCK];
-    while (read(*(int *)arg, block, sizeof block) > 0) {
-        continue;
-    }
-    return NULL;
-}
-
-static void limit_loopback(void)
-{
-    static char block[BLOCK];
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    socklen_t length = sizeof address;
-    pthread_t thread;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int sender = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(listener, (const struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(listen(listener, 1), 0);
-    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &length), 0);
-    assert_int_equal(connect(sender, (const struct sockaddr *)&address, sizeof address), 0);
-    int receiver = accept(listener, NULL, NULL);
-    assert_true(receiver >= 0);
-    assert_int_equal(pthread_create(&thread, NULL, drain, &receiver), 0);
-    uint64_t begun = now();
-    uint64_t bytes = 0;
-    for (; bytes < (uint64_t)512 << 20; bytes += sizeof block) {
-        assert_int_equal(write(sender, block, sizeof block), sizeof block);
-    }
-    (void)close(sender);
-    (void)pthread_join(thread, NULL);
-    add(LOOPBACK, (double)bytes / (double)(now() - begun));
-    (void)close(receiver);
-    (void)close(listener);
-}
-
-static void limit_disk(void)
-{
-    static char block[1 << 20];
-    char path[300];
-    (void)snprintf(path, sizeof path, "%s/limit", test_directory());
-    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    assert_true(file >= 0);
-    (void)memset(block, 'x', sizeof block);
-    uint64_t begun = now();
-    for (uint64_t i = 0; i < state_mib; i++) {
-        assert_int_equal(write(file, block, sizeof block), sizeof block);
-    }
-    assert_int_equal(fsync(file), 0);
-    add(DISK, (double)(state_mib << 20) / (double)(now() - begun));
-    (void)close(file);
-    (void)unlink(path);
-}
-
-static void limit_hash(void)
-{
-    static uint8_t block[BLOCK];
-    uint64_t begun = now();
-    uint64_t bytes = 0;
-    for (; bytes < (uint64_t)256 << 20; bytes += sizeof block) {
-        struct ls_hash hash =
-            ls_chunk_hash(ls_env_default(), (struct ls_span){block, sizeof block});
-        block[0] = (uint8_t)(block[0] ^ hash.bytes[0]);
-    }
-    add(HASH, (double)bytes / (double)(now() - begun));
-}
 
 /* ---- the state ---- */
 
@@ -227,7 +81,7 @@ static void fill_reply(redisContext *connection)
 static uint64_t fill(unsigned at)
 {
     uint64_t keys = (state_mib << 20) / value_bytes / KEYS_EACH * KEYS_EACH;
-    uint64_t begun = now();
+    uint64_t begun = now_us();
     uint64_t open = 0;
     redisContext *connection = cluster_connect(&cluster, at);
     assert_non_null(connection);
@@ -242,13 +96,14 @@ static uint64_t fill(unsigned at)
         fill_reply(connection);
     }
     redisFree(connection);
-    add(FILL, (double)(keys * value_bytes) / (double)(now() - begun));
+    figure_add(FILL, (double)(keys * value_bytes) / (double)(now_us() - begun));
     return keys;
 }
 
 /* ---- members ---- */
 
-static double peak_mib(unsigned at)
+/* Of /proc/PID/status, in MiB. */
+static double status_mib(unsigned at, const char *field)
 {
     char path[64];
     char line[256];
@@ -256,12 +111,26 @@ static double peak_mib(unsigned at)
     (void)snprintf(path, sizeof path, "/proc/%d/status", (int)cluster.members[at].pid);
     FILE *file = fopen(path, "r");
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        (void)sscanf(line, "VmHWM: %lu", &kib);
+        size_t bytes = strlen(field);
+        if (strncmp(line, field, bytes) == 0 && line[bytes] == ':') {
+            kib = strtoul(line + bytes + 1, NULL, 10);
+        }
     }
     if (file != NULL) {
         (void)fclose(file);
     }
     return (double)kib / 1024;
+}
+
+/* The peak of its resident memory, VmHWM, is that of what comes now. */
+static void peak_reset(unsigned at)
+{
+    char path[64];
+    (void)snprintf(path, sizeof path, "/proc/%d/clear_refs", (int)cluster.members[at].pid);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs("5", file) >= 0);
+    assert_int_equal(fclose(file), 0);
 }
 
 /* Processor time of a member up to now, of all its threads. */
@@ -285,10 +154,9 @@ static double cpu_seconds(unsigned at)
 }
 
 /* Bytes that a member received from each of the others, by their bonds. */
-static bool received(unsigned at, uint64_t out[MEMBERS])
+static void received(unsigned at, uint64_t out[MEMBERS])
 {
     const char *line = cluster_text(&cluster, at, "LOCKSTEP BONDS");
-    bool any = false;
     for (; line != NULL && *line != '\0'; line = strchr(line, '\n')) {
         line += *line == '\n' ? 1 : 0;
         const char *found = strstr(line, " bytes_in=");
@@ -297,12 +165,11 @@ static bool received(unsigned at, uint64_t out[MEMBERS])
             size_t bytes = strlen(cluster.members[i].name);
             if (found != NULL && (end == NULL || found < end) && line[bytes] == ' ' &&
                 strncmp(line, cluster.members[i].name, bytes) == 0) {
-                out[i] = strtoull(found + strlen(" bytes_in="), NULL, 10);
-                any = true;
+                uint64_t value = strtoull(found + strlen(" bytes_in="), NULL, 10);
+                out[i] = value > out[i] ? value : out[i]; /* also of one that is gone */
             }
         }
     }
-    return any;
 }
 
 static uint64_t sum(const uint64_t values[MEMBERS])
@@ -324,10 +191,9 @@ static bool pruned_past(unsigned away, uint64_t last)
     return true;
 }
 
-static bool back(unsigned away, uint64_t commit)
+static bool installed(unsigned away)
 {
-    return cluster_number(&cluster, away, "snapshots_installed") > 0 &&
-           cluster_number(&cluster, away, "applied") >= commit;
+    return cluster_number(&cluster, away, "snapshots_installed") > 0;
 }
 
 static bool answers(unsigned at)
@@ -335,75 +201,150 @@ static bool answers(unsigned at)
     return strcmp(cluster_text(&cluster, at, "PING"), "PONG") == 0;
 }
 
-/* Until half of the state is there; then it is killed. Returns what it had received. */
-static uint64_t kill_at_half(unsigned away, uint64_t state)
+/* Naps until the member has the state, and has applied `commit`. */
+static void await_back(unsigned away, uint64_t commit)
 {
-    uint64_t got[MEMBERS] = {0};
-    cluster_spawn(&cluster, away);
-    eventually(answers(away));
-    do {
-        (void)received(away, got);
-    } while (sum(got) < state / 2);
-    cluster_kill(&cluster, away);
-    return sum(got);
-}
-
-static void come_back(unsigned away, uint64_t state)
-{
-    unsigned leader = cluster_await_leader(&cluster);
-    uint64_t commit = cluster_number(&cluster, leader, "commit");
-    uint64_t before = 0;
-    uint64_t got[MEMBERS] = {0};
-    uint64_t begun = now();
-    if (with_kill) {
-        before = kill_at_half(away, state);
-    }
-    double serving = 0;
-    for (unsigned at = 0; at < MEMBERS; at++) {
-        serving -= at == away ? 0 : cpu_seconds(at);
-    }
-    uint64_t started = now();
-    cluster_spawn(&cluster, away);
-    eventually(answers(away));
-    uint64_t opened = now();
     uint64_t until = cluster_now_ms() + 600000;
-    while (!back(away, commit)) {
+    while (!installed(away) || cluster_number(&cluster, away, "applied") < commit) {
         if (cluster_now_ms() > until) {
             fail_msg("it does not come back: %s", cluster_text(&cluster, away, "LOCKSTEP STATUS"));
         }
         cluster_nap();
     }
-    uint64_t ended = now();
-    (void)received(away, got);
+}
+
+static void spawn(unsigned at)
+{
+    cluster_spawn(&cluster, at);
+    eventually(answers(at));
+}
+
+/* ---- as fast as it can ---- */
+
+static double larger(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+static void shares(unsigned away, unsigned leader, uint64_t state)
+{
+    uint64_t got[MEMBERS] = {0};
+    received(away, got);
     double all = (double)sum(got);
-    if (with_kill) {
-        add(KILLED_FETCHED, (all + (double)before) / (double)state);
-        add(KILLED_SECONDS, (double)(ended - begun) / 1e6);
-        return;
-    }
-    double gib = (double)state / (1u << 30);
-    for (unsigned at = 0; at < MEMBERS; at++) {
-        serving += at == away ? 0 : cpu_seconds(at);
-    }
-    add(CPU_LAGGING, cpu_seconds(away) / gib);
-    add(CPU_SERVING, serving / gib);
     double least = 100;
     double most = 0;
     for (unsigned at = 0; at < MEMBERS; at++) {
         double share = 100 * (double)got[at] / all;
         if (at == leader) {
-            add(LEADER, share);
+            figure_add(LEADER, share);
         } else if (at != away) {
             least = share < least ? share : least;
             most = share > most ? share : most;
         }
     }
-    add(RATE, (double)state / (double)(ended - started));
-    add(OPENED, (double)(opened - started) / 1e6);
-    add(FETCHED, all / (double)state);
-    add(FOLLOWER_LEAST, least);
-    add(FOLLOWER_MOST, most);
+    figure_add(FETCHED, all / (double)state);
+    figure_add(FOLLOWER_LEAST, least);
+    figure_add(FOLLOWER_MOST, most);
 }
+
+static void come_back(unsigned away, unsigned leader, uint64_t state)
+{
+    uint64_t commit = cluster_number(&cluster, leader, "commit");
+    double serving = 0;
+    double peak = 0;
+    double added = 0;
+    double before[MEMBERS] = {0};
+    for (unsigned at = 0; at < MEMBERS; at++) {
+        if (at != away) {
+            peak = larger(peak, status_mib(at, "VmHWM"));
+            serving -= cpu_seconds(at);
+            peak_reset(at);
+            before[at] = status_mib(at, "VmHWM");
+        }
+    }
+    uint64_t started = now_us();
+    spawn(away);
+    uint64_t opened = now_us();
+    await_back(away, commit);
+    double gib = (double)state / (1u << 30);
+    figure_add(RATE, (double)state / (double)(now_us() - started));
+    figure_add(OPENED, (double)(opened - started) / 1e6);
+    double freeze = 0;
+    for (unsigned at = 0; at < MEMBERS; at++) {
+        freeze = larger(freeze, (double)cluster_number(&cluster, at, "freeze_us_max") / 1000);
+        if (at != away) {
+            double now = status_mib(at, "VmHWM");
+            serving += cpu_seconds(at);
+            peak = larger(peak, now);
+            added = larger(added, now - before[at]);
+        }
+    }
+    figure_add(CPU_LAGGING, cpu_seconds(away) / gib);
+    figure_add(CPU_SERVING, serving / gib);
+    figure_add(FREEZE, freeze);
+    figure_add(MEMORY_LAGGING, status_mib(away, "VmHWM"));
+    figure_add(MEMORY_SERVING, peak);
+    figure_add(MEMORY_SESSION, added);
+    shares(away, leader, state);
+}
+
+/* ---- with a kill -9 at half ---- */
+
+static void come_back_killed(unsigned away, unsigned leader, uint64_t state)
+{
+    uint64_t commit = cluster_number(&cluster, leader, "commit");
+    uint64_t got[MEMBERS] = {0};
+    uint64_t before = 0;
+    unsigned provider = 0;
+    while (provider == away || provider == leader) {
+        provider++;
+    }
+    unsigned killed = victim == LAGGING ? away : victim == PROVIDER ? provider : leader;
+    uint64_t started = now_us();
+    spawn(away);
+    do {
+        received(away, got);
+    } while (sum(got) < state / 2);
+    cluster_kill(&cluster, killed);
+    if (killed == away) {
+        before = sum(got);
+        (void)memset(got, 0, sizeof got);
+        spawn(away);
+    }
+    await_back(away, commit);
+    figure_add(KILLED_SECONDS, (double)(now_us() - started) / 1e6);
+    received(away, got);
+    figure_add(KILLED_FETCHED, (double)(sum(got) + before) / (double)state);
+    if (killed != away) {
+        spawn(killed);
+    }
+}
+
+/* ---- under load ---- */
+
+static void come_back_loaded(unsigned away, unsigned leader, uint64_t state)
+{
+    struct load *load = load_open(&cluster, leader);
+    (void)usleep(WARM_UP_US);
+    load_begin(load);
+    (void)usleep(LOAD_US);
+    struct load_figures alone = load_end(load);
+    load_begin(load);
+    uint64_t started = now_us();
+    spawn(away);
+    await_back(away, 0);
+    struct load_figures meanwhile = load_end(load);
+    figure_add(SYNC_UNDER_LOAD, (double)state / (double)(now_us() - started));
+    load_close(load);
+    figure_add(LOAD_ALONE, alone.per_second);
+    figure_add(LOAD_MEANWHILE, meanwhile.per_second);
+    figure_add(LOAD_LOSS, 100 - 100 * meanwhile.per_second / alone.per_second);
+    figure_add(P99_ALONE, alone.p99_ms);
+    figure_add(P99_MEANWHILE, meanwhile.p99_ms);
+    figure_add(P99_RISE, 100 * meanwhile.p99_ms / alone.p99_ms - 100);
+}
+
+/* ---- runs ---- */
 
 static void run(void)
 {
@@ -411,7 +352,7 @@ static void run(void)
                                         "--lag-entries",  "2000"};
     cluster_prepare(&cluster, MEMBERS);
     cluster.state = "rocksdb";
-    cluster.election_ms = 5000; /* what is measured is no election */
+    cluster.election_ms = victim == THE_LEADER ? 1000 : 5000; /* else no election is measured */
     size_t count = sizeof flags / sizeof flags[0];
     for (size_t i = 0; i < count; i++) {
         cluster.flags[i] = flags[i];
@@ -427,39 +368,51 @@ static void run(void)
     eventually(cluster_level(&cluster));
     uint64_t last = cluster_number(&cluster, away, "log_last");
     cluster_kill(&cluster, away);
-    unsigned leader = cluster_await_leader(&cluster);
-    uint64_t keys = fill(leader);
+    uint64_t keys = fill(cluster_await_leader(&cluster));
     eventually(pruned_past(away, last));
     eventually(cluster_level(&cluster));
-    come_back(away, keys * value_bytes);
-    double freeze = 0;
-    double serving = 0;
-    for (unsigned at = 0; at < MEMBERS; at++) {
-        double peak = peak_mib(at);
-        double stall = (double)cluster_number(&cluster, at, "freeze_us_max") / 1000;
-        freeze = stall > freeze ? stall : freeze;
-        serving = at != away && peak > serving ? peak : serving;
+    unsigned leader = cluster_await_leader(&cluster);
+    uint64_t state = keys * value_bytes;
+    if (with_load) {
+        come_back_loaded(away, leader, state);
+    } else if (victim != NONE) {
+        come_back_killed(away, leader, state);
+    } else {
+        come_back(away, leader, state);
     }
-    add(FREEZE, freeze);
-    add(MEMORY_SERVING, serving);
-    add(MEMORY_LAGGING, peak_mib(away));
     eventually(cluster_level(&cluster));
-    assert_int_equal(strtoull(cluster_text(&cluster, away, "DBSIZE"), NULL, 10), keys);
+    uint64_t found = strtoull(cluster_text(&cluster, away, "DBSIZE"), NULL, 10);
+    assert_true(with_load ? found > keys : found == keys);
     cluster_close(&cluster);
+}
+
+static bool victim_read(const char *text)
+{
+    static const char *const names[] = {"", "lagging", "provider", "leader"};
+    for (int i = LAGGING; i <= THE_LEADER; i++) {
+        victim = strcmp(text, names[i]) == 0 ? (enum victim)i : victim;
+    }
+    return victim != NONE;
 }
 
 static bool options_read(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
         bool value = i + 1 < argc;
-        if (strcmp(argv[i], "--kill") == 0) {
-            with_kill = true;
+        if (strcmp(argv[i], "--load") == 0) {
+            with_load = true;
+        } else if (value && strcmp(argv[i], "--kill") == 0) {
+            if (!victim_read(argv[++i])) {
+                return false;
+            }
         } else if (value && strcmp(argv[i], "--mib") == 0) {
             state_mib = strtoull(argv[++i], NULL, 10);
         } else if (value && strcmp(argv[i], "--value") == 0) {
             value_bytes = (unsigned)strtoul(argv[++i], NULL, 10);
         } else if (value && strcmp(argv[i], "--runs") == 0) {
             runs = (unsigned)strtoul(argv[++i], NULL, 10);
+        } else if (value && strcmp(argv[i], "--limit") == 0) {
+            limit_mib = strtoull(argv[++i], NULL, 10);
         } else if (value && strcmp(argv[i], "--rate") == 0) {
             rate = argv[++i];
         } else {
@@ -467,26 +420,43 @@ static bool options_read(int argc, char **argv)
         }
     }
     return state_mib > 0 && value_bytes >= 8 && value_bytes <= 1u << 16 && runs > 0 &&
-           runs <= RUNS_MAX / 2;
+           runs <= RUNS_MAX && !(with_load && victim != NONE);
+}
+
+/* Members inherit it. */
+static void limit_memory(void)
+{
+    const struct rlimit stack = {1u << 20, 1u << 20};
+    const struct rlimit data = {limit_mib << 20, limit_mib << 20};
+    assert_int_equal(setrlimit(RLIMIT_STACK, &stack), 0);
+    assert_int_equal(setrlimit(RLIMIT_DATA, &data), 0);
 }
 
 int main(int argc, char **argv)
 {
     if (!options_read(argc, argv)) {
         (void)fprintf(stderr,
-                      "usage: %s [--mib N] [--value BYTES] [--runs 1..%d] [--kill] "
-                      "[--rate BYTES]\n",
-                      argv[0], RUNS_MAX / 2);
+                      "usage: %s [--mib N] [--value BYTES] [--runs 1..%d] [--rate BYTES] "
+                      "[--limit MIB] [--kill lagging|provider|leader | --load]\n",
+                      argv[0], RUNS_MAX);
         return 2;
     }
+    if (limit_mib > 0) {
+        limit_memory();
+    }
     for (unsigned i = 0; i < runs; i++) {
-        limit_loopback();
-        limit_disk();
-        limit_hash();
+        limits_measure(state_mib);
         run();
     }
-    printf("state of %" PRIu64 " MiB in values of %u bytes, four members, one comes back\n",
-           state_mib, value_bytes);
-    print();
+    static const char *const kills[] = {"", ", it is killed at half",
+                                        ", a provider is killed at half",
+                                        ", the leader is killed at half"};
+    printf("\nstate of %" PRIu64 " MiB in values of %u bytes, four members, one comes back%s%s",
+           state_mib, value_bytes, kills[victim], with_load ? " under load" : "");
+    if (limit_mib > 0) {
+        printf(", each within %" PRIu64 " MiB", limit_mib);
+    }
+    printf("\n");
+    figures_print();
     return 0;
 }

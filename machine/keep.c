@@ -49,6 +49,7 @@ static enum ls_status load(struct ls_group *group, struct ls__pack *pack, struct
     if (status == LS_OK) {
         group->applied = anchor.index;
         group->snap.kept_at = anchor;
+        group->snap.kept_unsynced = true; /* its exchange may have been cut short */
     }
     return status;
 }
@@ -248,9 +249,27 @@ static void step_replace(struct ls_group *group)
     ls__keep_abort(group);
 }
 
+/* The file found at the join. One that cannot be synced is not counted on: another is due. */
+static void step_found(struct ls_group *group)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    enum ls_status status =
+        snapshots->vault->sync(snapshots->vault->self, &group->id, LS_VAULT_SNAPSHOT);
+    snapshots->kept_unsynced = status == LS_ERR_BUSY;
+    if (status == LS_ERR_BUSY) {
+        uint64_t at = ls__now(group->node) + LS__SNAPSHOT_SYNC_US;
+        group->retry_us = at < group->retry_us ? at : group->retry_us;
+    } else if (status != LS_OK) {
+        snapshots->kept_at = (struct ls_cursor){0};
+    }
+}
+
 void ls__keep_turn(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
+    if (snapshots->kept_unsynced) {
+        step_found(group);
+    }
     if (due(group)) {
         begin(group);
     }
@@ -260,7 +279,7 @@ void ls__keep_turn(struct ls_group *group)
     if (snapshots->keep == LS__KEEP_SYNCING) {
         step_sync(group);
     }
-    if (snapshots->keep == LS__KEEP_REPLACING) {
+    if (snapshots->keep == LS__KEEP_REPLACING && !snapshots->kept_unsynced) {
         step_replace(group);
     }
 }

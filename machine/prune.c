@@ -40,7 +40,8 @@ static void add_machine(struct ls_group *group, struct table *table)
     bool inside = ls__machine_enter(group->node);
     ls_index durable = group->machine.durable_applied != NULL
                            ? group->machine.durable_applied(group->machine.self)
-                           : group->snap.kept_at.index;
+                       : group->snap.kept_unsynced ? 0
+                                                   : group->snap.kept_at.index;
     ls__machine_leave(group->node, inside);
     bool behind = group->applied < durable || LS_MUTANT(P12_PRUNE);
     add(table, LS_PIN_MACHINE, behind ? group->applied : durable);

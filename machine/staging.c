@@ -271,6 +271,10 @@ static void step_replace(struct ls_group *group)
         abandon(group);
         return;
     }
+    if (snapshots->kept_unsynced) { /* what is being synced cannot be replaced */
+        wait(group);
+        return;
+    }
     ls__keep_abort(group); /* it is of an older state */
     ls__pack_close(&snapshots->staged);
     snapshots->staged_open = false;

@@ -37,6 +37,55 @@ TEST(file, is_not_written_for_a_group_that_never_prunes_by_itself)
     trio_close(&trio);
 }
 
+static bool pruned(struct trio *trio, void *arg)
+{
+    ls_index *index = arg;
+    assert_ok(ls_group_prune(trio->members[0].group, UINT64_MAX, index));
+    return *index > 0;
+}
+
+/* The process may have ended between the exchange of the names and its sync. */
+TEST(file, that_is_found_at_a_join_does_not_let_the_log_go_before_it_is_synced)
+{
+    struct trio trio;
+    struct ls_statesync syncs[2];
+    open_files(&trio, syncs, NULL);
+    size_t leader = trio_up(&trio);
+    trio_load(&trio, leader, 3);
+    trio_until(&trio, written, NULL);
+    trio_stop(&trio, 0);
+    ls_vault_medium_hold(trio.members[0].vault, true);
+    trio_start(&trio, 0);
+    trio_load(&trio, trio_wait_leader(&trio), 1);
+    trio_wait_equal(&trio, 4 * TRIO_BATCH);
+    assert_true(trio_status(&trio, 0).snapshot_index > 0);
+    ls_index index = 0;
+    assert_false(pruned(&trio, &index));
+    ls_vault_medium_hold(trio.members[0].vault, false);
+    trio_until(&trio, pruned, &index);
+    trio_close(&trio);
+}
+
+/* Then nobody knows what a power cut leaves of it, so it is as if there were none. */
+TEST(file, that_is_found_at_a_join_and_cannot_be_synced_is_not_counted_on)
+{
+    struct trio trio;
+    struct ls_statesync syncs[2];
+    open_files(&trio, syncs, NULL);
+    size_t leader = trio_up(&trio);
+    trio_load(&trio, leader, 3);
+    trio_until(&trio, written, NULL);
+    trio_stop(&trio, 0);
+    ls_vault_medium_fail(trio.members[0].vault, 0, UINT64_MAX);
+    trio_start(&trio, 0);
+    trio_load(&trio, trio_wait_leader(&trio), 1);
+    trio_wait_equal(&trio, 4 * TRIO_BATCH);
+    ls_index index = 0;
+    assert_false(pruned(&trio, &index));
+    assert_int_equal(trio_status(&trio, 0).snapshot_index, 0);
+    trio_close(&trio);
+}
+
 /* ---- the time of a turn ---------------------------------------------------------------------- */
 
 static uint64_t slow_us; /* by so much is the clock ahead */

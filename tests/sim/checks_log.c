@@ -320,6 +320,7 @@ void sim_check_log_restart(struct sim_member *member)
     if (!ls_storage_medium_left(member->medium, &shadow->group, &left)) {
         left = (struct ls_storage_medium_left){.last = 0};
     }
+    const ls_index known_up_to = shadow->last; /* what is behind it was removed once */
     shadow->hard = left.hard_state;
     shadow->last = left.last;
     shadow->log = sim_grow(shadow->log, &shadow->capacity, left.last, sizeof *shadow->log);
@@ -336,7 +337,7 @@ void sim_check_log_restart(struct sim_member *member)
                      member->name, U(entry.term), U(index));
             return;
         }
-        if (shadow->log[index].chain == known->mark.chain) {
+        if (index <= known_up_to && shadow->log[index].chain == known->mark.chain) {
             break;
         }
         shadow->log[index] = known->mark;

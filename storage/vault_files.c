@@ -33,7 +33,12 @@ static const char *const names[LS_VAULT_FILES + 1] = {"", "snapshot", "writing",
 /* closing a large file that has no name any more takes its time, too */
 #define CLOSE_BYTES (64u << 20)
 
-enum task_kind { TASK_SYNC = 1, TASK_REPLACE, TASK_CLOSE };
+enum task_kind {
+    TASK_SYNC = 1,
+    TASK_REPLACE,
+    TASK_CLOSE,
+    TASK_FAILED /* it was a REPLACE: which file has the name `to` after a power cut is not known */
+};
 
 /* What a thread does; it touches nothing else. */
 struct task {
@@ -60,6 +65,7 @@ struct place {
     uint64_t generation;    /* counts writes */
     uint64_t durable;       /* generation that is; UINT64_MAX: not known */
     bool lost;              /* a sync failed: what is on the disk cannot be known any more */
+    bool left; /* its group was closed: it goes when its sync is over, if that is well */
 };
 
 struct vault {
@@ -125,14 +131,19 @@ static enum ls_status task_start(struct vault *vault, const struct task *wanted,
     return LS_ERR_BUSY;
 }
 
-/* Waits for the thread if need be. */
-static enum ls_status task_end(struct vault *vault, struct task *task)
+static void task_forget(struct vault *vault, struct task *task)
 {
     struct task **at = &vault->tasks;
     while (*at != task) {
         at = &(*at)->next;
     }
     *at = task->next;
+    (void)allocate(vault, task, 0);
+}
+
+/* Waits for the thread if need be. */
+static enum ls_status task_end(struct vault *vault, struct task *task)
+{
     (void)pthread_join(task->thread, NULL);
     enum ls_status status = task->status;
     if (task->kind == TASK_REPLACE || task->left) {
@@ -141,24 +152,13 @@ static enum ls_status task_end(struct vault *vault, struct task *task)
     if (task->kind == TASK_SYNC && task->left) {
         (void)close(task->descriptor);
     }
-    (void)allocate(vault, task, 0);
-    return status;
-}
-
-/* Ends what is done of what nobody asks for; returns how many are not. */
-static size_t tasks_sweep(struct vault *vault)
-{
-    size_t left = 0;
-    struct task *next = NULL;
-    for (struct task *task = vault->tasks; task != NULL; task = next) {
-        next = task->next;
-        if (task->left && atomic_load(&task->done)) {
-            (void)task_end(vault, task);
-        } else {
-            left += task->left;
-        }
+    if (task->kind == TASK_REPLACE && status != LS_OK) {
+        task->kind = TASK_FAILED;
+        task->left = false;
+    } else {
+        task_forget(vault, task);
     }
-    return left;
+    return status;
 }
 
 /* The exchange of names that the file takes part in. */
@@ -172,6 +172,23 @@ static struct task *replace_of(const struct vault *vault, const struct ls_group_
         task = task->next;
     }
     return task;
+}
+
+/* Was another file to get this name, and nobody knows whether it has it? Forgets it. */
+static bool doubt_take(struct vault *vault, const struct ls_group_id *group,
+                       enum ls_vault_file file)
+{
+    bool doubt = false;
+    struct task *next = NULL;
+    for (struct task *task = vault->tasks; task != NULL; task = next) {
+        next = task->next;
+        if (task->kind == TASK_FAILED && task->to == file &&
+            ls_group_id_equal(&task->group, group)) {
+            task_forget(vault, task);
+            doubt = true;
+        }
+    }
+    return doubt;
 }
 
 /* ---- places ---------------------------------------------------------------------------------- */
@@ -193,6 +210,21 @@ static void place_drop(struct vault *vault, struct place *place)
     (void)allocate(vault, place, 0);
 }
 
+/* The end of its sync, if there is one. False: it still runs. */
+static bool place_settle(struct vault *vault, struct place *place)
+{
+    if (place->task == NULL) {
+        return true;
+    }
+    if (!atomic_load(&place->task->done)) {
+        return false;
+    }
+    place->durable = place->task->generation;
+    place->lost = task_end(vault, place->task) != LS_OK || place->lost;
+    place->task = NULL;
+    return true;
+}
+
 static struct place *place_find(const struct vault *vault, const struct ls_group_id *group,
                                 enum ls_vault_file file)
 {
@@ -201,6 +233,29 @@ static struct place *place_find(const struct vault *vault, const struct ls_group
         place = place->next;
     }
     return place;
+}
+
+/* Ends what is done of what nobody asks for; returns how many are not. */
+static size_t tasks_sweep(struct vault *vault)
+{
+    struct place *following = NULL;
+    for (struct place *place = vault->places; place != NULL; place = following) {
+        following = place->next;
+        if (place->left && place_settle(vault, place) && !place->lost) {
+            place_drop(vault, place);
+        }
+    }
+    size_t left = 0;
+    struct task *next = NULL;
+    for (struct task *task = vault->tasks; task != NULL; task = next) {
+        next = task->next;
+        if (task->left && atomic_load(&task->done)) {
+            (void)task_end(vault, task);
+        } else {
+            left += task->left;
+        }
+    }
+    return left;
 }
 
 /* The folder of a group; -1: errno. */
@@ -237,6 +292,7 @@ static enum ls_status place_open(struct vault *vault, const struct ls_group_id *
 {
     *out = place_find(vault, group, file);
     if (*out != NULL) {
+        (*out)->left = false;
         return LS_OK;
     }
     struct task *replace = replace_of(vault, group, file);
@@ -256,6 +312,7 @@ static enum ls_status place_open(struct vault *vault, const struct ls_group_id *
         (void)allocate(vault, place, 0);
         return status;
     }
+    place->lost = doubt_take(vault, group, file);
     place->next = vault->places;
     vault->places = place;
     *out = place;
@@ -331,14 +388,8 @@ static enum ls_status files_sync(void *self, const struct ls_group_id *group,
     if (status != LS_OK) {
         return status;
     }
-    if (place->task != NULL) {
-        if (!atomic_load(&place->task->done)) {
-            return LS_ERR_BUSY;
-        }
-        uint64_t generation = place->task->generation;
-        place->lost = task_end(vault, place->task) != LS_OK;
-        place->task = NULL;
-        place->durable = generation;
+    if (!place_settle(vault, place)) {
+        return LS_ERR_BUSY;
     }
     if (place->lost) {
         /* the kernel may have dropped what it could not write, and says so only once */
@@ -375,8 +426,8 @@ static enum ls_status files_replace(void *self, const struct ls_group_id *group,
     }
     const enum ls_vault_file both[] = {from, to};
     for (size_t i = 0; i < 2; i++) {
-        const struct place *place = place_find(vault, group, both[i]);
-        if (place != NULL && place->task != NULL) {
+        struct place *place = place_find(vault, group, both[i]);
+        if (place != NULL && !place_settle(vault, place)) {
             return LS_ERR_BUSY;
         }
         if (place != NULL && place->lost && both[i] == from) {
@@ -390,12 +441,6 @@ static enum ls_status files_replace(void *self, const struct ls_group_id *group,
         }
         return LS_ERR_IO;
     }
-    for (size_t i = 0; i < 2; i++) {
-        struct place *place = place_find(vault, group, both[i]);
-        if (place != NULL) {
-            place_drop(vault, place);
-        }
-    }
     const struct task task = {.kind = TASK_REPLACE,
                               .group = *group,
                               .from = from,
@@ -406,6 +451,14 @@ static enum ls_status files_replace(void *self, const struct ls_group_id *group,
     enum ls_status status = task_start(vault, &task, &started);
     if (started == NULL) {
         (void)close(folder);
+        return status;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        struct place *place = place_find(vault, group, both[i]);
+        if (place != NULL) {
+            place_drop(vault, place);
+        }
+        (void)doubt_take(vault, group, both[i]);
     }
     return status;
 }
@@ -436,9 +489,9 @@ static enum ls_status files_remove(void *self, const struct ls_group_id *group,
                                    enum ls_vault_file file)
 {
     struct vault *vault = self;
-    struct place *place = place_find(vault, group, file);
-    struct task *replace = replace_of(vault, group, file);
     size_t left = tasks_sweep(vault);
+    struct place *place = place_find(vault, group, file);
+    const struct task *replace = replace_of(vault, group, file);
     if ((replace != NULL && !atomic_load(&replace->done)) ||
         (place != NULL && place->task != NULL && left >= LEFT_MAX)) {
         return LS_ERR_BUSY;
@@ -454,17 +507,23 @@ static enum ls_status files_remove(void *self, const struct ls_group_id *group,
     if (gone && place != NULL) {
         place_bury(vault, place);
     }
+    (void)(gone && doubt_take(vault, group, file));
     return gone ? LS_OK : LS_ERR_IO;
 }
 
-/* A file that was lost stays known as such. */
+/* A file that was lost stays known as such, and one that syncs until that is over: nobody is told
+ * twice that a sync failed. */
 static void files_close_group(void *self, const struct ls_group_id *group)
 {
     struct vault *vault = self;
     struct place *next = NULL;
     for (struct place *place = vault->places; place != NULL; place = next) {
         next = place->next;
-        if (ls_group_id_equal(&place->group, group) && !place->lost) {
+        if (!ls_group_id_equal(&place->group, group)) {
+            continue;
+        }
+        place->left = true;
+        if (place_settle(vault, place) && !place->lost) {
             place_drop(vault, place);
         }
     }
@@ -494,18 +553,24 @@ static void files_close(void *self)
         place_drop(vault, vault->places);
     }
     while (vault->tasks != NULL) {
-        (void)task_end(vault, vault->tasks);
+        if (vault->tasks->kind == TASK_FAILED) {
+            task_forget(vault, vault->tasks);
+        } else {
+            (void)task_end(vault, vault->tasks);
+        }
     }
     (void)close(vault->directory);
     struct ls_env env = vault->env;
     (void)env.allocate(env.self, vault, 0);
 }
 
-/* Makes the last name of the path, and syncs it in its parent. */
+/* Makes the last name of the path, and syncs it in its parent: also one that is there, since who
+ * made it may have ended before. A parent that we may not read was made by others. */
 static bool make_directory(const char *path)
 {
-    if (mkdir(path, 0700) != 0) {
-        return errno == EEXIST;
+    bool made = mkdir(path, 0700) == 0;
+    if (!made && errno != EEXIST) {
+        return false;
     }
     char parent[PATH_MAX];
     if (snprintf(parent, sizeof parent, "%s/..", path) >= (int)sizeof parent) {
@@ -513,10 +578,11 @@ static bool make_directory(const char *path)
         return false;
     }
     int descriptor = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool synced = descriptor >= 0 && fsync(descriptor) == 0;
-    if (descriptor >= 0) {
-        (void)close(descriptor);
+    if (descriptor < 0) {
+        return !made && errno == EACCES;
     }
+    bool synced = fsync(descriptor) == 0;
+    (void)close(descriptor);
     return synced;
 }
 

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -25,6 +26,7 @@ static struct disk {
     bool hangs;
     uint64_t fail_at; /* number of the sync that fails; 0: none */
     uint64_t begun, ended;
+    ino_t last; /* what was synced last */
 } disk = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 int fsync(int descriptor);
@@ -32,6 +34,8 @@ int fsync(int descriptor)
 {
     (void)pthread_mutex_lock(&disk.lock);
     bool fails = ++disk.begun == disk.fail_at;
+    struct stat info;
+    disk.last = fstat(descriptor, &info) == 0 ? info.st_ino : 0;
     (void)pthread_cond_broadcast(&disk.changed);
     while (disk.hangs) {
         (void)pthread_cond_wait(&disk.changed, &disk.lock);
@@ -188,6 +192,120 @@ TEST(vault, never_says_that_a_file_is_durable_whose_sync_failed)
         assert_ok(sync_file(&vault, LS_VAULT_STAGED));
         vault.close(vault.self);
     }
+}
+
+/* The kernel tells of it once, and nobody asks while the group is closed. */
+TEST(vault, knows_of_a_sync_that_failed_after_its_group_was_closed)
+{
+    for (size_t swept = 0; swept < 3; swept++) {
+        struct ls_vault vault = open_vault();
+        size_t before = descriptors();
+        write_text(&vault, LS_VAULT_SNAPSHOT, 0, "one");
+        disk_hang(true);
+        uint64_t begun = disk_begun();
+        disk.fail_at = begun + 1;
+        assert_int_equal(sync_once(&vault, LS_VAULT_SNAPSHOT), LS_ERR_BUSY);
+        disk_wait_begun(begun);
+        vault.close_group(vault.self, &group);
+        if (swept == 1) {
+            expect_text(&vault, LS_VAULT_SNAPSHOT, "one"); /* joined again meanwhile */
+        }
+        disk_hang(false);
+        while (vault.busy_since_us(vault.self) > 0) {
+            (void)sched_yield();
+        }
+        if (swept == 2) {
+            vault.close_group(vault.self, &group);
+        }
+        assert_int_equal(sync_file(&vault, LS_VAULT_SNAPSHOT), LS_ERR_IO);
+        expect_text(&vault, LS_VAULT_SNAPSHOT, "one");
+        assert_ok(vault.remove(vault.self, &group, LS_VAULT_SNAPSHOT));
+        assert_int_equal(descriptors(), before);
+        vault.close(vault.self);
+    }
+}
+
+TEST(vault, lets_go_of_a_file_when_the_sync_is_over_that_ran_as_its_group_was_closed)
+{
+    struct ls_vault vault = open_vault();
+    size_t before = descriptors();
+    write_text(&vault, LS_VAULT_STAGED, 0, "one");
+    disk_hang(true);
+    uint64_t begun = disk_begun();
+    assert_int_equal(sync_once(&vault, LS_VAULT_STAGED), LS_ERR_BUSY);
+    disk_wait_begun(begun);
+    vault.close_group(vault.self, &group);
+    disk_hang(false);
+    while (vault.busy_since_us(vault.self) > 0) {
+        (void)sched_yield();
+    }
+    vault.close_group(vault.self, &other);
+    assert_int_equal(descriptors(), before);
+    vault.close(vault.self);
+}
+
+/* Whether it has happened nobody knows: what is there may be another file after a power cut. */
+TEST(vault, does_not_say_that_a_file_is_durable_that_took_its_place_in_vain)
+{
+    for (size_t closed = 0; closed < 2; closed++) {
+        struct ls_vault vault = open_vault();
+        write_text(&vault, LS_VAULT_WRITING, 0, "one");
+        assert_ok(sync_file(&vault, LS_VAULT_WRITING));
+        disk.fail_at = disk_begun() + 1;
+        if (closed == 0) {
+            assert_int_equal(replace_file(&vault), LS_ERR_IO);
+        } else {
+            assert_int_equal(vault.replace(vault.self, &group, LS_VAULT_WRITING, LS_VAULT_SNAPSHOT),
+                             LS_ERR_BUSY);
+            vault.close_group(vault.self, &group);
+            while (vault.busy_since_us(vault.self) > 0) {
+                (void)sched_yield();
+            }
+        }
+        assert_ok(vault.remove(vault.self, &group, LS_VAULT_WRITING)); /* as a join begins */
+        expect_text(&vault, LS_VAULT_SNAPSHOT, "one");
+        assert_int_equal(sync_file(&vault, LS_VAULT_SNAPSHOT), LS_ERR_IO);
+        write_text(&vault, LS_VAULT_WRITING, 0, "two");
+        assert_ok(sync_file(&vault, LS_VAULT_WRITING));
+        assert_ok(replace_file(&vault));
+        assert_ok(sync_file(&vault, LS_VAULT_SNAPSHOT));
+        expect_text(&vault, LS_VAULT_SNAPSHOT, "two");
+        vault.close(vault.self);
+    }
+}
+
+/* Nobody asked for the end of the sync of a file that is replaced. */
+TEST(vault, replaces_a_file_whose_sync_nobody_asks_for_any_more)
+{
+    struct ls_vault vault = open_vault();
+    write_text(&vault, LS_VAULT_SNAPSHOT, 0, "old");
+    write_text(&vault, LS_VAULT_WRITING, 0, "new");
+    assert_ok(sync_file(&vault, LS_VAULT_WRITING));
+    assert_int_equal(sync_once(&vault, LS_VAULT_SNAPSHOT), LS_ERR_BUSY);
+    while (vault.busy_since_us(vault.self) > 0) {
+        (void)sched_yield();
+    }
+    assert_ok(replace_file(&vault));
+    expect_text(&vault, LS_VAULT_SNAPSHOT, "new");
+    vault.close(vault.self);
+}
+
+/* Who made it may have ended before it was durable in its parent. */
+TEST(vault, syncs_the_name_of_a_directory_that_is_there)
+{
+    struct ls_vault vault = open_vault();
+    vault.close(vault.self);
+    struct stat parent;
+    char up[600];
+    (void)snprintf(up, sizeof up, "%s/..", path);
+    assert_int_equal(stat(up, &parent), 0);
+    uint64_t begun = disk_begun();
+    assert_ok(ls_vault_files_open(path, NULL, &vault, NULL));
+    assert_int_equal(disk_begun(), begun + 1);
+    assert_true(disk.last == parent.st_ino);
+    vault.close(vault.self);
+    disk.fail_at = disk_begun() + 1;
+    assert_int_equal(ls_vault_files_open(path, NULL, &vault, NULL), LS_ERR_IO);
 }
 
 TEST(vault, removes_and_writes_while_the_disk_hangs)

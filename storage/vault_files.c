@@ -135,6 +135,7 @@ static void task_forget(struct vault *vault, struct task *task)
 {
     struct task **at = &vault->tasks;
     while (*at != task) {
+        LS_ASSERT(*at != NULL);
         at = &(*at)->next;
     }
     *at = task->next;

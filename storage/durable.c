@@ -248,12 +248,31 @@ static void emit_put(void *self, enum ls__cell cell, struct ls_span bytes)
     struct ls__durable *durable = self;
     uint8_t key[33];
     const struct ls_span value[2] = {bytes, {NULL, 0}};
+    if (cell == LS__CELL_COMMIT) {
+        LS_ASSERT(bytes.bytes == sizeof durable->staging->hint);
+        (void)memcpy(durable->staging->hint, bytes.data, bytes.bytes);
+        durable->staging->hinted = true;
+        return;
+    }
     if (cell == LS__CELL_HARD) {
         LS__CRASH_STAGED("hard");
     }
     ls__engine_batch_put(durable->engine, durable->pending->batch, cell_family(cell),
                          cell_key(&durable->staging->ledger.id, cell, key), value);
-    durable->pending->sync = durable->pending->sync || cell != LS__CELL_COMMIT;
+    durable->pending->sync = true;
+}
+
+void ls__durable_add_hints(struct ls__durable *durable, struct ls__buffer *buffer)
+{
+    for (struct ls_storage_group *group = durable->groups; group != NULL; group = group->next) {
+        uint8_t key[33];
+        const struct ls_span value[2] = {{group->hint, sizeof group->hint}, {NULL, 0}};
+        if (group->hinted) {
+            ls__engine_batch_put(durable->engine, buffer->batch, LS__FAMILY_META,
+                                 cell_key(&group->ledger.id, LS__CELL_COMMIT, key), value);
+            group->hinted = false;
+        }
+    }
 }
 
 static const struct ls__emit emit_template = {NULL,        emit_reserve, emit_find,
@@ -627,6 +646,10 @@ static void durable_close_group(void *self, struct ls_storage_group *group)
     struct ls__durable *durable = self;
     (void)pthread_mutex_lock(&durable->mutex);
     LS_ASSERT(!group->closing);
+    /* its commit hint is written now; without memory it is lost, which a hint may be */
+    if (group->hinted && durable->failed == LS_OK && touch(durable, group) != NULL) {
+        durable->pending->sync = true;
+    }
     group->closing = true;
     durable->guard_due_us = 0; /* its cursor is synced now */
     ls__writer_want(durable);
@@ -696,7 +719,7 @@ static enum ls_status create_log(struct ls__durable *durable, const char *fresh,
     struct ls__engine_batch *batch = ls__engine_batch_open();
     ls__engine_batch_put(engine, batch, LS__FAMILY_META,
                          (struct ls_span){store_key, sizeof store_key - 1}, value);
-    status = ls__engine_write(engine, batch, true, error);
+    status = ls__engine_write(engine, batch, error);
     LS__CRASH("incarnation.written");
     ls__engine_batch_close(batch);
     ls__engine_close(engine);

@@ -39,6 +39,8 @@ struct ls_storage_group {
     uint32_t buffers; /* that hold it */
     bool dirty;       /* the guard's cursor waits for its sync */
     bool closing;
+    bool hinted; /* the commit hint below goes with the next write */
+    uint8_t hint[LS__COMMIT_BYTES];
 };
 
 struct ls__part {
@@ -54,7 +56,7 @@ struct ls__buffer {
     struct ls__part *parts;
     size_t parts_count, parts_capacity;
     size_t bytes;
-    bool sync; /* holds more than commit hints */
+    bool sync; /* there is something to write; commit hints alone wait for more */
     bool written;
     uint64_t entries, payload_bytes;
 };
@@ -89,6 +91,11 @@ struct ls__durable {
     struct ls_error failure;
     struct ls_storage_counters counters;
 };
+
+/* durable.c */
+
+/** Adds the commit hints that wait for a write to one; the mutex is held. */
+void ls__durable_add_hints(struct ls__durable *durable, struct ls__buffer *buffer);
 
 /* writer.c */
 

@@ -45,11 +45,13 @@ void ls__engine_batch_put(const struct ls__engine *engine, struct ls__engine_bat
 void ls__engine_batch_remove(const struct ls__engine *engine, struct ls__engine_batch *batch,
                              const struct ls_group_id *id, const ls_index range[2]);
 
-/** Writes the batch whole or not at all; with `sync` it is durable on return. errors LS_ERR_IO,
- * LS_ERR_CORRUPT */
-LS_NODISCARD enum ls_status ls__engine_write(struct ls__engine *engine,
-                                             struct ls__engine_batch *batch, bool sync,
-                                             struct ls_error *error);
+/**
+ * Writes the batch whole or not at all; it is durable on return. There are no other writes: that
+ * each is synced before the next one begins is what wal.h judges by. errors LS_ERR_IO,
+ * LS_ERR_CORRUPT
+ */
+LS_NODISCARD enum ls_status
+ls__engine_write(struct ls__engine *engine, struct ls__engine_batch *batch, struct ls_error *error);
 
 /**
  * value   owned; release with ls__engine_value_release, after which `bytes` is gone

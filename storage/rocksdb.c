@@ -42,7 +42,7 @@ struct ls__engine {
     rocksdb_column_family_handle_t *families[LS__FAMILIES];
     rocksdb_block_based_table_options_t *table;
     rocksdb_cache_t *cache;
-    rocksdb_writeoptions_t *synced, *unsynced;
+    rocksdb_writeoptions_t *synced;
     rocksdb_readoptions_t *reads;
 };
 
@@ -156,7 +156,6 @@ static void release(struct ls__engine *engine)
     rocksdb_block_based_options_destroy(engine->table);
     rocksdb_cache_destroy(engine->cache);
     rocksdb_writeoptions_destroy(engine->synced);
-    rocksdb_writeoptions_destroy(engine->unsynced);
     rocksdb_readoptions_destroy(engine->reads);
     (void)engine->env->allocate(engine->env->self, engine, 0);
 }
@@ -169,8 +168,6 @@ static void prepare(struct ls__engine *engine)
     rocksdb_block_based_options_set_block_size(engine->table, BLOCK_BYTES);
     engine->synced = rocksdb_writeoptions_create();
     rocksdb_writeoptions_set_sync(engine->synced, 1);
-    engine->unsynced = rocksdb_writeoptions_create();
-    rocksdb_writeoptions_set_sync(engine->unsynced, 0);
     engine->reads = rocksdb_readoptions_create();
     rocksdb_readoptions_set_verify_checksums(engine->reads, 1);
     rocksdb_readoptions_set_fill_cache(engine->reads, 0);
@@ -328,10 +325,10 @@ void ls__engine_batch_remove(const struct ls__engine *engine, struct ls__engine_
 }
 
 enum ls_status ls__engine_write(struct ls__engine *engine, struct ls__engine_batch *batch,
-                                bool sync, struct ls_error *error)
+                                struct ls_error *error)
 {
     char *message = NULL;
-    rocksdb_write(engine->db, sync ? engine->synced : engine->unsynced, inner(batch), &message);
+    rocksdb_write(engine->db, engine->synced, inner(batch), &message);
     if (message != NULL) {
         return failed(error, message);
     }

@@ -59,17 +59,15 @@ static enum ls_status write_buffer(struct ls__durable *durable, struct ls__buffe
                                    struct ls_storage_counters *counters, struct ls_error *error)
 {
     enum ls_status status = sync_guards(durable, buffer, true, &counters->guard_syncs, error);
-    if (status == LS_OK) {
+    if (status == LS_OK && buffer->sync) {
         uint64_t begun = now_us(durable);
         LS__CRASH_WRITE("before-write");
-        status = ls__engine_write(durable->engine, buffer->batch, buffer->sync, error);
+        status = ls__engine_write(durable->engine, buffer->batch, error);
         LS__CRASH_WRITE("after-write");
         uint64_t took = now_us(durable) - begun;
-        if (buffer->sync) {
-            counters->syncs++;
-            counters->sync_us_total += took;
-            counters->sync_us_max = took;
-        }
+        counters->syncs++;
+        counters->sync_us_total += took;
+        counters->sync_us_max = took;
     }
     if (status == LS_OK) {
         status = sync_guards(durable, buffer, false, &counters->guard_syncs, error);
@@ -146,6 +144,9 @@ static void take_pending(struct ls__durable *durable)
     struct ls_storage_counters counters = {0};
     durable->busy = true;
     if (!dead) {
+        if (buffer->sync) {
+            ls__durable_add_hints(durable, buffer);
+        }
         (void)pthread_mutex_unlock(&durable->mutex);
         enum ls_status status = write_buffer(durable, buffer, &counters, &error);
         (void)pthread_mutex_lock(&durable->mutex);

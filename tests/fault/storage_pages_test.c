@@ -309,23 +309,38 @@ TEST(pages, flipped_bit_of_a_write_that_holds_zeros_is_refused)
     }
 }
 
-/* A hint is written when the write before it is durable. */
-TEST(pages, hole_in_front_of_a_commit_hint_is_refused)
+/* So there is no write that is not synced in front of another. */
+TEST(pages, commit_hint_is_written_with_the_next_write_and_never_alone)
 {
     size_t had, has;
     const char *name = make_acknowledged(9000, false, &had, &has);
-    size_t count = read_log(later, name, bad_bytes);
-    assert_true(count > has);
-    for (size_t at = (had / PAGE_BYTES + 1) * PAGE_BYTES; at < has; at += PAGE_BYTES) {
-        char what[64];
-        size_t end = at + PAGE_BYTES;
-        (void)read_log(later, name, bad_bytes);
-        (void)memset(bad_bytes + at, 0, (end < has ? end : has) - at);
-        tree_copy(later, damaged);
-        write_log(name, bad_bytes, count);
-        (void)snprintf(what, sizeof what, "hole at %zu of %zu to %zu", at, had, has);
-        expect_refused(what);
-    }
+    assert_int_equal(read_log(later, name, bad_bytes), has);
+    const struct store_backend backend = {later, place_open, NULL};
+    struct store store;
+    store_open(&store, &backend);
+    assert_int_equal(store.state.commit_hint, 0);
+    struct ls_storage_batch batch = {.seq = ++store.seq, .commit_hint = DURABLE};
+    assert_ok(store.storage.stage(store.storage.self, store.group, &batch));
+    store_settle(&store);
+    assert_int_equal(store.log.durable, store.seq);
+    store_append(&store, DURABLE + 2, 1, 1);
+    tree_copy(later, damaged);
+    store_close(&store);
+    const struct store_backend copied = {damaged, place_open, NULL};
+    store_open(&store, &copied);
+    assert_int_equal(store.state.commit_hint, DURABLE);
+    store_close(&store);
+}
+
+TEST(pages, commit_hint_that_waits_is_written_at_the_close)
+{
+    size_t had, has;
+    (void)make_acknowledged(9000, false, &had, &has);
+    const struct store_backend backend = {place, place_open, NULL};
+    struct store store;
+    store_open(&store, &backend);
+    assert_int_equal(store.state.commit_hint, DURABLE + 1);
+    store_close(&store);
 }
 
 TEST(pages, death_while_a_write_is_cut_off_is_no_damage)

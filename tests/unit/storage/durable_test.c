@@ -264,7 +264,7 @@ static void make_store_record(const struct place *place, struct ls_span bytes)
         const struct ls_span value[2] = {bytes, {NULL, 0}};
         struct ls__engine_batch *batch = ls__engine_batch_open();
         ls__engine_batch_put(engine, batch, LS__FAMILY_META, (struct ls_span){"store", 5}, value);
-        assert_ok(ls__engine_write(engine, batch, true, NULL));
+        assert_ok(ls__engine_write(engine, batch, NULL));
         ls__engine_batch_close(batch);
     }
     ls__engine_close(engine);

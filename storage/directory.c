@@ -154,8 +154,8 @@ void ls__directory_close(struct ls__directory *directory)
     }
 }
 
-/* Calls for each name in the directory `at`/`name` until it returns false. errno is set on failure.
- */
+/* Calls for each name in the directory `at`/`name` until it returns false; errno tells why this
+ * did. */
 static bool each_name(int at, const char *name, bool (*visit)(int directory, const char *name))
 {
     int descriptor = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -167,13 +167,20 @@ static bool each_name(int at, const char *name, bool (*visit)(int directory, con
         return false;
     }
     bool went_on = true;
-    struct dirent *entry;
-    while (went_on && (entry = readdir(listing)) != NULL) {
+    while (went_on) {
+        errno = 0;
+        const struct dirent *entry = readdir(listing);
+        if (entry == NULL) {
+            went_on = errno == 0;
+            break;
+        }
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
             went_on = visit(descriptor, entry->d_name);
         }
     }
+    int reason = errno;
     (void)closedir(listing);
+    errno = reason;
     return went_on;
 }
 

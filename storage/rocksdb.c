@@ -214,8 +214,16 @@ static enum ls_status open_families(struct ls__engine *engine, const char *path,
         }
     }
     char *message = open_with(engine, path, names);
-    if (message != NULL && classify(message) == LS_ERR_CORRUPT && !create &&
-        ls__wal_judge_directory(path) == LS__WAL_TORN) {
+    if (message != NULL && classify(message) == LS_ERR_CORRUPT && !create) {
+        bool torn;
+        enum ls_status status = ls__wal_judge(engine->env, path, &torn, error);
+        if (status != LS_OK) {
+            rocksdb_free(message);
+            return status;
+        }
+        if (!torn) {
+            return failed(error, message);
+        }
         rocksdb_free(message);
         trace_cut(engine->env, path);
         rocksdb_options_set_wal_recovery_mode(engine->options[LS__FAMILY_LOG],

@@ -1,142 +1,139 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads the frames of RocksDB's write-ahead log (log_format.h there), never its contents beyond
- * what tells a commit hint. Blocks of 32 KiB hold frames; a frame is
+ * Reads the frames of RocksDB's write-ahead log (log_format.h there), and of what they hold only
+ * the sequence number and the count of a write. Blocks of 32 KiB hold frames; a frame is
  *
  *     u32 masked CRC-32C of kind and payload, u16 payload bytes, u8 kind, payload
  *
  * and a write is one frame (FULL), or FIRST, MIDDLE..., LAST. Fewer than 7 bytes at the end of a
- * block are zeros.
+ * block are zeros. So each block begins with a frame, and those that are not the last of a write
+ * fill theirs.
  */
 #include "wal.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define BLOCK_BYTES  32768u
+#define PIECE_BYTES  (32 * BLOCK_BYTES)
 #define HEADER_BYTES 7u
 #define SECTOR_BYTES 512u
-/* sequence and count; then of a hint: kind, length of the key, key, length, sealed cell */
-#define BATCH_BYTES 12u
-#define HINT_BYTES  60u
-#define HINT_KEY    33u
-/* hints in a row that may be lost together: more are never on their way */
-#define HINTS_MAX 4u
+/* a write begins with its sequence number (u64) and how many numbers it takes (u32) */
+#define BATCH_BYTES  12u
+#define SEQUENCE_MAX (UINT64_C(1) << 56)
+#define UNKNOWN      UINT64_MAX
+/* the polynomial of CRC-32C, the other way round */
+#define POLYNOMIAL 0x82f63b78u
 
 enum { FULL = 1, FIRST = 2, MIDDLE = 3, LAST = 4 };
 
-static uint32_t crc32c(const uint8_t *bytes, size_t count)
+struct judge {
+    uint32_t table[8][256];
+    uint8_t bytes[PIECE_BYTES];
+    uint64_t next; /* the sequence number behind all whole writes; UNKNOWN: there were none */
+    bool torn;
+    /* a write in an earlier file that was cut off, if this one goes on at `next` */
+    uint64_t owed_file, owed_at;
+    /* of the file */
+    const char *reason; /* why it is damaged, or NULL */
+    uint64_t number;
+    uint64_t write_at; /* where the write began that is being read, or the damage */
+    bool inside;       /* of a write */
+    bool broken;       /* there was damage */
+    uint8_t head[BATCH_BYTES];
+    size_t head_bytes;
+};
+
+/* A block of the file, as far as the file goes. */
+struct block {
+    const uint8_t *bytes;
+    size_t count;
+    uint64_t offset;
+};
+
+/* the checksum */
+
+static void table_make(uint32_t table[8][256])
 {
-    static const uint32_t half[16] = {0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1,
-                                      0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
-                                      0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
-                                      0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75};
-    uint32_t crc = 0xffffffffu;
-    for (size_t i = 0; i < count; i++) {
-        crc ^= bytes[i];
-        crc = half[crc & 15u] ^ crc >> 4;
-        crc = half[crc & 15u] ^ crc >> 4;
+    for (uint32_t i = 0; i < 256; i++) {
+        uint32_t crc = i;
+        for (int bit = 0; bit < 8; bit++) {
+            crc = crc >> 1 ^ (POLYNOMIAL & (0u - (crc & 1u)));
+        }
+        table[0][i] = crc;
     }
-    return ~crc;
+    for (uint32_t i = 0; i < 256; i++) {
+        for (int k = 1; k < 8; k++) {
+            table[k][i] = table[k - 1][i] >> 8 ^ table[0][table[k - 1][i] & 255u];
+        }
+    }
 }
 
-static uint32_t little(const uint8_t *at, unsigned bytes)
+static uint64_t little(const uint8_t *at, unsigned bytes)
 {
-    uint32_t value = 0;
+    uint64_t value = 0;
     for (unsigned i = 0; i < bytes; i++) {
-        value |= (uint32_t)at[i] << (8 * i);
+        value |= (uint64_t)at[i] << (8 * i);
     }
     return value;
 }
 
-/* How many bytes a frame of that kind has here; 0: there is none, or it is damaged. */
-static size_t frame_at(const uint8_t *bytes, size_t count, size_t at, unsigned *kind)
+static uint32_t crc32c(const struct judge *judge, const uint8_t *bytes, size_t count)
 {
-    size_t end = (at / BLOCK_BYTES + 1) * BLOCK_BYTES;
-    end = end < count ? end : count;
-    if (at + HEADER_BYTES > end || bytes[at + 6] < FULL || bytes[at + 6] > LAST) {
-        return 0;
+    const uint32_t(*table)[256] = judge->table;
+    uint32_t crc = 0xffffffffu;
+    for (; count >= 8; bytes += 8, count -= 8) {
+        uint32_t low = crc ^ (uint32_t)little(bytes, 4);
+        crc = table[7][low & 255u] ^ table[6][low >> 8 & 255u] ^ table[5][low >> 16 & 255u] ^
+              table[4][low >> 24] ^ table[3][bytes[4]] ^ table[2][bytes[5]] ^ table[1][bytes[6]] ^
+              table[0][bytes[7]];
     }
-    size_t payload = little(bytes + at + 4, 2);
-    if (payload > end - at - HEADER_BYTES) {
-        return 0;
+    for (; count > 0; bytes++, count--) {
+        crc = crc >> 8 ^ table[0][(crc ^ *bytes) & 255u];
     }
-    uint32_t masked = little(bytes + at, 4) - 0xa282ead8u;
-    if (crc32c(bytes + at + 6, payload + 1) != (masked >> 17 | masked << 15)) {
-        return 0;
-    }
-    *kind = bytes[at + 6];
-    return HEADER_BYTES + payload;
+    return ~crc;
 }
 
-static bool zeros(const uint8_t *bytes, size_t count)
+static uint32_t unmasked(const uint8_t *at)
 {
-    while (count > 0 && bytes[count - 1] == 0) {
-        count--;
-    }
-    return count == 0;
+    uint32_t masked = (uint32_t)little(at, 4) - 0xa282ead8u;
+    return masked >> 17 | masked << 15;
 }
 
-/* Was some sector of first..end never written? */
-static bool has_hole(const uint8_t *bytes, size_t first, size_t end)
+/* frames */
+
+static size_t payload_at(const struct block *block, size_t at)
 {
-    while (first < end) {
-        size_t next = (first / SECTOR_BYTES + 1) * SECTOR_BYTES;
-        next = next < end ? next : end;
-        if (zeros(bytes + first, next - first)) {
-            return true;
-        }
-        first = next;
-    }
-    return false;
+    return (size_t)little(block->bytes + at + 4, 2);
 }
 
-/* Commit hints alone, which are written without a sync. */
-static bool only_hints(const uint8_t *payload, size_t count)
+/* Is there a head whose frame could be in this block? */
+static bool frame_possible(const struct block *block, size_t at)
 {
-    return count > BATCH_BYTES && count == BATCH_BYTES + HINT_BYTES * little(payload + 8, 4) &&
-           payload[BATCH_BYTES] == 1 && payload[BATCH_BYTES + 1] == HINT_KEY &&
-           payload[BATCH_BYTES + 2] == 'c';
+    if (at + HEADER_BYTES > block->count) {
+        return false;
+    }
+    unsigned kind = block->bytes[at + 6];
+    size_t end = at + HEADER_BYTES + payload_at(block, at);
+    bool fills = kind == FIRST || kind == MIDDLE;
+    return kind >= FULL && kind <= LAST && (fills ? end == BLOCK_BYTES : end <= BLOCK_BYTES);
 }
 
-/* Can so many bytes be hints alone? */
-static bool may_be_hints(size_t count)
+static bool frame_whole(const struct judge *judge, const struct block *block, size_t at)
 {
-    for (size_t frames = 1; frames <= HINTS_MAX; frames++) {
-        size_t heads = frames * (HEADER_BYTES + BATCH_BYTES);
-        if (count >= heads + frames * HINT_BYTES && (count - heads) % HINT_BYTES == 0) {
-            return true;
-        }
+    if (!frame_possible(block, at)) {
+        return false;
     }
-    return false;
-}
-
-/*
- * Does a write begin behind `at`, of which somebody may have been told, or that says so of the
- * damaged one? A hint says it of a write, but not of other hints.
- */
-static bool write_behind(const uint8_t *bytes, size_t count, size_t at, bool inside)
-{
-    size_t damaged = at;
-    while (at < count) {
-        unsigned kind = 0;
-        size_t frame = frame_at(bytes, count, at, &kind);
-        bool full = kind == FULL && frame > HEADER_BYTES + BATCH_BYTES;
-        if (kind == FIRST ||
-            (full && (!only_hints(bytes + at + HEADER_BYTES, frame - HEADER_BYTES) || inside ||
-                      !may_be_hints(at - damaged)))) {
-            return true;
-        }
-        inside = inside || kind == MIDDLE || kind == LAST; /* of what is damaged */
-        damaged = full ? at + frame : damaged;
-        at += frame > 0 ? frame : 1;
-    }
-    return false;
+    size_t payload = payload_at(block, at);
+    return at + HEADER_BYTES + payload <= block->count &&
+           crc32c(judge, block->bytes + at + 6, payload + 1) == unmasked(block->bytes + at);
 }
 
 /* Do the checks of two messages of so many bytes differ as if one bit of them did? The last bit
@@ -145,7 +142,7 @@ static bool differs_by_a_bit(uint32_t difference, size_t count)
 {
     uint32_t step = 1;
     for (size_t bits = 8 * count; bits > 0; bits--) {
-        step = step >> 1 ^ (0x82f63b78u & (0u - (step & 1u)));
+        step = step >> 1 ^ (POLYNOMIAL & (0u - (step & 1u)));
         if (step == difference) {
             return true;
         }
@@ -153,117 +150,294 @@ static bool differs_by_a_bit(uint32_t difference, size_t count)
     return false;
 }
 
-/*
- * Would there be a whole frame if one bit were another? Then the bit changed: the zeros that the
- * frame holds are its own, and no sector was lost.
- */
-static bool bit_changed(const uint8_t *bytes, size_t count, size_t at)
+/* Would there be a whole frame if one bit of it were another? */
+static bool bit_changed(const struct judge *judge, const struct block *block, size_t at)
 {
-    size_t end = (at / BLOCK_BYTES + 1) * BLOCK_BYTES;
-    end = end < count ? end : count;
-    if (at + HEADER_BYTES > end) {
+    if (at + HEADER_BYTES > block->count) {
         return false;
     }
-    uint32_t masked = little(bytes + at, 4);
-    uint32_t stored = (masked - 0xa282ead8u) >> 17 | (masked - 0xa282ead8u) << 15;
+    const uint8_t *frame = block->bytes + at;
     for (unsigned bit = 0; bit <= 16; bit++) { /* of the length; 16: it is right */
-        size_t payload = little(bytes + at + 4, 2) ^ (1u << bit & 0xffffu);
-        if (payload > end - at - HEADER_BYTES) {
+        size_t payload = payload_at(block, at) ^ (1u << bit & 0xffffu);
+        if (payload > block->count - at - HEADER_BYTES) {
             continue;
         }
-        uint32_t crc = crc32c(bytes + at + 6, payload + 1);
-        uint32_t check = masked ^ ((crc >> 15 | crc << 17) + 0xa282ead8u);
+        uint32_t crc = crc32c(judge, frame + 6, payload + 1);
+        uint32_t check = (uint32_t)little(frame, 4) ^ ((crc >> 15 | crc << 17) + 0xa282ead8u);
         if (check == 0 || (bit == 16 && ((check & (check - 1)) == 0 ||
-                                         differs_by_a_bit(stored ^ crc, payload + 1)))) {
+                                         differs_by_a_bit(unmasked(frame) ^ crc, payload + 1)))) {
             return true;
         }
     }
     return false;
 }
 
-enum ls__wal ls__wal_judge(const uint8_t *bytes, size_t count)
+/* Was some sector of the block never written that has a part in first..end? What is in it before
+ * `begin` is older. */
+static bool lacks_sector(const struct block *block, size_t begin, size_t first, size_t end)
+{
+    for (size_t at = first / SECTOR_BYTES * SECTOR_BYTES; at < end; at += SECTOR_BYTES) {
+        size_t from = at < begin ? begin : at;
+        size_t to = at + SECTOR_BYTES < block->count ? at + SECTOR_BYTES : block->count;
+        while (from < to && block->bytes[from] == 0) {
+            from++;
+        }
+        if (from >= to) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Can the power have cut a write so that this frame of it is what is there? */
+static bool can_be_torn(const struct block *block, size_t at)
+{
+    size_t head_end = at + HEADER_BYTES;
+    if (head_end > block->count || lacks_sector(block, at, at, head_end)) {
+        return true;
+    }
+    if (!frame_possible(block, at)) {
+        return false;
+    }
+    size_t end = head_end + payload_at(block, at);
+    return end > block->count || lacks_sector(block, at, at, end);
+}
+
+/* writes */
+
+/* Takes what a frame holds of the write's head; the write is whole if the frame is its last. */
+static void take(struct judge *judge, const struct block *block, size_t at)
+{
+    unsigned kind = block->bytes[at + 6];
+    size_t payload = payload_at(block, at);
+    if (kind == FULL || kind == FIRST) {
+        judge->head_bytes = 0;
+        judge->write_at = block->offset + at;
+    }
+    size_t more = BATCH_BYTES - judge->head_bytes;
+    more = more < payload ? more : payload;
+    (void)memcpy(judge->head + judge->head_bytes, block->bytes + at + HEADER_BYTES, more);
+    judge->head_bytes += more;
+    judge->inside = kind == FIRST || kind == MIDDLE;
+    if (judge->inside || judge->head_bytes < BATCH_BYTES) {
+        return;
+    }
+    uint64_t sequence = little(judge->head, 8);
+    if (judge->owed_file != 0 && judge->next != UNKNOWN && sequence != judge->next) {
+        judge->reason = "is damaged, and the next file holds writes behind it";
+        judge->number = judge->owed_file;
+        judge->write_at = judge->owed_at;
+        return;
+    }
+    judge->owed_file = 0;
+    judge->next = sequence + little(judge->head + 8, 4);
+}
+
+/*
+ * Behind damage: does a write begin here? The numbers between it and the last whole one are those
+ * of what is damaged, and each took a byte or more. So bytes that look like a frame, which a user
+ * may have stored, do not pass for one.
+ */
+static bool write_begins(const struct judge *judge, const struct block *block, size_t at)
+{
+    if (!frame_possible(block, at)) {
+        return false;
+    }
+    unsigned kind = block->bytes[at + 6];
+    size_t payload = payload_at(block, at);
+    if ((kind != FULL && kind != FIRST) || (kind == FULL && payload < BATCH_BYTES)) {
+        return false;
+    }
+    if (payload >= 8 && at + HEADER_BYTES + 8 <= block->count) {
+        uint64_t sequence = little(block->bytes + at + HEADER_BYTES, 8);
+        uint64_t distance = block->offset + at - judge->write_at;
+        if (judge->next == UNKNOWN ? sequence >= SEQUENCE_MAX
+                                   : sequence < judge->next || sequence - judge->next > distance) {
+            return false;
+        }
+    }
+    return frame_whole(judge, block, at);
+}
+
+/* Looks for a write behind the damage, from `at` on; `aligned`: a frame begins there. */
+static void look_behind(struct judge *judge, const struct block *block, size_t at, bool aligned)
+{
+    while (at + HEADER_BYTES <= block->count && judge->reason == NULL) {
+        if (write_begins(judge, block, at)) {
+            judge->reason = "is damaged, and other writes follow it";
+        } else if (aligned && frame_whole(judge, block, at)) {
+            at += HEADER_BYTES + payload_at(block, at);
+        } else {
+            aligned = false;
+            at++;
+        }
+    }
+}
+
+/* The first damage of a file. */
+static void look_at_damage(struct judge *judge, const struct block *block, size_t at)
+{
+    judge->broken = true;
+    judge->write_at = judge->inside ? judge->write_at : block->offset + at;
+    if (frame_whole(judge, block, at)) {
+        judge->reason = "lacks a part that was there";
+    } else if (bit_changed(judge, block, at)) {
+        judge->reason = "has a bit that changed";
+    } else if (!can_be_torn(block, at)) {
+        judge->reason = "is damaged, and nothing of it is missing";
+    }
+    look_behind(judge, block, at + 1, false);
+}
+
+static void judge_block(struct judge *judge, const struct block *block)
 {
     size_t at = 0;
-    bool inside = false; /* of a write */
-    while (at < count) {
-        size_t block = (at / BLOCK_BYTES + 1) * BLOCK_BYTES;
-        if (block - at < HEADER_BYTES) {
-            at = block;
-            continue;
+    if (judge->broken) {
+        look_behind(judge, block, 0, true);
+        return;
+    }
+    while (at < block->count && BLOCK_BYTES - at >= HEADER_BYTES && judge->reason == NULL) {
+        unsigned kind = at + HEADER_BYTES <= block->count ? block->bytes[at + 6] : 0;
+        if (!frame_whole(judge, block, at) || judge->inside != (kind == MIDDLE || kind == LAST)) {
+            look_at_damage(judge, block, at);
+            return;
         }
-        unsigned kind = 0;
-        size_t frame = frame_at(bytes, count, at, &kind);
-        bool fits = frame > 0 && inside == (kind == MIDDLE || kind == LAST);
-        if (!fits) {
-            break;
-        }
-        inside = kind == FIRST || kind == MIDDLE;
-        at += frame;
+        take(judge, block, at);
+        at += HEADER_BYTES + payload_at(block, at);
     }
-    if (at >= count) {
-        return inside ? LS__WAL_TORN : LS__WAL_WHOLE;
-    }
-    if (write_behind(bytes, count, at, inside) || bit_changed(bytes, count, at)) {
-        return LS__WAL_DAMAGED;
-    }
-    return has_hole(bytes, at, count) ? LS__WAL_TORN : LS__WAL_DAMAGED;
 }
 
-static enum ls__wal judge_file(int directory, const char *name, bool *empty)
+/* files */
+
+static enum ls_status unreadable(struct ls_error *error, const char *name, int reason)
+{
+    enum ls_status status = reason == ENOMEM ? LS_ERR_NO_MEMORY : LS_ERR_IO;
+    return ls_error_set(error, status, "%s cannot be read: %s", name,
+                        reason != 0 ? strerror(reason) : "it ends early");
+}
+
+/* Reads so many bytes; errno is 0 if the file ends before. */
+static bool read_at(int file, uint8_t *bytes, size_t count, uint64_t offset)
+{
+    while (count > 0) {
+        ssize_t got = pread(file, bytes, count, (off_t)offset);
+        if (got > 0) {
+            bytes += got;
+            count -= (size_t)got;
+            offset += (uint64_t)got;
+        } else if (got == 0 || errno != EINTR) {
+            errno = got == 0 ? 0 : errno;
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool judge_open_file(struct judge *judge, int file)
 {
     struct stat info;
-    enum ls__wal found = LS__WAL_DAMAGED;
-    int file = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    *empty = false;
-    if (file < 0) {
-        return found;
-    }
     if (fstat(file, &info) != 0) {
-        (void)close(file);
-        return found;
+        return false;
     }
-    if (info.st_size <= (off_t)(HEADER_BYTES + BATCH_BYTES)) {
-        /* RocksDB begins a new file with an empty write when it cut off one */
-        *empty = true;
-        found = LS__WAL_WHOLE;
-    } else {
-        void *bytes = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, file, 0);
-        if (bytes != MAP_FAILED) {
-            found = ls__wal_judge(bytes, (size_t)info.st_size);
-            (void)munmap(bytes, (size_t)info.st_size);
+    uint64_t size = (uint64_t)info.st_size;
+    for (uint64_t offset = 0; offset < size && judge->reason == NULL; offset += PIECE_BYTES) {
+        size_t count = size - offset < PIECE_BYTES ? (size_t)(size - offset) : PIECE_BYTES;
+        if (!read_at(file, judge->bytes, count, offset)) {
+            return false;
+        }
+        for (size_t at = 0; at < count && judge->reason == NULL; at += BLOCK_BYTES) {
+            size_t left = count - at < BLOCK_BYTES ? count - at : BLOCK_BYTES;
+            const struct block block = {judge->bytes + at, left, offset + at};
+            judge_block(judge, &block);
         }
     }
-    (void)close(file);
-    return found;
+    return true;
 }
 
-enum ls__wal ls__wal_judge_directory(const char *path)
+static enum ls_status judge_file(struct judge *judge, int directory, uint64_t number,
+                                 struct ls_error *error)
 {
-    DIR *listing = opendir(path);
+    char name[32];
+    (void)snprintf(name, sizeof name, "%06" PRIu64 ".log", number);
+    judge->number = number;
+    judge->inside = judge->broken = false;
+    int file = openat(directory, name, O_RDONLY | O_CLOEXEC);
+    bool read = file >= 0 && judge_open_file(judge, file);
+    int reason = errno;
+    if (file >= 0) {
+        (void)close(file);
+    }
+    if (!read) {
+        return unreadable(error, name, reason);
+    }
+    if (judge->reason != NULL) {
+        return ls_error_set(error, LS_ERR_CORRUPT,
+                            "%06" PRIu64 ".log: the write at byte %" PRIu64
+                            " %s: what was acknowledged is lost here, so keep the directory for "
+                            "inquiry and start with an empty one",
+                            judge->number, judge->write_at, judge->reason);
+    }
+    if (judge->broken || judge->inside) {
+        judge->torn = true;
+        judge->owed_file = number;
+        judge->owed_at = judge->write_at;
+    }
+    return LS_OK;
+}
+
+/* The log with the lowest number above `number`, which it replaces; 0: there is none. */
+static bool next_log(DIR *listing, uint64_t *number)
+{
     const struct dirent *entry;
-    uint64_t torn = 0, last = 0;
-    enum ls__wal worst = LS__WAL_WHOLE;
-    while (listing != NULL && (entry = readdir(listing)) != NULL) {
+    uint64_t found = 0;
+    rewinddir(listing);
+    while (errno = 0, (entry = readdir(listing)) != NULL) {
         char *end = NULL;
-        uint64_t number = strtoull(entry->d_name, &end, 10);
-        if (end == entry->d_name || strcmp(end, ".log") != 0) {
-            continue;
-        }
-        bool empty = false;
-        enum ls__wal found = judge_file(dirfd(listing), entry->d_name, &empty);
-        last = !empty && number > last ? number : last;
-        if (found == LS__WAL_DAMAGED || (found == LS__WAL_TORN && torn != 0)) {
-            worst = LS__WAL_DAMAGED;
-        } else if (found == LS__WAL_TORN) {
-            torn = number;
+        uint64_t candidate = strtoull(entry->d_name, &end, 10);
+        if (end != entry->d_name && strcmp(end, ".log") == 0 && candidate > *number &&
+            (found == 0 || candidate < found)) {
+            found = candidate;
         }
     }
-    if (listing == NULL) {
-        return LS__WAL_DAMAGED;
+    *number = found;
+    return errno == 0;
+}
+
+static enum ls_status judge_listed(struct judge *judge, DIR *listing, struct ls_error *error)
+{
+    uint64_t number = 0;
+    for (;;) {
+        if (!next_log(listing, &number)) {
+            return unreadable(error, "the directory of the write-ahead log", errno);
+        }
+        if (number == 0) {
+            return LS_OK;
+        }
+        enum ls_status status = judge_file(judge, dirfd(listing), number, error);
+        if (status != LS_OK) {
+            return status;
+        }
     }
-    (void)closedir(listing);
-    if (worst != LS__WAL_WHOLE || torn == 0) {
-        return worst;
+}
+
+enum ls_status ls__wal_judge(const struct ls_env *env, const char *path, bool *torn,
+                             struct ls_error *error)
+{
+    struct judge *judge = env->allocate(env->self, NULL, sizeof *judge);
+    if (judge == NULL) {
+        return ls_error_set(error, LS_ERR_NO_MEMORY, "out of memory");
     }
-    return torn == last ? LS__WAL_TORN : LS__WAL_DAMAGED;
+    (void)memset(judge, 0, sizeof *judge);
+    judge->next = UNKNOWN;
+    table_make(judge->table);
+    DIR *listing = opendir(path);
+    enum ls_status status = listing != NULL
+                                ? judge_listed(judge, listing, error)
+                                : unreadable(error, "the directory of the write-ahead log", errno);
+    if (listing != NULL) {
+        (void)closedir(listing);
+    }
+    *torn = judge->torn;
+    (void)env->allocate(env->self, judge, 0);
+    return status;
 }

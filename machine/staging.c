@@ -61,7 +61,8 @@ static enum ls_status staged_open(struct ls_group *group)
     }
     enum ls_status status = ls__pack_open(&snapshots->staged, &group->node->env, snapshots->vault,
                                           &group->id, &snapshots->incarnation, LS_VAULT_STAGED);
-    if (status == LS_ERR_IO && staged_remove(group) == LS_OK) { /* a bad place of the disk */
+    /* a bad place of the disk, or a file of another version: of no use, and nothing is lost */
+    if ((status == LS_ERR_IO || status == LS_ERR_FORMAT) && staged_remove(group) == LS_OK) {
         status = ls__pack_open(&snapshots->staged, &group->node->env, snapshots->vault, &group->id,
                                &snapshots->incarnation, LS_VAULT_STAGED);
     }

@@ -281,3 +281,21 @@ TEST(install, S16_twice_in_a_row_keeps_the_members)
     trio_wait_equal(trio, scene.count + 1);
     trio_close(trio);
 }
+
+TEST(install, finds_a_staged_file_of_another_version_and_begins_anew)
+{
+    struct scene scene;
+    scene_open(&scene);
+    scene_leave_behind(&scene);
+    const struct ls_group_id id = scene_status(&scene, 0).id;
+    struct ls_vault vault;
+    uint8_t bytes[200] = "LSP9";
+    ls_vault_memory_open_on(scene.trio.members[scene.away].vault, &vault);
+    assert_ok(
+        vault.write(vault.self, &id, LS_VAULT_STAGED, 0, (struct ls_span){bytes, sizeof bytes}));
+    assert_ok(vault.sync(vault.self, &id, LS_VAULT_STAGED));
+    vault.close(vault.self);
+    scene_start(&scene);
+    scene_catches_up(&scene);
+    trio_close(&scene.trio);
+}

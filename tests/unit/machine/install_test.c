@@ -287,7 +287,7 @@ TEST(install, finds_a_staged_file_of_another_version_and_begins_anew)
     struct scene scene;
     scene_open(&scene);
     scene_leave_behind(&scene);
-    const struct ls_group_id id = scene_status(&scene, 0).id;
+    const struct ls_group_id id = scene_status(&scene, scene.leader).id;
     struct ls_vault vault;
     uint8_t bytes[200] = "LSP9";
     ls_vault_memory_open_on(scene.trio.members[scene.away].vault, &vault);

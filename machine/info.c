@@ -68,9 +68,8 @@ static void text_status(const struct ls_group *group, struct ls_group_status *ou
     }
 }
 
-void ls_group_status(struct ls_group *group, struct ls_group_status *out)
+void ls_group_glance(struct ls_group *group, struct ls_group_status *out)
 {
-    out->text[0] = '\0';
     (void)memcpy(out->name, group->name, sizeof out->name);
     (void)memcpy(out->member, group->member, sizeof out->member);
     out->id = group->id;
@@ -79,10 +78,7 @@ void ls_group_status(struct ls_group *group, struct ls_group_status *out)
     out->serving = ls__group_serving(group);
     out->online = ls__group_online(group);
     out->halted = group->halted;
-    text_status(group, out);
-    ls__prune_status(group, out);
     out->log_first = group->log_first;
-    ls_supervisor_progress(group->supervisor, &out->sync);
     out->in_flight_bytes = group->calls.in_flight_bytes;
     out->proposed = group->proposed;
     out->applied_commands = group->applied_commands;
@@ -96,6 +92,15 @@ void ls_group_status(struct ls_group *group, struct ls_group_status *out)
     out->snapshots_written = group->snap.written;
     out->snapshots_installed = group->snap.installed;
     out->freeze_us_max = group->freeze_us_max;
+}
+
+void ls_group_status(struct ls_group *group, struct ls_group_status *out)
+{
+    ls_group_glance(group, out);
+    out->text[0] = '\0';
+    text_status(group, out);
+    ls__prune_status(group, out);
+    ls_supervisor_progress(group->supervisor, &out->sync);
 }
 
 size_t ls_group_members(struct ls_group *group, struct ls_member_info *out, size_t capacity)

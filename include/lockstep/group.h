@@ -206,6 +206,9 @@ struct ls_group_status {
 };
 /** What lies beyond the end of a text is left as it was. */
 LS_API void ls_group_status(struct ls_group *group, struct ls_group_status *out);
+/** The same, for who asks again and again: without text, prune_text, prune_safe, log_bytes and
+ * sync, which are left as they were. */
+LS_API void ls_group_glance(struct ls_group *group, struct ls_group_status *out);
 
 struct ls_member_info {
     struct ls_member member;

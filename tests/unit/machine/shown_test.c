@@ -149,6 +149,28 @@ static bool is_done(struct trio *trio, void *arg)
     return ((const struct watcher *)arg)->done > 0;
 }
 
+TEST(status, at_a_glance_is_the_same_but_for_texts_pins_and_state_sync)
+{
+    struct trio trio;
+    trio_open(&trio, 3);
+    size_t leader = trio_up(&trio);
+    trio_load(&trio, leader, 1);
+    trio_wait_equal(&trio, TRIO_BATCH);
+    struct ls_group_status status = trio_status(&trio, leader);
+    struct ls_group_status glance = {.text = "kept", .prune_text = "kept", .prune_safe = 7};
+    ls_group_glance(trio.members[leader].group, &glance);
+    assert_true(glance.serving && glance.online && glance.core.role == LS_ROLE_LEADER);
+    assert_int_equal(glance.core.progress_count, 2);
+    assert_true(glance.core.commit == status.core.commit && glance.core.commit > TRIO_BATCH);
+    assert_true(glance.core.applied == status.core.applied && glance.log_first == 1);
+    assert_true(glance.proposed == status.proposed && glance.proposed > 0);
+    assert_string_equal(glance.name, status.name);
+    assert_string_equal(glance.text, "kept");
+    assert_string_equal(glance.prune_text, "kept");
+    assert_int_equal(glance.prune_safe, 7);
+    trio_close(&trio);
+}
+
 TEST(moves, of_a_catch_up_reach_who_waits_for_them)
 {
     struct trio trio;

@@ -13,6 +13,21 @@ bool ls_sim_did_nothing(enum ls_status status)
            status == LS_ERR_HALTED || status == LS_ERR_TIMEOUT || status == LS_ERR_LIMIT;
 }
 
+/*
+ * The mean time between two calls of a client. With a number of operations to aim at: whoever is
+ * ahead of it takes the time that it allows, and behind it, after a time without a leader, all ask
+ * as fast as at the highest load that a seed draws.
+ */
+static uint64_t think_us(const struct world *world)
+{
+    uint64_t aim = world->options.operations;
+    if (aim == 0) {
+        return world->think_us;
+    }
+    bool behind = world->acknowledged * 1000000u < aim * world->now_us;
+    return behind ? world->hurry_us : world->clients_count * (uint64_t)1000000u / aim;
+}
+
 /* ---- answers ---- */
 
 static void judge(struct sim_op *op, const struct ls_outcome *outcome)
@@ -64,7 +79,7 @@ static void on_done(void *arg, const struct ls_outcome *outcome)
     judge(op, outcome);
     if (client < world->clients_count && world->clients[client].op == op) {
         world->clients[client].op = NULL;
-        sim_push(world, world->now_us + sim_random_in(&world->random, 0, 2 * world->think_us),
+        sim_push(world, world->now_us + sim_random_in(&world->random, 0, 2 * think_us(world)),
                  SIM_CLIENT, client, 0, 0);
     }
 }
@@ -203,7 +218,7 @@ void sim_client_event(struct world *world, const struct sim_event *event)
         client->op = sent ? op : NULL;
     }
     if (!sent) {
-        sim_push(world, world->now_us + 1000 + world->think_us, SIM_CLIENT, event->a, 0, 0);
+        sim_push(world, world->now_us + 1000 + think_us(world), SIM_CLIENT, event->a, 0, 0);
     }
 }
 

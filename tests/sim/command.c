@@ -30,6 +30,7 @@ static int usage(FILE *to, const struct arguments *arguments)
                   "  --workload W   what clients do; default: the seed decides\n"
                   "  --members N    1 to %u; default: the seed decides\n"
                   "  --seconds N    virtual seconds with faults (default 20)\n"
+                  "  --operations N a second, aimed at by the clients; default: the seed decides\n"
                   "  --without K,K  kinds of fault that do not happen\n"
                   "  --snapshots S  yes, no, or draw: the seed decides (default no)\n"
                   "  --skip LIST    faults that do not, by number: 3,7,12-20\n"
@@ -150,6 +151,10 @@ static bool option(const char *name, const char *value, struct arguments *out)
     }
     if (strcmp(name, "--members") == 0 && number(value, 1, SIM_MEMBERS_MAX, &parsed)) {
         out->options.members = (uint32_t)parsed;
+        return true;
+    }
+    if (strcmp(name, "--operations") == 0 && number(value, 1, SIM_OPERATIONS_MAX, &parsed)) {
+        out->options.operations = (uint32_t)parsed;
         return true;
     }
     if (strcmp(name, "--seconds") == 0 && number(value, 1, 100000, &parsed)) {

@@ -78,6 +78,9 @@ void sim_replay_text(const struct sim_options *options, char out[SIM_REPLAY_BYTE
     if (options->members != 0) {
         add(out, " --members %u", options->members);
     }
+    if (options->operations != 0) {
+        add(out, " --operations %u", options->operations);
+    }
     for (uint32_t i = 0, told = 0; i < SIM_FAULTS; i++) {
         if ((options->without >> i & 1u) != 0) {
             add(out, "%s%s", told++ == 0 ? " --without " : ",", sim_fault_name((enum sim_fault)i));

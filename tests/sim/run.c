@@ -67,6 +67,13 @@ void sim_push(struct world *world, uint64_t at_us, enum sim_event_kind kind, uin
 
 /* ---- a run ---- */
 
+/* Of each client, where all of them together make so many calls a second. */
+static uint32_t think_us(uint32_t clients, uint64_t calls)
+{
+    uint64_t each_us = clients * (uint64_t)1000000u / calls;
+    return (uint32_t)(each_us > CALL_US + 500u ? each_us - CALL_US : 500u);
+}
+
 void sim_world_open(struct world *world, const struct sim_options *options)
 {
     world->options = *options;
@@ -84,8 +91,8 @@ void sim_world_open(struct world *world, const struct sim_options *options)
     world->clients_count = (uint32_t)sim_random_in(random, 6, SIM_CLIENTS_MAX);
     /* as many calls a second as wanted, if one takes CALL_US: faults let a part of them be done */
     uint64_t calls = sim_random_in(random, CALLS_MIN, CALLS_MAX);
-    uint64_t each_us = world->clients_count * (uint64_t)1000000u / calls;
-    world->think_us = (uint32_t)(each_us > CALL_US + 500u ? each_us - CALL_US : 500u);
+    world->think_us = think_us(world->clients_count, calls);
+    world->hurry_us = think_us(world->clients_count, CALLS_MAX);
     world->fault_gap_ms = (uint32_t)sim_random_in(random, 50, 600);
     sim_sync_open(world);
     sim_faults_open(world);

@@ -20,6 +20,8 @@
 
 #define SIM_CLIENTS_MAX LS_SIM_CLIENTS_MAX
 #define SIM_TEXT_BYTES  LS_SIM_TEXT_BYTES
+/* a second, that the clients of a run may be told to aim at */
+#define SIM_OPERATIONS_MAX 10000u
 /* faults that can be switched off by number */
 #define SIM_SKIP_MAX 8192u
 /* the arguments that run something again: at worst every other fault is skipped */
@@ -423,9 +425,10 @@ struct sim_options {
     uint32_t members; /* 0: the seed decides */
     uint32_t seconds; /* of virtual time with faults */
     enum ls_sim_snapshots snapshots;
-    bool trace;       /* print every trace record */
-    bool exact;       /* not longer than `seconds`, even if some kind has not struck */
-    uint64_t without; /* kinds that are switched off */
+    uint32_t operations; /* that clients aim to get done in each second; 0: the seed decides */
+    bool trace;          /* print every trace record */
+    bool exact;          /* not longer than `seconds`, even if some kind has not struck */
+    uint64_t without;    /* kinds that are switched off */
     uint64_t skip[SIM_SKIP_MAX / 64]; /* numbers of faults that are */
 };
 bool sim_skipped(const struct sim_options *options, uint32_t number);
@@ -444,15 +447,15 @@ struct world {
     struct sim_member members[SIM_MEMBERS_MAX];
     struct ls_founder founders[SIM_MEMBERS_MAX];
     uint32_t election_ms, heartbeat_ms;
-    uint64_t window_bytes; /* 0: the default */
-    uint32_t clients_count, think_us;
+    uint64_t window_bytes;                          /* 0: the default */
+    uint32_t clients_count, think_us, hurry_us;     /* between two calls; at the highest load */
     struct sim_client clients[SIM_CLIENTS_MAX + 1]; /* the last: probes */
     struct sim_op **ops;                            /* by id; 0 is none */
     size_t ops_capacity;
     uint64_t ops_made, acknowledged, unknown, refused;
-    bool owed_only; /* kinds that have struck strike no more */
-    bool quiet;     /* faults and clients have ended */
-    bool steady;    /* ... but the clients go on */
+    bool owed_only;        /* kinds that have struck strike no more */
+    bool quiet;            /* faults and clients have ended */
+    bool steady;           /* ... but the clients go on */
     uint64_t fault_mask;
     uint32_t fault_gap_ms, fault_weights[SIM_FAULTS], fault_order_count;
     enum sim_fault fault_order[SIM_FAULTS];

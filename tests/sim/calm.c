@@ -26,7 +26,7 @@ static bool is_voter(const struct world *world, uint32_t at)
 static enum ls_standing standing(const struct world *world, uint32_t at)
 {
     struct ls_group_status status;
-    ls_group_status(world->members[at].group, &status);
+    sim_glance(&world->members[at], &status);
     return status.core.standing;
 }
 
@@ -36,7 +36,7 @@ static uint32_t serving(const struct world *world, ls_term *term)
     for (uint32_t i = 0; i < world->count; i++) {
         if (world->members[i].group != NULL) {
             struct ls_group_status status;
-            ls_group_status(world->members[i].group, &status);
+            sim_glance(&world->members[i], &status);
             if (status.serving) {
                 *term = status.core.term;
                 return i;
@@ -203,7 +203,7 @@ static bool some_lag(const struct world *world)
     for (uint32_t i = 0; i < world->count; i++) {
         struct ls_group_status status;
         if (world->members[i].group != NULL) {
-            ls_group_status(world->members[i].group, &status);
+            sim_glance(&world->members[i], &status);
             if (status.core.applied < world->rules_commit) {
                 return true;
             }

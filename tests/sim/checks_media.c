@@ -49,7 +49,7 @@ void sim_check_quorum(struct sim_member *member, ls_index index)
 {
     struct world *world = member->world;
     struct ls_group_status status;
-    ls_group_status(member->shadow.of, &status);
+    sim_glance_of(member, member->shadow.of, &status);
     if (status.core.configuration == NULL) {
         sim_fail(world, "%s commits %llu in term %llu without a configuration", member->name,
                  U(index), U(status.core.term));

@@ -63,7 +63,7 @@ static bool change(struct sim_member *member, const struct place *place)
 static enum ls_standing standing(const struct sim_member *member)
 {
     struct ls_group_status status;
-    ls_group_status(member->group, &status);
+    sim_glance(member, &status);
     return status.core.standing;
 }
 
@@ -127,7 +127,7 @@ static void must_doubt(struct sim_member *member, const struct place *place)
     if (member->group == NULL) {
         return; /* it could not be started for another reason */
     }
-    ls_group_status(member->group, &status);
+    sim_glance(member, &status);
     if (status.core.standing == LS_STANDING_COUNTS) {
         sim_fail(world, "%s did not notice %s (%llu)", member->name, names[place->damage],
                  (unsigned long long)place->index);

@@ -32,7 +32,7 @@ static bool converged(struct world *world)
             return false;
         }
         struct ls_group_status status;
-        ls_group_status(world->members[i].group, &status);
+        sim_glance(&world->members[i], &status);
         last = seen++ == 0 ? status.core.last : last;
         serving += status.serving ? 1u : 0u;
         if (status.core.last != last || status.core.applied != last) {
@@ -44,12 +44,10 @@ static bool converged(struct world *world)
 
 static bool all_answered(struct world *world)
 {
-    for (uint64_t id = 1; id <= world->ops_made; id++) {
-        if (!world->ops[id]->fired) {
-            return false;
-        }
+    while (world->ops_answered < world->ops_made && world->ops[world->ops_answered + 1]->fired) {
+        world->ops_answered++; /* asked after each event */
     }
-    return true;
+    return world->ops_answered == world->ops_made;
 }
 
 static bool settled(struct world *world)

@@ -165,7 +165,7 @@ static uint32_t leader_of(struct world *world)
     for (uint32_t i = 0; i < world->count; i++) {
         if (world->members[i].group != NULL) {
             struct ls_group_status status;
-            ls_group_status(world->members[i].group, &status);
+            sim_glance(&world->members[i], &status);
             if (status.core.role == LS_ROLE_LEADER && status.core.term > term) {
                 term = status.core.term;
                 leader = i;

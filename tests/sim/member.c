@@ -332,7 +332,7 @@ bool sim_member_wipes(const struct world *world)
             return false; /* its machine would be ahead of its log */
         }
         struct ls_group_status status;
-        ls_group_status(world->members[i].group, &status);
+        sim_glance(&world->members[i], &status);
         if (status.log_first > 1 && !sim_sync_snapshots(world)) {
             return false; /* what was pruned, not everybody can give again */
         }
@@ -380,7 +380,7 @@ void sim_member_repair(struct sim_member *member, uint64_t down_us)
 {
     if (member->group != NULL) {
         struct ls_group_status status;
-        ls_group_status(member->group, &status);
+        sim_glance(member, &status);
         if (status.halted != LS_OK) {
             sim_member_close(member, down_us);
         }

@@ -79,7 +79,7 @@ static void hand_over_stray(struct sim_member *member, const struct sim_parcel *
     if (member->group == NULL) {
         return;
     }
-    ls_group_status(member->group, &status);
+    sim_glance(member, &status);
     struct ls_wire_frame frame = {
         .kind = LS_WIRE_CORE,
         .as.core = {.kind = LS_MESSAGE_HEARTBEAT, .term = status.core.term + 1}};
@@ -91,7 +91,7 @@ static void hand_over_stray(struct sim_member *member, const struct sim_parcel *
                                  of->lane, (struct ls_span){buffer.data, buffer.bytes});
     }
     ls_wire_buffer_free(&buffer);
-    ls_group_status(member->group, &status);
+    sim_glance(member, &status);
     if (status.core.term == frame.as.core.term) {
         sim_fail(member->world, "%s takes term %llu of another group", member->name,
                  (unsigned long long)status.core.term);

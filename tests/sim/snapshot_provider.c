@@ -126,7 +126,7 @@ void sim_snapshot_leads(struct sim_member *member)
     struct world *world = member->world;
     if (world->sync->snapshots) {
         struct ls_group_status status;
-        ls_group_status(member->shadow.of, &status);
+        sim_glance_of(member, member->shadow.of, &status);
         sim_snapshot_turn(&world->sync->sides[member->at], &status.core);
     }
 }

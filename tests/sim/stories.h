@@ -16,7 +16,7 @@ static inline bool is_voter(const struct world *world, uint32_t at)
 static inline struct ls_core_status core_of(const struct world *world, uint32_t at)
 {
     struct ls_group_status status;
-    ls_group_status(world->members[at].group, &status);
+    sim_glance(&world->members[at], &status);
     return status.core;
 }
 

@@ -265,6 +265,11 @@ void sim_sync_group(struct sim_member *member, struct ls_group_options *options,
     }
 }
 
+bool sim_sync_prune_due(const struct sim_member *member)
+{
+    return member->world->sync->sides[member->at].prune_able && !member->world->quiet;
+}
+
 void sim_sync_turn(struct sim_member *member, const struct ls_group_status *status)
 {
     struct sim_sync *sync = member->world->sync;
@@ -276,8 +281,7 @@ void sim_sync_turn(struct sim_member *member, const struct ls_group_status *stat
         sim_snapshot_turn(side, &status->core);
         sim_disk_turn(&side->disk);
     }
-    bool able = status->prune_safe >= status->log_first;
-    if (side->prune_able && !member->world->quiet && able) {
+    if (sim_sync_prune_due(member) && status->prune_safe >= status->log_first) {
         side->prune_able = false;
         sim_push(member->world, member->world->now_us, SIM_PRUNE, member->at, 0, 0);
     }
@@ -293,7 +297,7 @@ bool sim_sync_prune(struct world *world, uint32_t at)
         return false;
     }
     struct ls_group_status status;
-    ls_group_status(member->group, &status);
+    sim_glance(member, &status);
     ls_index before = status.log_first - 1, pruned = 0;
     if (ls_group_prune(member->group, UINT64_MAX, &pruned) != LS_OK || pruned <= before) {
         return false;

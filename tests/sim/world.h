@@ -348,6 +348,13 @@ struct sim_checks {
     uint64_t leader_changes;
     struct sim_logs logs;
 };
+/**
+ * The status of a member's group but for texts, state sync and what pins the log: what checks ask
+ * for at each turn. In a turn that takes time it takes as much of it as the whole status.
+ */
+void sim_glance(const struct sim_member *member, struct ls_group_status *out);
+void sim_glance_of(const struct sim_member *member, struct ls_group *group,
+                   struct ls_group_status *out);
 void sim_check_turn(struct sim_member *member);
 /** After a turn; refused: it got no memory, or its store had no room. */
 void sim_check_halted(struct sim_member *member, bool refused);
@@ -376,6 +383,8 @@ void sim_sync_close(struct world *world);
 /** The state syncs of the member's group, and its machine, on disk if the world says so. */
 void sim_sync_group(struct sim_member *member, struct ls_group_options *options,
                     struct ls_statesync list[3]);
+/** Is what may be pruned a question of this turn? Then the status must tell it. */
+bool sim_sync_prune_due(const struct sim_member *member);
 void sim_sync_turn(struct sim_member *member, const struct ls_group_status *status);
 /** Prunes what may go; false: nothing. */
 bool sim_sync_prune(struct world *world, uint32_t at);
@@ -453,6 +462,7 @@ struct world {
     struct sim_op **ops;                            /* by id; 0 is none */
     size_t ops_capacity;
     uint64_t ops_made, acknowledged, unknown, refused;
+    uint64_t ops_answered; /* of the first that were made, so many at least */
     bool owed_only;        /* kinds that have struck strike no more */
     bool quiet;            /* faults and clients have ended */
     bool steady;           /* ... but the clients go on */

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <pthread.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,12 +31,24 @@
 LS_STATIC_ASSERT(crypto_sign_PUBLICKEYBYTES == sizeof(struct ls_peer_id), "a peer id is a key");
 LS_STATIC_ASSERT(crypto_generichash_BYTES == sizeof(struct ls_network_id), "an id is a hash");
 
+/* Ids that were asked for, the newest in place of the oldest: to make a pair takes some 50 us, and
+ * all groups of a node ask for the same few. Nothing in it is secret. */
+struct founders {
+    pthread_mutex_t lock;
+    size_t made;
+    struct {
+        char name[LS_NAME_BYTES];
+        struct ls_peer_id id;
+    } known[LS_MEMBERS_MAX];
+};
+
 /* In sodium memory. */
 struct ls_identity {
     uint8_t key[LS_KEY_BYTES];
     uint8_t secret[crypto_sign_SECRETKEYBYTES];
     struct ls_peer_id id;
     struct ls_network_id network;
+    struct founders *founders;
 };
 
 /* Writes all of `bytes`; false: errno tells. */
@@ -176,6 +189,12 @@ static enum ls_status identity_new(const uint8_t key[LS_KEY_BYTES], struct ls_id
         return ls_error_set(error, LS_ERR_NO_MEMORY, "identity: no guarded memory");
     }
     (void)memset(identity, 0, sizeof *identity);
+    identity->founders = calloc(1, sizeof *identity->founders);
+    if (identity->founders == NULL) {
+        sodium_free(identity);
+        return ls_error_set(error, LS_ERR_NO_MEMORY, "identity: out of memory");
+    }
+    (void)pthread_mutex_init(&identity->founders->lock, NULL);
     (void)memcpy(identity->key, key, LS_KEY_BYTES);
     const struct ls_span whole = {key, LS_KEY_BYTES};
     hash_parts(NULL, &whole, 1, identity->network.bytes);
@@ -305,7 +324,11 @@ enum ls_status ls_identity_file(const uint8_t key[LS_KEY_BYTES], const char *pat
 
 void ls_identity_close(struct ls_identity *identity)
 {
-    sodium_free(identity); /* wipes; takes NULL */
+    if (identity != NULL) {
+        (void)pthread_mutex_destroy(&identity->founders->lock);
+        free(identity->founders);
+        sodium_free(identity); /* wipes */
+    }
 }
 
 struct ls_peer_id ls_identity_id(const struct ls_identity *identity)
@@ -318,12 +341,39 @@ struct ls_network_id ls_identity_network(const struct ls_identity *identity)
     return identity->network;
 }
 
+static bool founder_known(struct founders *founders, const char *name, struct ls_peer_id *id)
+{
+    for (size_t i = 0; i < founders->made && i < LS_MEMBERS_MAX; i++) {
+        if (strcmp(founders->known[i].name, name) == 0) {
+            *id = founders->known[i].id;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void founder_keep(struct founders *founders, const char *name, const struct ls_peer_id *id)
+{
+    size_t bytes = strlen(name) + 1;
+    if (bytes <= LS_NAME_BYTES) { /* else no founder can have it */
+        size_t at = founders->made++ % LS_MEMBERS_MAX;
+        (void)memcpy(founders->known[at].name, name, bytes);
+        founders->known[at].id = *id;
+    }
+}
+
 struct ls_peer_id ls_identity_founder_id(const struct ls_identity *identity, const char *name)
 {
+    struct founders *founders = identity->founders;
     struct ls_peer_id id;
-    uint8_t secret[crypto_sign_SECRETKEYBYTES];
-    founder_pair(identity->key, name, &id, secret);
-    sodium_memzero(secret, sizeof secret);
+    (void)pthread_mutex_lock(&founders->lock);
+    if (!founder_known(founders, name, &id)) {
+        uint8_t secret[crypto_sign_SECRETKEYBYTES];
+        founder_pair(identity->key, name, &id, secret);
+        sodium_memzero(secret, sizeof secret);
+        founder_keep(founders, name, &id);
+    }
+    (void)pthread_mutex_unlock(&founders->lock);
     return id;
 }
 

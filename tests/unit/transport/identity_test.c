@@ -119,6 +119,28 @@ TEST(identity, founders_know_each_other_in_advance)
     ls_identity_close(NULL);
 }
 
+TEST(identity, knows_more_founders_than_it_remembers)
+{
+    uint8_t key[LS_KEY_BYTES];
+    struct ls_identity *identity = NULL, *founder = NULL;
+    fill_key(key, 9);
+    assert_ok(ls_identity_founder(key, "asks", &identity, NULL));
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < LS_MEMBERS_MAX + 3; i++) {
+            char name[16];
+            (void)snprintf(name, sizeof name, "f%u", i);
+            assert_ok(ls_identity_founder(key, name, &founder, NULL));
+            for (unsigned again = 0; again < 2; again++) {
+                struct ls_peer_id id = ls_identity_founder_id(identity, name);
+                struct ls_peer_id expected = ls_identity_id(founder);
+                assert_true(ls_peer_id_equal(&id, &expected));
+            }
+            ls_identity_close(founder);
+        }
+    }
+    ls_identity_close(identity);
+}
+
 TEST(identity, founder_name_has_bounds)
 {
     uint8_t key[LS_KEY_BYTES];

@@ -424,7 +424,7 @@ enum ls_status ls_node_open(const struct ls_node_options *options, struct ls_nod
         }
         return status;
     }
-    (void)memset(node, 0, sizeof *node);
+    (void)memset(node, 0, offsetof(struct ls_node, entries));
     node->env = env;
     node->identity = options->identity;
     node->id = ls_identity_id(options->identity);

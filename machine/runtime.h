@@ -442,12 +442,8 @@ struct ls_node {
 
     struct ls_wire_decoder *decoder;
     struct ls_wire_buffer buffer;
-    struct ls_replies replies;                             /* of the batch being applied */
-    struct ls_entry entries[LS__ENTRIES_MAX];              /* of the batch being built */
-    struct ls_command commands[LS_APPLY_ENTRIES_PER_TURN]; /* of the batch being applied */
-    struct ls_span spans[LS_PROPOSE_ENTRIES_MAX];          /* replies of the call being answered */
-    struct ls_core_status core_status;                     /* scratch: it is large */
-    uint8_t *read_block; /* LS__APPLY_READ_BYTES + an entry, on demand */
+    struct ls_replies replies; /* of the batch being applied */
+    uint8_t *read_block;       /* LS__APPLY_READ_BYTES + an entry, on demand */
     size_t read_capacity;
 
     pthread_mutex_t lock; /* guards tasks, accepting, and who asked for the end */
@@ -462,6 +458,12 @@ struct ls_node {
     bool storage_failed;
     char storage_text[LS_ERROR_TEXT_BYTES];
     uint64_t turns, turn_us_max;
+
+    /* scratch, large, and not zeroed by open: */
+    struct ls_entry entries[LS__ENTRIES_MAX];              /* of the batch being built */
+    struct ls_command commands[LS_APPLY_ENTRIES_PER_TURN]; /* of the batch being applied */
+    struct ls_span spans[LS_PROPOSE_ENTRIES_MAX];          /* replies of the call being answered */
+    struct ls_core_status core_status;
 };
 
 /** A struct of `size` bytes is one we know: `known` bytes, or from a newer caller, more that are

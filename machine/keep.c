@@ -94,6 +94,9 @@ static void fail(struct ls_group *group, enum ls_status status)
                     ls_status_text(status));
     group->snap.keep_not_before_us = ls__now(group->node) + LS__KEEP_PAUSE_US;
     ls__keep_abort(group);
+    /* the disk may be full; one that stays goes before the next is begun */
+    const struct ls_vault *vault = group->snap.vault;
+    (void)vault->remove(vault->self, &group->id, LS_VAULT_WRITING);
 }
 
 /* Has so much been applied since the newest file that there should be another? */

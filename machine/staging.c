@@ -102,6 +102,9 @@ enum ls_status ls__staging_begin(struct ls_group *group, uint64_t token,
     if (status == LS_OK && !same_table(&snapshots->staged, snapshot)) {
         status = ls__pack_table(&snapshots->staged, snapshot, hashes);
     }
+    if (status == LS_ERR_IO) {
+        (void)staged_remove(group); /* as in put */
+    }
     if (status == LS_OK) {
         ls__load_early(group);
         ls_supervisor_effect(group->supervisor, token, LS_OK);
@@ -128,6 +131,8 @@ enum ls_status ls__staging_put(struct ls_group *group, uint64_t token, uint32_t 
         ls__pack_chunk(&snapshots->staged, &snapshots->staged.hashes[chunk], bytes);
     if (status == LS_OK) {
         ls_supervisor_effect(group->supervisor, token, LS_OK);
+    } else if (status == LS_ERR_IO) {
+        (void)staged_remove(group); /* the disk may be full, and the log needs room, too */
     }
     return status;
 }

@@ -121,6 +121,52 @@ TEST(install, fetches_once_more_what_cannot_be_read_back)
     trio_close(&scene.trio);
 }
 
+/* ---- a disk that is full ----------------------------------------------------------------------
+ */
+
+static uint64_t room, refused_writes;
+
+static enum ls_status full_write(void *self, const struct ls_group_id *group,
+                                 enum ls_vault_file file, uint64_t offset, struct ls_span bytes)
+{
+    if (file == faulty && offset + bytes.bytes > room) {
+        refused_writes++;
+        return LS_ERR_IO;
+    }
+    return plain.write(self, group, file, offset, bytes);
+}
+
+static void make_full(struct ls_vault *vault)
+{
+    plain = *vault;
+    vault->write = full_write;
+}
+
+/* What waits there for better times would take the room of the log. */
+TEST(install, gives_the_room_of_the_staged_file_back_when_the_disk_is_full)
+{
+    for (int i = 0; i < 2; i++) {
+        struct scene scene;
+        scene_open(&scene);
+        scene_leave_behind(&scene);
+        const struct ls_group_id id = scene_status(&scene, scene.leader).id;
+        faulty = LS_VAULT_STAGED;
+        room = i == 0 ? 100 : 100000; /* not even the table; some chunks */
+        refused_writes = 0;
+        scene.trio.on_vault = make_full;
+        scene_start(&scene);
+        trio_until(&scene.trio, failed, &scene);
+        assert_true(refused_writes > 0);
+        assert_int_equal(scene_status(&scene, scene.away).halted, LS_OK);
+        assert_false(scene_has_file(&scene, &id, LS_VAULT_STAGED));
+        trio_stop(&scene.trio, scene.away);
+        scene.trio.on_vault = NULL;
+        scene_start(&scene);
+        scene_catches_up(&scene);
+        trio_close(&scene.trio);
+    }
+}
+
 /* ---- a machine that takes nothing ------------------------------------------------------------ */
 
 static uint64_t refusals;

@@ -86,6 +86,53 @@ TEST(file, that_is_found_at_a_join_and_cannot_be_synced_is_not_counted_on)
     trio_close(&trio);
 }
 
+/* ---- a disk that is full ----------------------------------------------------------------------
+ */
+
+static struct ls_vault whole;
+static uint64_t refused_writes;
+
+static enum ls_status full_write(void *self, const struct ls_group_id *group,
+                                 enum ls_vault_file file, uint64_t offset, struct ls_span bytes)
+{
+    if (file == LS_VAULT_WRITING && offset + bytes.bytes > 10000) {
+        refused_writes++;
+        return LS_ERR_IO;
+    }
+    return whole.write(self, group, file, offset, bytes);
+}
+
+static void make_full(struct ls_vault *vault)
+{
+    whole = *vault;
+    vault->write = full_write;
+}
+
+static bool write_refused(struct trio *trio, void *arg)
+{
+    (void)trio;
+    (void)arg;
+    return refused_writes > 0;
+}
+
+TEST(file, that_the_disk_has_no_room_for_gives_back_what_it_took)
+{
+    struct trio trio;
+    struct ls_statesync syncs[2];
+    open_files(&trio, syncs, NULL);
+    refused_writes = 0;
+    trio.on_vault = make_full;
+    size_t leader = trio_up(&trio);
+    trio_load(&trio, leader, 3);
+    trio_until(&trio, write_refused, NULL);
+    const struct ls_group_id id = trio_status(&trio, 0).id;
+    char byte = 0;
+    size_t got = 0;
+    assert_int_equal(whole.read(whole.self, &id, LS_VAULT_WRITING, 0, &byte, 1, &got),
+                     LS_ERR_NOT_FOUND);
+    trio_close(&trio);
+}
+
 /* ---- the time of a turn ---------------------------------------------------------------------- */
 
 static uint64_t slow_us; /* by so much is the clock ahead */

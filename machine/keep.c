@@ -86,6 +86,13 @@ void ls__keep_abort(struct ls_group *group)
     snapshots->hashes = NULL;
     snapshots->hashes_count = snapshots->hashes_capacity = 0;
     snapshots->keep = LS__KEEP_NONE;
+    snapshots->keep_waits = false;
+}
+
+static void wait(struct ls_group *group)
+{
+    uint64_t at = ls__now(group->node) + LS__SNAPSHOT_SYNC_US;
+    group->retry_us = at < group->retry_us ? at : group->retry_us;
 }
 
 static void fail(struct ls_group *group, enum ls_status status)
@@ -159,8 +166,8 @@ static enum ls_status add_hash(struct ls_group *group, const struct ls_hash *has
     return status;
 }
 
-/* The next chunk; *done: it was the last. */
-static enum ls_status cut(struct ls_group *group, bool *done)
+/* The next chunk, with its hash behind those of the others. */
+static enum ls_status cut(struct ls_group *group)
 {
     struct ls__snapshots *snapshots = &group->snap;
     struct ls_chunk_builder *builder = &snapshots->builder;
@@ -169,14 +176,29 @@ static enum ls_status cut(struct ls_group *group, bool *done)
     enum ls_status status =
         ls__frozen_iterate(group, snapshots->source, from, ls_chunk_visit, builder);
     status = status == LS_OK ? builder->failed : status;
-    *done = !builder->full;
     if (status != LS_OK || builder->items == 0) {
         return status;
     }
-    struct ls_span bytes = {builder->data, builder->bytes};
-    struct ls_hash hash = ls_chunk_hash(&group->node->env, bytes);
-    status = add_hash(group, &hash);
-    return status == LS_OK ? ls__pack_chunk(&snapshots->writing, &hash, bytes) : status;
+    struct ls_hash hash =
+        ls_chunk_hash(&group->node->env, (struct ls_span){builder->data, builder->bytes});
+    return add_hash(group, &hash);
+}
+
+/* Cuts a chunk and writes it, or writes the one that waits; *done: it was the last.
+ * LS_ERR_BUSY: it waits for the disk */
+static enum ls_status write_chunk(struct ls_group *group, bool *done)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    const struct ls_chunk_builder *builder = &snapshots->builder;
+    enum ls_status status = snapshots->keep_waits ? LS_OK : cut(group);
+    if (status == LS_OK && builder->items > 0) {
+        status =
+            ls__pack_chunk(&snapshots->writing, &snapshots->hashes[snapshots->hashes_count - 1],
+                           (struct ls_span){builder->data, builder->bytes});
+    }
+    *done = !builder->full;
+    snapshots->keep_waits = status == LS_ERR_BUSY;
+    return status;
 }
 
 static enum ls_status end(struct ls_group *group)
@@ -200,16 +222,19 @@ static void step_cut(struct ls_group *group)
     uint64_t before = snapshots->writing.end;
     uint64_t until = ls__now(group->node) + LS__SNAPSHOT_SLICE_US;
     bool done = false;
-    enum ls_status status = cut(group, &done);
+    enum ls_status status = write_chunk(group, &done);
     while (status == LS_OK && !done && ls__now(group->node) < until &&
            snapshots->writing.end - before < LS__SNAPSHOT_SLICE_BYTES) {
-        status = cut(group, &done);
+        status = write_chunk(group, &done);
     }
     if (status == LS_OK && done) {
         status = end(group);
-        snapshots->keep = LS__KEEP_SYNCING;
+        snapshots->keep = status == LS_OK ? LS__KEEP_SYNCING : snapshots->keep;
+        snapshots->keep_waits = status == LS_ERR_BUSY; /* the last chunk is there already */
     }
-    if (status != LS_OK) {
+    if (status == LS_ERR_BUSY) {
+        wait(group);
+    } else if (status != LS_OK) {
         fail(group, status);
     }
 }
@@ -218,8 +243,7 @@ static void step_cut(struct ls_group *group)
 static bool ended(struct ls_group *group, enum ls_status status)
 {
     if (status == LS_ERR_BUSY) {
-        uint64_t at = ls__now(group->node) + LS__SNAPSHOT_SYNC_US;
-        group->retry_us = at < group->retry_us ? at : group->retry_us;
+        wait(group);
     } else if (status != LS_OK) {
         fail(group, status);
     }
@@ -260,8 +284,7 @@ static void step_found(struct ls_group *group)
         snapshots->vault->sync(snapshots->vault->self, &group->id, LS_VAULT_SNAPSHOT);
     snapshots->kept_unsynced = status == LS_ERR_BUSY;
     if (status == LS_ERR_BUSY) {
-        uint64_t at = ls__now(group->node) + LS__SNAPSHOT_SYNC_US;
-        group->retry_us = at < group->retry_us ? at : group->retry_us;
+        wait(group);
     } else if (status != LS_OK) {
         snapshots->kept_at = (struct ls_cursor){0};
     }

@@ -336,5 +336,6 @@ bool ls__snapshots_more(const struct ls_group *group)
     bool load = snapshots->step == LS__INSTALL_LOADING
                     ? !snapshots->load_waits
                     : snapshots->step == LS__INSTALL_NONE && ls__load_more(group);
-    return group->halted == LS_OK && (load || snapshots->keep == LS__KEEP_CUTTING);
+    return group->halted == LS_OK &&
+           (load || (snapshots->keep == LS__KEEP_CUTTING && !snapshots->keep_waits));
 }

@@ -79,6 +79,7 @@ struct ls__snapshots {
 
     uint64_t keep_entries, keep_bytes; /* of the log: a file is due after either */
     enum ls__keep_step keep;
+    bool keep_waits;          /* CUTTING: a chunk that was cut, for the disk */
     struct ls_cursor kept_at; /* anchor of the newest file */
     bool kept_unsynced;       /* ... which was found, and may not survive a power cut yet */
     struct ls__pack writing;

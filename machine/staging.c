@@ -242,6 +242,10 @@ static void step_sync(struct ls_group *group)
     if (status == LS_OK) {
         status = ls__pack_table(&snapshots->mark, &snapshot, NULL);
     }
+    if (status == LS_ERR_BUSY) {
+        wait(group);
+        return;
+    }
     if (status != LS_OK) {
         (void)ls__pack_empty(&snapshots->mark);
         give_up(group, status);

@@ -68,6 +68,7 @@ static struct ls_supervisor *allocate_supervisor(const struct ls_supervisor_conf
         .driver = config->driver,
         .machine_snapshots = config->machine_snapshots,
         .machine_publishes = config->machine_publishes,
+        .put_us = LS__NEVER,
         .retry_min_us = 1000ull * retry_ms,
         .watchdog_us = 1000ull * watchdog_ms,
     };
@@ -157,6 +158,7 @@ static uint64_t next_due(const struct ls_supervisor *supervisor)
         due = wake < due ? wake : due;
     }
     const struct ls__attempt *attempt = &supervisor->attempt;
+    due = supervisor->put_us < due ? supervisor->put_us : due;
     if (attempt->live) {
         uint64_t watchdog = attempt->moved_us + supervisor->watchdog_us;
         due = watchdog < due ? watchdog : due;

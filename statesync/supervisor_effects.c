@@ -6,6 +6,9 @@
  */
 #include "supervisor_state.h"
 
+/* a chunk for which the disk has no time is put again after so long */
+#define PUT_AGAIN_US 1000u
+
 static void report_effect(struct ls_supervisor *supervisor, struct ls__effect *effect,
                           enum ls_status status)
 {
@@ -75,11 +78,17 @@ void ls__markers_carry_out(struct ls_supervisor *supervisor)
 void ls__effects_carry_out(struct ls_supervisor *supervisor)
 {
     struct ls__effect *effect = NULL;
+    supervisor->put_us = LS__NEVER;
     while ((effect = oldest_queued(supervisor)) != NULL) {
         effect->state = LS__EFFECT_CALLING;
         supervisor->carrying = true;
         enum ls_status status = carry_out(&supervisor->driver, effect);
         supervisor->carrying = false;
+        if (status == LS_ERR_BUSY && effect->kind == LS__EFFECT_PUT) {
+            effect->state = LS__EFFECT_QUEUED; /* and so are those behind it */
+            supervisor->put_us = ls__supervisor_now(supervisor) + PUT_AGAIN_US;
+            return;
+        }
         if (status != LS_OK) {
             report_effect(supervisor, effect, status);
         } else if (effect->state == LS__EFFECT_OVER) {

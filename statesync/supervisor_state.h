@@ -133,6 +133,7 @@ struct ls_supervisor {
     const char *failure;   /* of the last attempt that failed */
 
     struct ls__effect effects[LS_SYNC_EFFECTS_MAX];
+    uint64_t put_us; /* a chunk that the driver was too busy for is put again */
     uint64_t next_token;
     struct ls_sync_progress shown;
 };

@@ -7,8 +7,9 @@
  * The directory itself is flock'ed while open. Reads and writes go to the page cache. What waits
  * for the disk, the sync of a file and the durable exchange of two names, runs on a thread of its
  * own, of which there is at most one for each file: the caller hears BUSY until it is done. Only
- * closing the vault waits for those threads. (A write waits only when the kernel has more to write
- * than it likes; nothing here bounds that.)
+ * closing the vault waits for those threads. A sync begins by itself whenever much was written, and
+ * what is written while it runs is bounded: a kernel that has more to write than it likes lets the
+ * next write wait.
  */
 #include <lockstep/vault.h>
 
@@ -64,6 +65,7 @@ struct place {
     struct task *task;      /* its sync; NULL: none */
     uint64_t generation;    /* counts writes */
     uint64_t durable;       /* generation that is; UINT64_MAX: not known */
+    uint64_t unsynced;      /* bytes written since its last sync began */
     bool lost;              /* a sync failed: what is on the disk cannot be known any more */
     bool left; /* its group was closed: it goes when its sync is over, if that is well */
 };
@@ -320,6 +322,37 @@ static enum ls_status place_open(struct vault *vault, const struct ls_group_id *
     return LS_OK;
 }
 
+/* BUSY: it runs, or cannot be begun now. */
+static enum ls_status place_sync(struct vault *vault, struct place *place)
+{
+    const struct task task = {.kind = TASK_SYNC,
+                              .group = place->group,
+                              .from = place->file,
+                              .to = place->file,
+                              .folder = place->folder,
+                              .descriptor = place->descriptor,
+                              .generation = place->generation};
+    enum ls_status status = task_start(vault, &task, &place->task);
+    place->unsynced = place->task != NULL ? 0 : place->unsynced;
+    return status;
+}
+
+/* May more be written? LS_ERR_BUSY: not before a sync has ended. */
+static enum ls_status place_pace(struct vault *vault, struct place *place)
+{
+    if (place->unsynced < LS_VAULT_UNSYNCED_BYTES) {
+        return LS_OK;
+    }
+    if (!place_settle(vault, place)) {
+        return LS_ERR_BUSY;
+    }
+    if (place->lost) {
+        return LS_ERR_IO;
+    }
+    (void)place_sync(vault, place);
+    return place->task != NULL ? LS_OK : LS_ERR_BUSY;
+}
+
 /* ---- the port -------------------------------------------------------------------------------- */
 
 static enum ls_status files_write(void *self, const struct ls_group_id *group,
@@ -329,8 +362,10 @@ static enum ls_status files_write(void *self, const struct ls_group_id *group,
     enum ls_status status = place_open(self, group, file, true, &place);
     const uint8_t *at = bytes.data;
     size_t left = bytes.bytes;
+    status = status == LS_OK ? place_pace(self, place) : status;
     if (status == LS_OK) {
         place->generation++;
+        place->unsynced += bytes.bytes;
     }
     while (status == LS_OK && left > 0) {
         ssize_t wrote = pwrite(place->descriptor, at, left, (off_t)offset);
@@ -399,14 +434,7 @@ static enum ls_status files_sync(void *self, const struct ls_group_id *group,
     if (place->durable == place->generation) {
         return LS_OK;
     }
-    const struct task task = {.kind = TASK_SYNC,
-                              .group = *group,
-                              .from = file,
-                              .to = file,
-                              .folder = place->folder,
-                              .descriptor = place->descriptor,
-                              .generation = place->generation};
-    return task_start(vault, &task, &place->task);
+    return place_sync(vault, place);
 }
 
 /* Both files are closed: a descriptor would go on showing what a name no longer means. */

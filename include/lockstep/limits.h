@@ -118,6 +118,9 @@
 #define LS_SNAPSHOT_SOURCES 2u
 /* frozen states of one member */
 #define LS_SNAPSHOT_ANCHORS_MAX 2u
+/* bytes written to a file of a vault before a sync of them begins; no more than twice as many wait
+ * for the disk, so that neither a write nor the last sync takes long */
+#define LS_VAULT_UNSYNCED_BYTES (32u << 20)
 /* entries applied between two snapshot files of a machine in memory */
 #define LS_SNAPSHOT_ENTRIES_DEFAULT 100000u
 /* entries by which a member may lag before it is left to a snapshot */
@@ -185,6 +188,8 @@ LS_STATIC_ASSERT(LS_IN_FLIGHT_BYTES_DEFAULT + LS_REPLAY_BUFFER_BYTES_MAX <
 LS_STATIC_ASSERT(LS_ITEM_BYTES_MAX + 4096u < LS_MESSAGE_BYTES_MAX, "an item fits a message");
 LS_STATIC_ASSERT(LS_SNAPSHOT_CHUNK_BYTES_MAX <= LS_ITEM_BYTES_MAX,
                  "a chunk is no larger than the largest item");
+LS_STATIC_ASSERT(LS_SNAPSHOT_CHUNK_BYTES_MAX < LS_VAULT_UNSYNCED_BYTES,
+                 "not every chunk waits for the disk");
 LS_STATIC_ASSERT(LS_SNAPSHOT_CHUNKS_USUAL * 2u < LS_SNAPSHOT_CHUNKS_MAX, "what is usual fits");
 LS_STATIC_ASSERT(2u * LS_HEARTBEAT_MS_DEFAULT < LS_ELECTION_MS_DEFAULT,
                  "one lost heartbeat is no election");

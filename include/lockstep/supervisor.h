@@ -46,6 +46,7 @@ struct ls_supervisor_driver {
     enum ls_status (*begin)(void *self, uint64_t token, const struct ls_snapshot *snapshot,
                             const struct ls_hash *hashes);
     bool (*staged)(void *self, uint32_t chunk);
+    /** LS_ERR_BUSY: the disk has enough to do; it is put again with a later poll */
     enum ls_status (*put)(void *self, uint64_t token, uint32_t chunk, struct ls_span bytes);
     enum ls_status (*publish)(void *self, uint64_t token);
     /** How far what was published has come; false: no install is under way. */

@@ -299,6 +299,21 @@ TEST(snapshot, Y21_is_resumed_by_another_session)
     world_close(world);
 }
 
+TEST(snapshot, waits_with_a_chunk_for_a_disk_that_has_enough_to_do)
+{
+    struct world *world = lagging(4);
+    world_gap(world, 3, END, 0, 0);
+    for (uint64_t puts = 0; puts < 4; puts++) {
+        until_puts(world, puts);
+        last_of(world)->refuse_put = LS_ERR_BUSY;
+    }
+    catches_up(world, END + 1);
+    assert_int_equal(last_of(world)->refuse_put, LS_OK);
+    assert_int_equal(last_of(world)->puts, last_of(world)->snapshot.chunks);
+    assert_int_equal(world_progress(world, 3).failures, 0);
+    world_close(world);
+}
+
 TEST(snapshot, fetches_again_what_was_damaged_in_the_staging_area)
 {
     struct world *world = lagging(3);

@@ -308,6 +308,62 @@ TEST(vault, syncs_the_name_of_a_directory_that_is_there)
     assert_int_equal(ls_vault_files_open(path, NULL, &vault, NULL), LS_ERR_IO);
 }
 
+static enum ls_status write_much(const struct ls_vault *vault, uint64_t *at)
+{
+    static const char much[LS_VAULT_UNSYNCED_BYTES / 4];
+    enum ls_status status = vault->write(vault->self, &group, LS_VAULT_STAGED, *at,
+                                         (struct ls_span){much, sizeof much});
+    *at += status == LS_OK ? sizeof much : 0;
+    return status;
+}
+
+/* Otherwise the last sync takes as long as the whole file, and the kernel stops who writes. */
+TEST(vault, lets_no_more_wait_for_the_disk_than_twice_the_limit)
+{
+    struct ls_vault vault = open_vault();
+    uint64_t at = 0;
+    disk_hang(true);
+    uint64_t begun = disk_begun();
+    while (at < LS_VAULT_UNSYNCED_BYTES) {
+        assert_ok(write_much(&vault, &at));
+    }
+    assert_int_equal(vault.busy_since_us(vault.self), 0);
+    assert_ok(write_much(&vault, &at));
+    disk_wait_begun(begun); /* nobody asked for it */
+    enum ls_status status = LS_OK;
+    while (status == LS_OK) {
+        status = write_much(&vault, &at);
+    }
+    assert_int_equal(status, LS_ERR_BUSY);
+    assert_int_equal(at, 2 * LS_VAULT_UNSYNCED_BYTES);
+    write_text(&vault, LS_VAULT_MARK, 0, "another file");
+    disk_hang(false);
+    while (status == LS_ERR_BUSY) {
+        status = write_much(&vault, &at);
+        (void)sched_yield();
+    }
+    assert_ok(status);
+    assert_ok(sync_file(&vault, LS_VAULT_STAGED));
+    vault.close(vault.self);
+}
+
+TEST(vault, writes_no_further_when_what_was_written_could_not_be_synced)
+{
+    struct ls_vault vault = open_vault();
+    uint64_t at = 0;
+    disk.fail_at = disk_begun() + 1;
+    enum ls_status status = LS_OK;
+    while (status == LS_OK || status == LS_ERR_BUSY) {
+        status = write_much(&vault, &at);
+    }
+    assert_int_equal(status, LS_ERR_IO);
+    assert_int_equal(at, 2 * LS_VAULT_UNSYNCED_BYTES);
+    assert_ok(vault.remove(vault.self, &group, LS_VAULT_STAGED));
+    at = 0;
+    assert_ok(write_much(&vault, &at));
+    vault.close(vault.self);
+}
+
 TEST(vault, removes_and_writes_while_the_disk_hangs)
 {
     struct ls_vault vault = open_vault();

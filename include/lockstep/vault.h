@@ -26,8 +26,8 @@ struct ls_vault {
     void *self;
 
     /** Writes at `offset`, at most the end of the file, which is made if missing. Not durable yet.
-     * errors LS_ERR_BUSY (too much waits for the disk; nothing was written: again later), LS_ERR_IO,
-     * LS_ERR_NO_MEMORY */
+     * errors LS_ERR_BUSY (too much waits for the disk; nothing was written: again later),
+     * LS_ERR_IO, LS_ERR_NO_MEMORY */
     enum ls_status (*write)(void *self, const struct ls_group_id *group, enum ls_vault_file file,
                             uint64_t offset, struct ls_span bytes);
     /** Reads up to `bytes` from `offset` on, fewer only at the end.

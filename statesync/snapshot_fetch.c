@@ -121,10 +121,25 @@ static void renew(struct ls__snap_session *session, const struct ls__snap_peer *
     }
 }
 
+/* While the group is busy, bytes take their time; sources take turns. */
+static void pay(struct ls__snap_session *session, struct ls__snap_peer *peer, uint32_t chunk,
+                uint64_t now)
+{
+    if (session->load.busy) {
+        session->credit_us =
+            now + (uint64_t)chunk_bytes(session, chunk) * 1000000u / LS_SNAPSHOT_BUSY_BYTES;
+        peer->order = ++session->last_order;
+    }
+}
+
 static bool ask_chunk(struct ls__snap_session *session, struct ls__snap_peer *peer, uint64_t now)
 {
     uint32_t chunk = next_missing(session);
     if (chunk == session->table.count || !has_room(session, chunk)) {
+        return false;
+    }
+    if (session->load.busy && now < session->credit_us) {
+        session->context.base.wake_at(session->context.base.self, session->credit_us);
         return false;
     }
     struct ls__snap_message question = {.kind = LS__SNAP_CHUNK_ASK,
@@ -143,6 +158,7 @@ static bool ask_chunk(struct ls__snap_session *session, struct ls__snap_peer *pe
     session->chunks[chunk] = LS__CHUNK_ASKED;
     session->buffered += chunk_bytes(session, chunk);
     peer->in_flight++;
+    pay(session, peer, chunk, now);
     return true;
 }
 

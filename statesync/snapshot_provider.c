@@ -277,6 +277,7 @@ static enum ls_sync_verdict provider_receive(void *self, const struct ls_peer_id
     if (reason != NULL) {
         return LS_SYNC_INVALID;
     }
+    ls__snap_look_at_load(provider, now_of(provider));
     if (question.kind == LS__SNAP_REQUEST) {
         take_request(provider, from, &question);
         return LS_SYNC_OK;

@@ -8,6 +8,9 @@
 
 /* read for a table, or sent, before the loop looks at its sockets again */
 #define SLICE_BYTES (1u << 20)
+/* while the group is busy, serving gets this part of its rate, and making a table costs that part
+ * of what sending does */
+#define BUSY_DIVISOR 4u
 /* a full queue is tried again after so long */
 #define RETRY_US 5000u
 /* what was not sent in time may be sent later, up to this part of a second's worth */
@@ -43,21 +46,44 @@ void ls__snap_release_memory(struct ls__snap_provider *provider)
     provider->encoded = NULL;
     provider->encoded_capacity = 0;
     ls_chunk_builder_free(&provider->builder);
+    for (size_t i = 0; i < LS__SNAP_CUTS; i++) {
+        ls_chunk_builder_free(&provider->cuts[i]);
+    }
     while (provider->asks != NULL) {
         ls__snap_drop_asks(provider, &provider->asks->peer);
     }
 }
 
 /* Cuts the chunk that begins with `from` (empty: the first) into the builder. */
-static enum ls_status cut(struct ls__snap_provider *provider, const struct ls__anchor *anchor,
-                          struct ls_span from)
+static enum ls_status cut(struct ls__snap_provider *provider, struct ls_chunk_builder *builder,
+                          const struct ls__anchor *anchor, struct ls_span from)
 {
-    struct ls_chunk_builder *builder = &provider->builder;
+    builder->env = provider->context.base.env;
     builder->bytes_max = ls_snapshot_chunk_bytes(anchor->frozen.bytes);
     ls_chunk_begin(builder);
     enum ls_status status = provider->context.iterate(
         provider->context.base.self, anchor->frozen.id, from, ls_chunk_visit, builder);
     return status != LS_OK ? status : builder->failed;
+}
+
+/* ---- pace ------------------------------------------------------------------------------------ */
+
+void ls__snap_look_at_load(struct ls__snap_provider *provider, uint64_t now)
+{
+    const struct ls_sync_context *base = &provider->context.base;
+    ls__snap_load_look(&provider->load, base->committed(base->self).index, now);
+}
+
+/* Every byte takes its time at the rate; what was not used up to now is worth a short burst, but
+ * not while others want the loop, too. */
+static void pay(struct ls__snap_provider *provider, uint64_t now, size_t bytes)
+{
+    uint64_t burst = provider->load.busy ? 0 : 1000000u / BURST_DIVISOR;
+    if (provider->credit_us + burst < now) {
+        provider->credit_us = now - burst;
+    }
+    uint64_t cost = provider->load.busy ? BUSY_DIVISOR * (uint64_t)bytes : bytes;
+    provider->credit_us += cost * 1000000u / provider->limits.rate_bytes;
 }
 
 /* ---- tables ---------------------------------------------------------------------------------- */
@@ -92,11 +118,10 @@ static void table_end(struct ls__snap_provider *provider, struct ls__anchor *anc
 }
 
 /* Room for the key that follows, so that keeping it cannot fail. */
-static bool reserve_next(struct ls__snap_provider *provider, struct ls__anchor *anchor)
+static bool reserve_next(const struct ls_chunk_builder *builder, struct ls__anchor *anchor)
 {
-    const struct ls_chunk_builder *builder = &provider->builder;
     if (builder->full && builder->next_bytes > anchor->next_capacity) {
-        const struct ls_env *env = provider->context.base.env;
+        const struct ls_env *env = builder->env;
         void *fresh = env->allocate(env->self, anchor->next, builder->next_bytes);
         if (fresh == NULL) {
             return false;
@@ -107,37 +132,79 @@ static bool reserve_next(struct ls__snap_provider *provider, struct ls__anchor *
     return true;
 }
 
-static void keep_next(const struct ls__snap_provider *provider, struct ls__anchor *anchor)
+static void keep_next(const struct ls_chunk_builder *builder, struct ls__anchor *anchor)
 {
-    const struct ls_chunk_builder *builder = &provider->builder;
     LS_ASSERT(builder->next_bytes > 0 && builder->next_bytes <= anchor->next_capacity);
     memcpy(anchor->next, builder->next, builder->next_bytes);
     anchor->next_bytes = builder->next_bytes;
 }
 
-/* One more row. Out of memory: tried again with the next slice. */
-static size_t table_row(struct ls__snap_provider *provider, struct ls__anchor *anchor)
+static struct ls_span chunk_of(const struct ls_chunk_builder *builder)
 {
-    struct ls_chunk_builder *builder = &provider->builder;
+    return (struct ls_span){builder->data, builder->bytes};
+}
+
+/* One more row, for the chunk that was cut. */
+static enum ls_status table_row(struct ls__anchor *anchor, const struct ls_chunk_builder *builder,
+                                const struct ls_hash *hash)
+{
+    struct ls_item first = {{NULL, 0}, {NULL, 0}};
+    size_t at = 0;
+    if (!ls_chunk_next(chunk_of(builder), &at, &first)) {
+        return LS_ERR_INVALID; /* the machine has nothing where it had something */
+    }
+    if (!reserve_next(builder, anchor)) {
+        return LS_ERR_NO_MEMORY;
+    }
+    enum ls_status status = ls__table_add(&anchor->table, hash, (uint32_t)builder->items,
+                                          (uint32_t)builder->item_bytes, first.key);
+    if (status == LS_OK && builder->full) {
+        keep_next(builder, anchor);
+    }
+    return status;
+}
+
+/* Cuts the next chunks, as many as are hashed together; *count of them. */
+static enum ls_status table_cut(struct ls__snap_provider *provider, const struct ls__anchor *anchor,
+                                size_t *count, size_t *bytes)
+{
+    const size_t each = ls_snapshot_chunk_bytes(anchor->frozen.bytes);
+    struct ls_span from = {anchor->next, anchor->next_bytes};
+    enum ls_status status = LS_OK;
+    bool more = true;
+    *count = *bytes = 0;
+    while (status == LS_OK && more && *count < LS__SNAP_CUTS &&
+           (*count == 0 || *bytes + each <= SLICE_BYTES)) {
+        struct ls_chunk_builder *builder = &provider->cuts[*count];
+        status = cut(provider, builder, anchor, from);
+        if (status == LS_OK) {
+            from = (struct ls_span){builder->next, builder->next_bytes};
+            more = builder->full;
+            *bytes += builder->bytes;
+            (*count)++;
+        }
+    }
+    return *count > 0 ? LS_OK : status;
+}
+
+/* Some more rows. Out of memory: tried again with the next slice. */
+static size_t table_rows(struct ls__snap_provider *provider, struct ls__anchor *anchor)
+{
+    struct ls_span chunks[LS__SNAP_CUTS];
+    struct ls_hash hashes[LS__SNAP_CUTS];
+    size_t count = 0;
+    size_t bytes = 0;
     if (anchor->frozen.items == 0) {
         table_end(provider, anchor);
         return 0;
     }
-    enum ls_status status =
-        cut(provider, anchor, (struct ls_span){anchor->next, anchor->next_bytes});
-    struct ls_item first = {{NULL, 0}, {NULL, 0}};
-    size_t at = 0;
-    const struct ls_span chunk = {builder->data, builder->bytes};
-    if (status == LS_OK && !ls_chunk_next(chunk, &at, &first)) {
-        status = LS_ERR_INVALID; /* the machine has nothing where it had something */
+    enum ls_status status = table_cut(provider, anchor, &count, &bytes);
+    for (size_t i = 0; i < count; i++) {
+        chunks[i] = chunk_of(&provider->cuts[i]);
     }
-    if (status == LS_OK && !reserve_next(provider, anchor)) {
-        status = LS_ERR_NO_MEMORY;
-    }
-    if (status == LS_OK) {
-        struct ls_hash hash = ls_chunk_hash(provider->context.base.env, chunk);
-        status = ls__table_add(&anchor->table, &hash, (uint32_t)builder->items,
-                               (uint32_t)builder->item_bytes, first.key);
+    ls_chunk_hash_many(provider->context.base.env, chunks, count, hashes);
+    for (size_t i = 0; status == LS_OK && i < count; i++) {
+        status = table_row(anchor, &provider->cuts[i], &hashes[i]);
     }
     if (status == LS_ERR_NO_MEMORY || status == LS_ERR_BUSY) {
         return SLICE_BYTES;
@@ -146,26 +213,38 @@ static size_t table_row(struct ls__snap_provider *provider, struct ls__anchor *a
         table_fail(provider, anchor);
         return 0;
     }
-    if (builder->full) {
-        keep_next(provider, anchor);
-    } else {
+    if (!provider->cuts[count - 1].full) {
         table_end(provider, anchor);
     }
-    return builder->bytes;
+    return bytes;
 }
 
 static void make_tables(struct ls__snap_provider *provider, uint64_t now)
 {
+    const size_t slice = provider->load.busy ? 1 : SLICE_BYTES;
     size_t done = 0;
+    if (provider->load.busy && provider->credit_us > now) {
+        return;
+    }
     for (size_t i = 0; i < LS_SNAPSHOT_ANCHORS_MAX; i++) {
         struct ls__anchor *anchor = &provider->anchors[i];
-        while (anchor->live && anchor->state == LS__TABLE_MAKING && done < SLICE_BYTES) {
-            done += table_row(provider, anchor);
-        }
-        if (anchor->live && anchor->state == LS__TABLE_MAKING) {
-            wake_at(provider, now);
+        while (anchor->live && anchor->state == LS__TABLE_MAKING && done < slice) {
+            done += table_rows(provider, anchor);
         }
     }
+    if (provider->load.busy) {
+        pay(provider, now, done / BUSY_DIVISOR);
+    }
+}
+
+static bool makes_tables(const struct ls__snap_provider *provider)
+{
+    bool makes = false;
+    for (size_t i = 0; i < LS_SNAPSHOT_ANCHORS_MAX; i++) {
+        const struct ls__anchor *anchor = &provider->anchors[i];
+        makes = makes || (anchor->live && anchor->state == LS__TABLE_MAKING);
+    }
+    return makes;
 }
 
 /* The rows of a page: as many as asked, within what a message may carry. */
@@ -313,7 +392,8 @@ static enum ls_status send_chunk(struct ls__snap_provider *provider, const struc
     if (anchor == NULL) {
         answer.kind = LS__SNAP_GONE;
     } else {
-        enum ls_status status = cut(provider, anchor, (struct ls_span){ask->key, ask->key_bytes});
+        enum ls_status status =
+            cut(provider, &provider->builder, anchor, (struct ls_span){ask->key, ask->key_bytes});
         if (status != LS_OK) {
             return status;
         }
@@ -342,24 +422,16 @@ static struct ls__ask **next_ask(struct ls__snap_provider *provider, const struc
     return NULL;
 }
 
-/* Every byte takes its time at the rate; what was not used up to now is worth a short burst. */
-static void pay(struct ls__snap_provider *provider, uint64_t now, size_t bytes)
-{
-    uint64_t burst = 1000000u / BURST_DIVISOR;
-    if (provider->credit_us + burst < now) {
-        provider->credit_us = now - burst;
-    }
-    provider->credit_us += bytes * 1000000ull / provider->limits.rate_bytes;
-}
-
 void ls__snap_serve(struct ls__snap_provider *provider, uint64_t now)
 {
+    ls__snap_look_at_load(provider, now);
     struct ls_peer_id full[LS_MEMBERS_MAX];
     size_t full_count = 0;
+    const size_t slice = provider->load.busy ? 1 : SLICE_BYTES;
     size_t sent = 0;
     make_tables(provider, now);
     struct ls__ask **at = NULL;
-    while (provider->credit_us <= now && sent < SLICE_BYTES &&
+    while (provider->credit_us <= now && sent < slice &&
            (at = next_ask(provider, full, full_count)) != NULL) {
         if (send_chunk(provider, *at) == LS_ERR_BUSY) {
             if (full_count == LS_MEMBERS_MAX) {
@@ -372,7 +444,11 @@ void ls__snap_serve(struct ls__snap_provider *provider, uint64_t now)
         sent += provider->builder.bytes;
         ls__free(provider->context.base.env, unlink_ask(provider, at));
     }
-    if (provider->asks == NULL) {
+    bool makes = makes_tables(provider);
+    if (makes && !provider->load.busy) {
+        wake_at(provider, now);
+    }
+    if (provider->asks == NULL && !makes) {
         return;
     }
     if (provider->credit_us > now) {

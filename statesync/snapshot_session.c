@@ -161,6 +161,7 @@ static enum ls_session_state session_poll(void *self, struct ls_cursor *at, cons
         return LS_SESSION_DONE;
     }
     uint64_t now = ls__snap_now(session);
+    ls__snap_load_look(&session->load, session->target, now);
     if (session->state != LS__SNAP_SELECTING) {
         keep(session, now);
     }

@@ -5,6 +5,10 @@
  */
 #include "snapshot_sync.h"
 
+/* the pace of commits is looked at this often; a longer silence tells nothing of now */
+#define LOOK_US     50000u
+#define LOOK_US_MAX 1000000u
+
 static const char signature[] = "lockstep-snapshot/1";
 
 static uint64_t or_default(uint64_t value, uint64_t otherwise)
@@ -24,6 +28,19 @@ struct ls__snap_limits ls__snap_limits(const struct ls_snapshot_options *options
         .rate_bytes = or_default(o->rate_bytes, LS_SNAPSHOT_RATE_BYTES_DEFAULT),
         .buffer_bytes_max = (size_t)or_default(o->buffer_bytes_max, LS_SNAPSHOT_BUFFER_BYTES_MAX),
     };
+}
+
+void ls__snap_load_look(struct ls__snap_load *load, ls_index commit, uint64_t now)
+{
+    bool first = load->looked_us == 0;
+    uint64_t elapsed = now - load->looked_us;
+    if (!first && elapsed < LOOK_US) {
+        return;
+    }
+    load->busy = !first && elapsed < LOOK_US_MAX && commit > load->looked &&
+                 (commit - load->looked) * 1000000u / elapsed >= LS_SNAPSHOT_BUSY_ENTRIES;
+    load->looked_us = now;
+    load->looked = commit;
 }
 
 static const char *usable(void *self, const struct ls_sync_facts *facts)

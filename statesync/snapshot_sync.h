@@ -151,6 +151,16 @@ struct ls__anchor {
     struct ls_hash root;
 };
 
+/* How busy the group is with commands: then a state sync, which can wait, must not be felt. */
+struct ls__snap_load {
+    uint64_t looked_us;
+    ls_index looked; /* commits stood there */
+    bool busy;
+};
+
+/** To be called often, with what is committed. */
+void ls__snap_load_look(struct ls__snap_load *load, ls_index commit, uint64_t now);
+
 /* A chunk that was asked for and not sent yet. */
 struct ls__ask {
     struct ls__ask *next;
@@ -160,6 +170,9 @@ struct ls__ask {
     size_t key_bytes;
     uint8_t key[];
 };
+
+/* chunks whose hashes are made together */
+#define LS__SNAP_CUTS 4u
 
 struct ls__snap_client {
     struct ls__lease lease;
@@ -177,7 +190,9 @@ struct ls__snap_provider {
     uint64_t marker_us;               /* a marker is on its way until then */
     uint64_t failed_us;               /* no table could be made: nothing is frozen before */
     uint64_t credit_us;               /* bytes served so far are paid for until then */
-    struct ls_chunk_builder builder;
+    struct ls__snap_load load;
+    struct ls_chunk_builder builder;             /* of a chunk that is sent */
+    struct ls_chunk_builder cuts[LS__SNAP_CUTS]; /* of those that go into a table */
     uint8_t *encoded;
     size_t encoded_capacity;
 };
@@ -193,6 +208,8 @@ void ls__snap_answer_table(struct ls__snap_provider *provider, const struct ls_p
 void ls__snap_take_ask(struct ls__snap_provider *provider, struct ls__snap_client *client,
                        const struct ls__snap_message *question);
 void ls__snap_drop_asks(struct ls__snap_provider *provider, const struct ls_peer_id *peer);
+/** Decides whether the group is busy. */
+void ls__snap_look_at_load(struct ls__snap_provider *provider, uint64_t now);
 /** Sends what may be sent now, and makes a part of the tables that were asked for. */
 void ls__snap_serve(struct ls__snap_provider *provider, uint64_t now);
 void ls__snap_release_memory(struct ls__snap_provider *provider);
@@ -276,6 +293,8 @@ struct ls__snap_session {
     struct ls__held_chunk *held;
     uint64_t buffered;  /* bytes asked for and held */
     uint64_t memory_us; /* allocation was refused: nothing is asked before */
+    struct ls__snap_load load;
+    uint64_t credit_us; /* busy: nothing is asked before */
     const char *waits;  /* SELECTING: what for */
     const char *failed;
 };

@@ -114,6 +114,10 @@
 #define LS_SNAPSHOT_MARKER_ENTRIES_MAX 10000u
 /* bytes of snapshots a member serves in a second */
 #define LS_SNAPSHOT_RATE_BYTES_DEFAULT (128u << 20)
+/* entries committed in a second from which on a group is busy: then a session fetches no more than
+ * so many bytes in a second, and a provider serves no more than a quarter of its rate */
+#define LS_SNAPSHOT_BUSY_ENTRIES 500u
+#define LS_SNAPSHOT_BUSY_BYTES   (32u << 20)
 /* sources whose tables of chunks are compared */
 #define LS_SNAPSHOT_SOURCES 2u
 /* frozen states of one member */

@@ -493,6 +493,52 @@ TEST(snapshot, is_served_no_faster_than_the_rate_allows)
     world_close(world);
 }
 
+/* From the first chunk to the last one, while so many entries are committed every 10 ms. */
+static uint64_t fetching_us(struct world *world, ls_index entries)
+{
+    struct world_node *node = last_of(world);
+    uint64_t first = 0;
+    uint64_t puts = 0;
+    uint64_t last = 0;
+    uint64_t until = world->now_us + 60 * SECOND;
+    world->latency_min_us = world->latency_max_us = 30000; /* or it is over before it is seen */
+    world_gap(world, world->nodes_count - 1, world->truth.last, 0, 0);
+    while (world->nodes[2].freezes == 0) { /* all have the same state */
+        assert_true(world_step(world, until));
+    }
+    while (node->publishes == 0) {
+        assert_true(world->now_us < until);
+        world_write(world, 2, entries, 4);
+        for (uint32_t i = 0; i + 1 < world->nodes_count; i++) {
+            world_fill(world, i, world->truth.last, world->truth.last);
+        }
+        world_gap(world, world->nodes_count - 1, world->truth.last, 0, 0);
+        uint64_t end = world->now_us + 10000;
+        while (world_step(world, end)) {
+            first = first == 0 && node->puts > 0 ? world->now_us : first;
+            last = node->puts > puts ? world->now_us : last;
+            puts = node->puts;
+        }
+    }
+    assert_true(puts > 5);
+    return last - first;
+}
+
+TEST(snapshot, is_fetched_at_a_pace_that_leaves_room_for_commands_while_the_group_is_busy)
+{
+    struct world *world = lagging(4);
+    uint64_t took = fetching_us(world, 10); /* 1000 in a second */
+    uint64_t bytes = last_of(world)->put_bytes;
+    uint64_t least = (bytes - LS_SNAPSHOT_CHUNK_BYTES_MIN) * 1000000u / LS_SNAPSHOT_BUSY_BYTES;
+    assert_in_range(took, least, 2 * least + 50000);
+    assert_true(world->nodes[1].chunk_bytes_sent * 10 >= bytes * 3);
+    assert_true(world->nodes[2].chunk_bytes_sent * 10 >= bytes * 3);
+    world_close(world);
+    world = lagging(4);
+    assert_true(fetching_us(world, 1) < least / 2);
+    world_close(world);
+}
+
 /* S7 */
 TEST(snapshot, S7_pins_the_log_from_its_anchor_on_while_it_is_leased)
 {

@@ -4,10 +4,11 @@
  * Debian's 7.8 of it.
  *
  * - WAL recovery mode 0 (tolerate a torn tail). The default opens a log with a flipped bit in its
- *   middle and says nothing; this one refuses also what a power cut leaves of a write that was
- *   under way, so that is told apart by wal.h and cut off. No mode notices a WAL that was cut at
- *   a record or deleted: that is what chain and guard are for. Mode 0 excludes recycling of WAL
- *   files: RocksDB turns it off itself.
+ *   middle and says nothing. This one takes a flipped bit in the head of a record for the end of
+ *   the log, and refuses what a power cut leaves of a write that was under way: so the log is
+ *   judged first (wal.h), and only what was torn may be cut off. No mode notices a WAL that was
+ *   cut at a record or deleted: that is what chain and guard are for. Mode 0 excludes recycling of
+ *   WAL files: RocksDB turns it off itself.
  * - It is built with assertions and aborts on a full disk through its own info log, unless that is
  *   told to write nothing but its header.
  * - After a failed write it must not be written to again (flush_wal aborts), and it resumes by
@@ -213,17 +214,15 @@ static enum ls_status open_families(struct ls__engine *engine, const char *path,
             return LS_ERR_IO;
         }
     }
+    /* before RocksDB reads it, which would cut off what it takes for the end, and remove the file
+     */
+    bool torn = false;
+    enum ls_status judged = create ? LS_OK : ls__wal_judge(engine->env, path, &torn, error);
+    if (judged != LS_OK) {
+        return judged;
+    }
     char *message = open_with(engine, path, names);
-    if (message != NULL && classify(message) == LS_ERR_CORRUPT && !create) {
-        bool torn;
-        enum ls_status status = ls__wal_judge(engine->env, path, &torn, error);
-        if (status != LS_OK) {
-            rocksdb_free(message);
-            return status;
-        }
-        if (!torn) {
-            return failed(error, message);
-        }
+    if (message != NULL && torn && classify(message) == LS_ERR_CORRUPT) {
         rocksdb_free(message);
         trace_cut(engine->env, path);
         rocksdb_options_set_wal_recovery_mode(engine->options[LS__FAMILY_LOG],

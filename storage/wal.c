@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,8 +36,6 @@
 enum { FULL = 1, FIRST = 2, MIDDLE = 3, LAST = 4 };
 
 struct judge {
-    uint32_t table[8][256];
-    uint8_t bytes[PIECE_BYTES];
     uint64_t next; /* the sequence number behind all whole writes; UNKNOWN: there were none */
     bool torn;
     /* a write in an earlier file that was cut off, if this one goes on at `next` */
@@ -49,6 +48,9 @@ struct judge {
     bool broken;       /* there was damage */
     uint8_t head[BATCH_BYTES];
     size_t head_bytes;
+
+    uint32_t table[8][256];
+    uint8_t bytes[PIECE_BYTES];
 };
 
 /* A block of the file, as far as the file goes. */
@@ -427,7 +429,7 @@ enum ls_status ls__wal_judge(const struct ls_env *env, const char *path, bool *t
     if (judge == NULL) {
         return ls_error_set(error, LS_ERR_NO_MEMORY, "out of memory");
     }
-    (void)memset(judge, 0, sizeof *judge);
+    (void)memset(judge, 0, offsetof(struct judge, table));
     judge->next = UNKNOWN;
     table_make(judge->table);
     DIR *listing = opendir(path);

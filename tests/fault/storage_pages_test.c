@@ -23,6 +23,7 @@
 #define ROUNDS      16u
 #define DEAD        77
 #define BLOCK_BYTES 32768u
+#define HEAD_BYTES  7u
 
 static char place[128], before[160], after[160], later[160], damaged[160];
 static uint8_t had_bytes[LOG_BYTES], has_bytes[LOG_BYTES], bad_bytes[LOG_BYTES];
@@ -81,7 +82,7 @@ static void write_log(const char *name, const uint8_t *bytes, size_t count)
 {
     char path[512];
     (void)snprintf(path, sizeof path, "%s/%s", damaged, name);
-    int file = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     assert_true(file >= 0);
     assert_int_equal(write(file, bytes, count), count);
     (void)close(file);
@@ -285,27 +286,41 @@ static void expect_refused(const char *what)
     }
 }
 
+/* What is refused is not touched, so the copy serves for all. */
+static void flip_bits(const char *name, size_t has, size_t first_bit, size_t count)
+{
+    for (size_t bit = first_bit; bit < first_bit + count; bit++) {
+        char what[64];
+        (void)memcpy(bad_bytes, has_bytes, has);
+        bad_bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        write_log(name, bad_bytes, has);
+        (void)snprintf(what, sizeof what, "bit %zu of %zu", bit, has * 8);
+        expect_refused(what);
+    }
+}
+
+/* RocksDB takes some of them, in the head of a record, for the end of the log. */
+TEST(pages, any_flipped_bit_of_a_write_that_was_acknowledged_a_moment_ago_is_refused)
+{
+    size_t had, has;
+    const char *name = make_acknowledged(100, false, &had, &has);
+    assert_in_range(has - had, 150, 400);
+    tree_copy(after, damaged);
+    flip_bits(name, has, had * 8, (has - had) * 8);
+}
+
 /* Zeros that somebody wrote are no sectors that were lost. */
 TEST(pages, flipped_bit_of_a_write_that_holds_zeros_is_refused)
 {
     size_t had, has;
     uint64_t seed = test_seed() | 1;
     const char *name = make_acknowledged(40000, true, &had, &has);
-    for (size_t round = 0; round < 64; round++) {
-        char what[64];
-        if (round / 8 == 6) {
-            continue; /* the kind of the frame: RocksDB takes some for the end of the file */
-        }
-        /* the first ones hit the head of its first frame, the others the rest of that */
-        size_t first = had * 8;
-        size_t bit =
-            round < 56 ? first + round : first + next_random(&seed) % (BLOCK_BYTES * 8 - first);
-        (void)memcpy(bad_bytes, has_bytes, has);
-        bad_bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        tree_copy(after, damaged);
-        write_log(name, bad_bytes, has);
-        (void)snprintf(what, sizeof what, "bit %zu of %zu to %zu", bit, had * 8, has * 8);
-        expect_refused(what);
+    assert_in_range(has, BLOCK_BYTES + 1, 2 * BLOCK_BYTES);
+    tree_copy(after, damaged);
+    flip_bits(name, has, had * 8, (HEAD_BYTES + 12) * 8);
+    flip_bits(name, has, BLOCK_BYTES * 8, HEAD_BYTES * 8);
+    for (uint32_t round = 0; round < 64; round++) {
+        flip_bits(name, has, had * 8 + next_random(&seed) % ((has - had) * 8), 1);
     }
 }
 
@@ -341,6 +356,33 @@ TEST(pages, commit_hint_that_waits_is_written_at_the_close)
     store_open(&store, &backend);
     assert_int_equal(store.state.commit_hint, DURABLE + 1);
     store_close(&store);
+}
+
+/* RocksDB removes the file of a write that was cut off, but does not sync that: it may come back.
+ */
+TEST(pages, write_that_was_cut_off_is_no_damage_if_its_file_comes_back)
+{
+    for (int ends = 0; ends < 2; ends++) {
+        size_t had, has;
+        const char *name = make_acknowledged(9000, false, &had, &has);
+        (void)memcpy(bad_bytes, has_bytes, has);
+        (void)memset(bad_bytes + (had / PAGE_BYTES + 1) * PAGE_BYTES, 0, PAGE_BYTES);
+        size_t count = ends == 0 ? has : (had / PAGE_BYTES + 1) * PAGE_BYTES;
+        tree_copy(before, damaged);
+        write_log(name, bad_bytes, count);
+        const struct store_backend backend = {damaged, place_open, NULL};
+        struct store store;
+        store_open(&store, &backend);
+        assert_int_equal(store.state.last.index, DURABLE);
+        store_append(&store, DURABLE + 1, 3, 1);
+        store_append(&store, DURABLE + 4, 3, 1);
+        store_close(&store);
+        write_log(name, bad_bytes, count);
+        store_open(&store, &backend);
+        assert_int_equal(store.state.last.index, DURABLE + 6);
+        assert_false(store.state.tail_unknown);
+        store_close(&store);
+    }
 }
 
 TEST(pages, death_while_a_write_is_cut_off_is_no_damage)

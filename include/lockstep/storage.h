@@ -53,7 +53,7 @@ struct ls_storage_batch {
     ls_index first; /* index of entries[0]; == last + 1 after the above */
     const struct ls_entry *entries;
     uint32_t count;
-    ls_index commit_hint; /* 0: unchanged; stored without a sync of its own */
+    ls_index commit_hint; /* 0: unchanged; stored with the next write, a crash may take it */
 };
 
 struct ls_storage_sink {

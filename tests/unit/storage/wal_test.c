@@ -200,6 +200,7 @@ TEST(wal, each_changed_bit_of_the_last_writes_is_damage)
 TEST(wal, each_subset_of_the_last_write_is_torn)
 {
     uint64_t seed = test_seed() | 1;
+    uint32_t coincidences = 0;
     for (int round = 0; round < 400; round++) {
         size_t bytes = 100 + next_random(&seed) % (round % 2 == 0 ? 3000 : 70000);
         size_t begin = make_log(&seed, bytes, false);
@@ -218,8 +219,15 @@ TEST(wal, each_subset_of_the_last_write_is_torn)
             bad.count = begin + next_random(&seed) % (good.count - begin);
             all = false;
         }
+        /* of 16 000 frames of a block one looks as if a bit of it had changed */
+        store_bytes(5, bad.bytes, bad.count);
+        if (judge() == DAMAGED && strstr(text, "has a bit that changed") != NULL) {
+            coincidences++;
+            continue;
+        }
         expect_bytes(&bad, all || bad.count == begin ? WHOLE : TORN, "round", (size_t)round);
     }
+    assert_in_range(coincidences, 0, 1);
 }
 
 TEST(wal, each_length_of_the_last_write_is_torn)

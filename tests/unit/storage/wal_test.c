@@ -312,7 +312,7 @@ TEST(wal, next_file_that_goes_on_behind_a_torn_write_shows_that_it_was_cut_off)
         bad.count = 0;
         bad.next = kind == 2 || kind == 3 ? owed : next;
         if (kind == 1 || kind == 3) {
-            add(&bad, 0, NULL, 0); /* what RocksDB begins such a file with */
+            add(&bad, 0, good.bytes, 0); /* what RocksDB begins such a file with */
         }
         if (kind < 4) {
             add(&bad, 2, random_bytes(&seed), 2000);

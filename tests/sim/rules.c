@@ -118,13 +118,19 @@ void sim_rules_heard(struct sim_member *member, uint32_t from, struct ls_span me
     }
 }
 
-/* P3, figure 8 of the Raft paper: a leader counts copies of entries of its own term only. */
+/* P3, figure 8 of the Raft paper: a leader counts copies of entries of its own term only. While a
+ * batch of its log waits for room, its commits are not known, and are judged when it is there. */
 static void check_commit(struct sim_member *member, const struct ls_core_status *core)
 {
-    const struct sim_rules *rules = &member->rules;
-    bool led = rules->role == LS_ROLE_LEADER && rules->term == core->term;
-    if (!led || core->role != LS_ROLE_LEADER || core->commit <= rules->commit ||
-        core->commit > member->shadow.last || member->shadow.refused) {
+    struct sim_rules *rules = &member->rules;
+    ls_index before = rules->commit;
+    bool leads =
+        rules->role == LS_ROLE_LEADER && rules->term == core->term && core->role == LS_ROLE_LEADER;
+    if (leads && member->shadow.refused) {
+        return;
+    }
+    rules->commit = core->commit;
+    if (!leads || core->commit <= before || core->commit > member->shadow.last) {
         return;
     }
     ls_term term = member->shadow.log[core->commit].term;
@@ -155,6 +161,5 @@ void sim_rules_turn(struct sim_member *member, const struct ls_core_status *core
                      shadow->log[core->commit].term == core->term;
     rules->term = core->term;
     rules->durable = core->durable;
-    rules->commit = core->commit;
     world->rules_commit = core->commit > world->rules_commit ? core->commit : world->rules_commit;
 }

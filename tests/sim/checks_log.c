@@ -154,7 +154,7 @@ static void note_reset(struct sim_member *member, struct ls_cursor anchor)
     }
     shadow->log = sim_grow(shadow->log, &shadow->capacity, anchor.index, sizeof *shadow->log);
     shadow->log[anchor.index] = known->mark;
-    shadow->last = anchor.index;
+    shadow->last = shadow->anchor = anchor.index;
     if (shadow->promise.match > anchor.index) {
         shadow->promise.match = anchor.index;
         shadow->promise.mark = known->mark;
@@ -323,6 +323,7 @@ void sim_check_log_restart(struct sim_member *member)
     const ls_index known_up_to = shadow->last; /* what is behind it was removed once */
     shadow->hard = left.hard_state;
     shadow->last = left.last;
+    shadow->anchor = left.anchor.index;
     shadow->log = sim_grow(shadow->log, &shadow->capacity, left.last, sizeof *shadow->log);
     /* downwards to where the lost log and the durable one are the same */
     for (ls_index index = left.last; index > 0 && index >= left.anchor.index; index--) {
@@ -344,23 +345,45 @@ void sim_check_log_restart(struct sim_member *member)
     }
 }
 
-void sim_check_new_leader(struct sim_member *member, ls_term term)
+/* The leader of `term` has the entry that is committed at `index`. */
+static void check_holds(const struct sim_member *member, ls_term term, ls_index index)
 {
     const struct sim_logs *logs = &member->world->checks.logs;
     const struct sim_shadow *shadow = &member->shadow;
-    ls_index index = logs->committed_last;
-    while (index > 0 && logs->committed[index].term >= term) {
-        index--; /* committed in its own term, or a later one: it may be late */
-    }
-    if (index == 0) {
-        return;
-    }
-    if (shadow->last < index || shadow->log[index].chain != logs->committed[index].chain) {
+    /* below the anchor the marks may be older than it; its chain covers them */
+    ls_index at = index < shadow->anchor ? shadow->anchor : index;
+    if (at <= logs->committed_last &&
+        (shadow->last < at || shadow->log[at].chain != logs->committed[at].chain)) {
         sim_fail(member->world,
                  "%s leads term %llu without %llu, which was committed by term %llu: its log ends "
                  "at %llu^%llu",
                  member->name, U(term), U(index), U(logs->committed[index].term),
                  U(shadow->log[shadow->last].term), U(shadow->last));
+    }
+}
+
+void sim_check_new_leader(struct sim_member *member, ls_term term)
+{
+    const struct sim_logs *logs = &member->world->checks.logs;
+    ls_index index = logs->committed_last;
+    while (index > 0 && logs->committed[index].term >= term) {
+        index--; /* committed in its own term, or a later one: it may be late */
+    }
+    if (index > 0) {
+        check_holds(member, term, index);
+    }
+}
+
+/* That `index` was committed by `term` is known now: who leads a later term has to hold it. */
+static void check_leaders(const struct world *world, ls_term term, ls_index index)
+{
+    for (uint32_t i = 0; i < world->count; i++) {
+        const struct sim_member *member = &world->members[i];
+        const struct sim_rules *rules = &member->rules;
+        if (member->group != NULL && rules->life == member->life && rules->role == LS_ROLE_LEADER &&
+            rules->term > term) {
+            check_holds(member, rules->term, index);
+        }
     }
 }
 
@@ -386,14 +409,18 @@ void sim_check_commit(struct sim_member *member, ls_term term, ls_index commit)
             logs->committed[i] = (struct sim_committed){term, shadow->log[i].chain};
         }
         logs->committed_last = commit;
+        check_leaders(world, term, commit);
         return;
     }
     if (logs->committed[commit].chain != shadow->log[commit].chain) {
         sim_fail(world, "%s commits %llu^%llu in term %llu, but another entry is committed there",
                  member->name, U(shadow->log[commit].term), U(commit), U(term));
     }
-    for (ls_index i = commit; i > 0 && logs->committed[i].term > term; i--) {
-        logs->committed[i].term = term;
+    if (logs->committed[commit].term > term) {
+        for (ls_index i = commit; i > 0 && logs->committed[i].term > term; i--) {
+            logs->committed[i].term = term;
+        }
+        check_leaders(world, term, commit);
     }
 }
 

@@ -24,15 +24,18 @@ void sim_check_leader(struct sim_member *member, ls_term term)
     struct sim_checks *checks = &member->world->checks;
     checks->leaders =
         sim_grow(checks->leaders, &checks->leaders_capacity, term, sizeof *checks->leaders);
-    uint32_t *leader = &checks->leaders[term];
-    if (*leader == 0) {
-        *leader = member->at + 1;
+    struct sim_reign *reign = &checks->leaders[term];
+    if (reign->by == 0) {
+        *reign = (struct sim_reign){member->at + 1, member->life};
         checks->leader_changes++;
         member->lead_known = checks->known;
         sim_check_new_leader(member, term);
-    } else if (*leader != member->at + 1) {
+    } else if (reign->by != member->at + 1) {
         sim_fail(member->world, "two leaders in term %llu: %s and %s", (unsigned long long)term,
-                 member->world->members[*leader - 1].name, member->name);
+                 member->world->members[reign->by - 1].name, member->name);
+    } else if (reign->life != member->life) {
+        sim_fail(member->world, "two leaders in term %llu: %s, and %s as it started again",
+                 (unsigned long long)term, member->name, member->name);
     }
 }
 

@@ -83,7 +83,7 @@ static void match(struct sim_member *member, ls_index index, struct sim_mark mar
 static bool led(const struct sim_member *member, ls_term term)
 {
     const struct sim_checks *checks = &member->world->checks;
-    return term < checks->leaders_capacity && checks->leaders[term] == member->at + 1;
+    return term < checks->leaders_capacity && checks->leaders[term].by == member->at + 1;
 }
 
 static void note_hard_state(struct sim_member *member, const struct ls_hard_state *hard)

@@ -338,10 +338,16 @@ struct sim_step {
     uint64_t reply, digest; /* hashes; 0: not known */
 };
 
+/** Who led a term, and in which of its lives. */
+struct sim_reign {
+    uint32_t by; /* member + 1; 0: nobody */
+    uint64_t life;
+};
+
 struct sim_checks {
     struct sim_step *steps; /* by index */
     size_t steps_capacity;
-    uint32_t *leaders; /* by term: member + 1 */
+    struct sim_reign *leaders; /* by term */
     size_t leaders_capacity;
     ls_index known; /* highest index that some client knows to be done */
     ls_index last;

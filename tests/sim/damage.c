@@ -148,10 +148,12 @@ static void start_lossy(struct sim_member *member, const struct place *place, bo
         promise->voted = false;
     }
     member->hard_lost = place->damage == DAMAGE_HARD_OLDER;
-    if (place->damage == DAMAGE_LOG_END) {
-        promise->match = 0;
-        promise->fresh = (struct ls_cursor){0, 0};
+    ls_index kept = place->damage == DAMAGE_LOG_END ? place->index - 1 : UINT64_MAX;
+    if (promise->match > kept) {
+        promise->match = kept;
+        promise->mark = member->shadow.log[kept];
     }
+    promise->fresh.index = promise->fresh.index > kept ? kept : promise->fresh.index;
     sim_member_start(member);
     must_doubt(member, place);
     if (again && member->group != NULL) {

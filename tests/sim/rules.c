@@ -89,11 +89,15 @@ static void check_progress(struct sim_member *member, const struct ls_core_statu
         sim_fail(world, "%s had %llu acknowledged by %s, and now only %llu", member->name,
                  U(belief->match), peer->name, U(progress->match));
     }
-    if (peer->group != NULL && !peer->lossy && peer->rules.life == peer->life &&
-        peer->rules.term == core->term && progress->match > peer->rules.durable &&
-        progress->match > on_disk(peer)) {
+    bool known = peer->group != NULL && !peer->lossy && peer->rules.life == peer->life &&
+                 peer->rules.term == core->term;
+    if (known && progress->match > peer->rules.durable && progress->match > on_disk(peer)) {
         sim_fail(world, "%s counts on %s up to %llu, which has %llu on its disk", member->name,
                  peer->name, U(progress->match), U(peer->rules.durable));
+    } else if (known && progress->match > belief->match && progress->match <= member->shadow.last &&
+               !sim_check_holds(peer, progress->match, member->shadow.log[progress->match])) {
+        sim_fail(world, "%s counts on %s up to %llu, which has another entry there", member->name,
+                 peer->name, U(progress->match));
     }
     belief->match = progress->match;
     belief->refused = false;

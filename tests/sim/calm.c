@@ -16,6 +16,8 @@
 #define SLOW_MS 400u
 /* a link that broke before the faults ended is noticed by then */
 #define NOTICE_US 3000000u
+/* all deadlines of calls have passed by then */
+#define ANSWERS_US 60000000u
 
 static bool is_voter(const struct world *world, uint32_t at)
 {
@@ -45,6 +47,53 @@ static uint32_t serving(const struct world *world, ls_term *term)
     }
     return world->count;
 }
+
+/* ---- calls that are no client's ---- */
+
+void sim_answered(struct sim_member *member)
+{
+    if (member->unanswered == 0) {
+        sim_fail(member->world, "%s answers a call that it was not asked", member->name);
+        return;
+    }
+    member->unanswered--;
+}
+
+static void on_transfer(void *arg, const struct ls_outcome *outcome)
+{
+    struct sim_member *member = arg;
+    sim_answered(member);
+    sim_mix(member->world, (uint64_t)outcome->status);
+}
+
+bool sim_transfer(struct world *world, uint32_t from, uint32_t to)
+{
+    struct sim_member *member = &world->members[from];
+    enum ls_status status =
+        ls_group_transfer(member->group, world->members[to].name, NULL, on_transfer, member);
+    member->unanswered += status == LS_OK;
+    sim_member_after(member);
+    return status == LS_OK;
+}
+
+static bool all_answered(struct world *world)
+{
+    for (uint32_t i = 0; i < world->count; i++) {
+        if (world->members[i].unanswered > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void sim_calm_answers(struct world *world)
+{
+    if (!sim_world_until(world, world->now_us + ANSWERS_US, all_answered)) {
+        sim_fail(world, "a hand-over or a read has no answer when the run ends");
+    }
+}
+
+/* ---- who may be sent away ---- */
 
 /* A voter that counts and is not `but`, from a random place on; count: none. `spare`: how many of
  * those that count a quorum can do without. */
@@ -131,17 +180,24 @@ void sim_calm_links(struct world *world)
 
 /* ---- reads ---- */
 
-struct calm_read {
+struct sim_calm_read {
+    struct sim_calm_read *before; /* all of the run: one that ends twice has to be there */
     struct sim_member *member;
     ls_index floor; /* known to be done when it was asked */
-    bool demanded;
+    bool demanded, over;
 };
 
 static void on_read(void *arg, const struct ls_outcome *outcome)
 {
-    struct calm_read *read = arg;
+    struct sim_calm_read *read = arg;
     struct sim_member *member = read->member;
     struct world *world = member->world;
+    if (read->over) {
+        sim_fail(world, "a read of %s ends twice, or was refused", member->name);
+        return;
+    }
+    read->over = true;
+    sim_answered(member);
     world->calm_reads -= read->demanded;
     sim_mix(world, (uint64_t)outcome->status);
     if (outcome->status == LS_OK && member->machine.applied < read->floor) {
@@ -154,18 +210,22 @@ static void on_read(void *arg, const struct ls_outcome *outcome)
         sim_fail(world, "a read of %s in a group without faults ends with \"%s\"", member->name,
                  ls_status_text(outcome->status));
     }
-    free(read);
 }
 
 static void ask_read(struct world *world, uint32_t at, bool demanded)
 {
     struct sim_member *member = &world->members[at];
     const struct ls_call_options call = {.deadline_ms = READ_MS};
-    struct calm_read *read = sim_allocate(sizeof *read);
-    *read = (struct calm_read){member, world->checks.known, demanded};
+    struct sim_calm_read *read = sim_allocate(sizeof *read);
+    *read = (struct sim_calm_read){.before = world->reads,
+                                   .member = member,
+                                   .floor = world->checks.known,
+                                   .demanded = demanded};
+    world->reads = read;
     enum ls_status status = ls_group_read_barrier(member->group, &call, on_read, read);
+    member->unanswered += status == LS_OK;
     if (status != LS_OK) {
-        free(read);
+        read->over = true;
         if (demanded) {
             sim_fail(world, "%s refuses a read in a group without faults: %s", member->name,
                      ls_status_text(status));
@@ -174,6 +234,15 @@ static void ask_read(struct world *world, uint32_t at, bool demanded)
     }
     world->calm_reads += demanded;
     sim_member_after(member);
+}
+
+void sim_calm_free(struct world *world)
+{
+    while (world->reads != NULL) {
+        struct sim_calm_read *read = world->reads;
+        world->reads = read->before;
+        free(read);
+    }
 }
 
 void sim_calm_read(struct world *world, uint32_t at)
@@ -214,11 +283,6 @@ static bool some_lag(const struct world *world)
 
 /* ---- a hand-over under load ---- */
 
-static void on_transfer(void *arg, const struct ls_outcome *outcome)
-{
-    sim_mix(arg, (uint64_t)outcome->status);
-}
-
 static void hand_over(struct world *world)
 {
     uint32_t spare = 0;
@@ -232,8 +296,7 @@ static void hand_over(struct world *world)
     uint64_t until_us = world->now_us + 2000u * world->election_ms + 1000000u;
     world->handing = true;
     for (uint32_t i = 0; world->now_us < until_us && !world->failed; i++) {
-        if (i == 10 && ls_group_transfer(world->members[leader].group, world->members[to].name,
-                                         NULL, on_transfer, world) != LS_OK) {
+        if (i == 10 && !sim_transfer(world, leader, to)) {
             sim_fail(world, "%s refuses to hand over", world->members[leader].name);
         }
         (void)sim_probe(world, leader);

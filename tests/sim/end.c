@@ -149,6 +149,9 @@ void sim_world_finish(struct world *world)
     if (!world->failed) {
         demand_service(world);
     }
+    if (!world->failed) {
+        sim_calm_answers(world);
+    }
     for (uint32_t i = 0; i < world->count && !world->failed; i++) {
         if (world->members[i].machine.applied != world->checks.last) {
             sim_fail(world, "member %s applied up to %llu of %llu", world->members[i].name,

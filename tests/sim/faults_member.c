@@ -116,11 +116,6 @@ static bool pause_member(struct sim_strike *strike)
     return true;
 }
 
-static void transferred(void *arg, const struct ls_outcome *outcome)
-{
-    sim_mix(arg, (uint64_t)outcome->status);
-}
-
 bool sim_strike_transfer(struct sim_strike *strike, uint32_t at, uint32_t to)
 {
     struct world *world = strike->world;
@@ -129,10 +124,7 @@ bool sim_strike_transfer(struct sim_strike *strike, uint32_t at, uint32_t to)
         return false;
     }
     sim_strike_tell(strike, " %s to %s", member->name, world->members[to].name);
-    enum ls_status status =
-        ls_group_transfer(member->group, world->members[to].name, NULL, transferred, world);
-    sim_member_after(member);
-    return status == LS_OK;
+    return sim_transfer(world, at, to);
 }
 
 bool sim_strike_member(struct sim_strike *strike)

@@ -198,6 +198,11 @@ static void on_closed(void *arg)
     struct sim_member *member = arg;
     member->node = NULL;
     sim_check_closed(member);
+    if (member->unanswered != 0) {
+        sim_fail(member->world, "%s has closed, and %u hand-overs or reads have no answer",
+                 member->name, member->unanswered);
+        member->unanswered = 0;
+    }
     member->closing = member->paused = false;
     member->life++;
     sim_client_resume(member->world, member->at);

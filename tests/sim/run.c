@@ -119,6 +119,7 @@ void sim_world_free(struct world *world)
     sim_network_free(world);
     sim_sync_close(world);
     sim_clients_free(world);
+    sim_calm_free(world);
     sim_checks_free(world);
     sim_faults_free(world);
     sim_queue_free(&world->queue);

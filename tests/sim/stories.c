@@ -104,7 +104,7 @@ static void deaf_leader(struct world *world, uint32_t leader, uint32_t spare)
         }
     }
     world->story.but = 1u << leader;
-    if (!transfer(world, leader, to) || !until(world, other_leads)) {
+    if (!sim_transfer(world, leader, to) || !until(world, other_leads)) {
         return;
     }
     for (uint32_t i = 0; i < 4; i++) {
@@ -123,7 +123,7 @@ static void term_alone(struct world *world, uint32_t leader, uint32_t spare)
 {
     uint32_t to = first_of(some_voters(world, 1u << leader, 1));
     world->story.who = to;
-    if (!transfer(world, leader, to) || !until(world, is_candidate)) {
+    if (!sim_transfer(world, leader, to) || !until(world, is_candidate)) {
         return;
     }
     isolate(world, to);
@@ -176,7 +176,7 @@ static void late_acknowledgements(struct world *world, uint32_t leader, uint32_t
     wait_ms(world, world->election_ms, 2u * world->election_ms);
     world->story.but = ~(1u << leader);
     world->story.term = term;
-    if (world->failed || !transfer(world, next, leader) || !until(world, other_leads)) {
+    if (world->failed || !sim_transfer(world, next, leader) || !until(world, other_leads)) {
         return;
     }
     sim_network_block(world, follower, leader, false);
@@ -192,7 +192,7 @@ static void late_votes(struct world *world, uint32_t leader, uint32_t spare)
     uint32_t to = first_of(some_voters(world, 1u << leader, 1));
     uint32_t late = 1u << leader | some_voters(world, 1u << leader | 1u << to, spare - 1);
     world->story.who = to;
-    if (!transfer(world, leader, to) || !until(world, is_candidate)) {
+    if (!sim_transfer(world, leader, to) || !until(world, is_candidate)) {
         return;
     }
     for (uint32_t i = 0; i < world->count; i++) {

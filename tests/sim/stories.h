@@ -116,20 +116,6 @@ static inline void crash(struct world *world, uint32_t at)
     sim_member_crash(&world->members[at], (size_t)sim_random_in(&world->random, 0, held));
 }
 
-static inline void transferred(void *arg, const struct ls_outcome *outcome)
-{
-    sim_mix(arg, (uint64_t)outcome->status);
-}
-
-static inline bool transfer(struct world *world, uint32_t from, uint32_t to)
-{
-    struct sim_member *member = &world->members[from];
-    enum ls_status status =
-        ls_group_transfer(member->group, world->members[to].name, NULL, transferred, world);
-    sim_member_after(member);
-    return status == LS_OK;
-}
-
 /* Voters but those in `but`, up to `most`, from a random place on. */
 static inline uint32_t some_voters(struct world *world, uint32_t but, uint32_t most)
 {

@@ -193,6 +193,7 @@ struct sim_member {
     bool closing;
     struct sim_rules rules;
     uint32_t reluctance;
+    uint32_t unanswered; /* hand-overs and reads that no client asked for */
 };
 
 uint64_t sim_member_now(const struct sim_member *member);
@@ -491,6 +492,7 @@ struct world {
     uint32_t resting;    /* mask of those that are away at the end */
     bool handing;        /* a hand-over of a calm group: nothing may be lost */
     uint32_t calm_reads; /* that have no answer yet */
+    struct sim_calm_read *reads;
     struct sim_sync *sync;
     bool failed;
     char text[SIM_TEXT_BYTES];
@@ -529,6 +531,13 @@ uint32_t sim_calm_rest(struct world *world);
 void sim_calm_links(struct world *world);
 /** A read of that member alone; if it is answered it must not be stale. */
 void sim_calm_read(struct world *world, uint32_t at);
+/** The member is asked to hand over; false: it refuses. */
+bool sim_transfer(struct world *world, uint32_t from, uint32_t to);
+/** The callback of such a call, or of a read that is no client's, comes. */
+void sim_answered(struct sim_member *member);
+/** All of them have come, or will. */
+void sim_calm_answers(struct world *world);
+void sim_calm_free(struct world *world);
 /** In a converged group: one plot of faults (stories.c). */
 void sim_story(struct world *world);
 /** A converged group without faults does all that it must. */

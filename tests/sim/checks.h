@@ -44,7 +44,7 @@ struct sim_shadow {
     struct ls_group *of;  /* also while it closes: to be asked from within only */
     struct sim_mark *log; /* by index; what was pruned stays */
     size_t capacity;
-    ls_index last, anchor;     /* anchor: as the member started, or of a state that it took in */
+    ls_index last, anchor;     /* anchor: as it started, of a state that it took in, or pruned */
     struct ls_hard_state hard; /* as given to the store */
     struct sim_promise promise;
     uint32_t wipes;  /* before the promises were made */

@@ -182,6 +182,9 @@ void sim_check_prune(struct sim_member *member, ls_index upto)
                  U(member->shadow.last));
         return;
     }
+    struct sim_shadow *shadow = &member->shadow;
+    sim_sync_check_prune(member, shadow->anchor, upto);
+    shadow->anchor = upto > shadow->anchor ? upto : shadow->anchor;
     if (sim_sync_snapshots(world)) {
         sim_snapshot_leads(member);
         sim_snapshot_check_prune(&world->sync->sides[member->at], upto);

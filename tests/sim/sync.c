@@ -289,10 +289,28 @@ void sim_sync_turn(struct sim_member *member, const struct ls_group_status *stat
 
 /* ---- pruning ---- */
 
+void sim_sync_check_prune(struct sim_member *member, ls_index before, ls_index upto)
+{
+    struct world *world = member->world;
+    struct sim_side *side = &world->sync->sides[member->at];
+    if (side->disk.inner.size != 0 && upto > sim_disk_durable(&side->disk)) {
+        sim_fail(world, "%s pruned up to %llu, its machine's disk holds %llu", member->name,
+                 (unsigned long long)upto, (unsigned long long)sim_disk_durable(&side->disk));
+    }
+    uint64_t now = sim_member_now(member);
+    for (uint32_t i = 0; i < world->count; i++) {
+        const struct sim_lease *lease = &side->leases[i];
+        if (lease->until_us > now && lease->need > before && upto >= lease->need) {
+            sim_fail(world, "%s pruned up to %llu and serves a session of %s that needs %llu",
+                     member->name, (unsigned long long)upto, world->members[i].name,
+                     (unsigned long long)lease->need);
+        }
+    }
+}
+
 bool sim_sync_prune(struct world *world, uint32_t at)
 {
     struct sim_member *member = &world->members[at];
-    struct sim_side *side = &world->sync->sides[at];
     if (member->group == NULL || member->paused) {
         return false;
     }
@@ -306,18 +324,7 @@ bool sim_sync_prune(struct world *world, uint32_t at)
     sim_mix(world, pruned << 8 | at);
     world->sync->pruned += pruned - before;
     sim_fault_count(world, SIM_FAULT_PRUNE);
-    if (side->disk.inner.size != 0 && pruned > sim_disk_durable(&side->disk)) {
-        sim_fail(world, "%s pruned up to %llu, its machine's disk holds %llu", member->name,
-                 (unsigned long long)pruned, (unsigned long long)sim_disk_durable(&side->disk));
-    }
-    uint64_t now = sim_member_now(member);
     for (uint32_t i = 0; i < world->count; i++) {
-        const struct sim_lease *lease = &side->leases[i];
-        if (lease->until_us > now && lease->need > before && pruned >= lease->need) {
-            sim_fail(world, "%s pruned up to %llu and serves a session of %s that needs %llu",
-                     member->name, (unsigned long long)pruned, world->members[i].name,
-                     (unsigned long long)lease->need);
-        }
         ls_index held = world->sync->sides[i].durable;
         if (i != at && held < pruned && !world->sync->snapshots) { /* else: given up, or not */
             sim_fail(world, "%s pruned up to %llu, the log of %s ends at %llu", member->name,

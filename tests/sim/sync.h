@@ -89,6 +89,9 @@ bool sim_sync_peek(const struct ls_env *env, struct sim_sync *sync, struct ls_sp
 /** The member with that id; world->count: none. */
 uint32_t sim_sync_member(const struct world *world, const struct ls_peer_id *id);
 
+/** The member removes its log up to `upto`, by hand or by itself; it went to `before` already. */
+void sim_sync_check_prune(struct sim_member *member, ls_index before, ls_index upto);
+
 /* sync_session.c: the lagging side */
 enum ls_status sim_sync_session(void *self, const struct ls_session_context *context,
                                 const struct ls_sync_gap *gap, struct ls_sync_session *out);

@@ -256,12 +256,12 @@ static enum ls_sync_verdict provider_receive(void *self, const struct ls_peer_id
         provider->asked[peer][values[3].as.number % ASKED].last = values[6].as.number;
     }
     ls_index need = kind == ASK ? values[3].as.number : kind == FETCH ? values[4].as.number : 0;
+    uint64_t now = sim_member_now(&world->members[side->at]); /* a turn may take time */
     enum ls_sync_verdict verdict =
         provider->relay.provider.receive(provider->relay.provider.self, from, message);
     if (verdict == LS_SYNC_OK && need != 0 && peer < world->count) {
         side->leases[peer] =
-            (struct sim_lease){need, sim_member_now(&world->members[side->at]) +
-                                         1000u * (uint64_t)world->sync->options.lease_ms};
+            (struct sim_lease){need, now + 1000u * (uint64_t)world->sync->options.lease_ms};
         if (side->prune_next && kind == FETCH) {
             side->prune_next = false;
             sim_push(world, world->now_us, SIM_PRUNE, side->at, 0, 0);

@@ -64,6 +64,7 @@ struct sim_watch {
     uint64_t live_bytes, live_bytes_max;
     uint64_t second; /* of virtual time, in which are counted: */
     uint64_t turns, inputs;
+    uint64_t refused_ms;                    /* of virtual time, in which a refusal was counted */
     uint64_t append_bytes_max;              /* payloads of the largest AppendEntries it sent */
     ls_index sent_next[LS_SIM_MEMBERS_MAX]; /* behind the last one to each */
     /* the first that was not sent to each when more than the window was in flight; 0: it is not */
@@ -126,6 +127,9 @@ void *sim_check_allocate(struct sim_member *member, void *block, size_t bytes);
 void sim_check_closed(struct sim_member *member);
 /** Something came to the member from outside: a message, a call, a finished sync, a bond. */
 void sim_check_input(struct sim_member *member);
+/** Something was refused to the member, which asks again a millisecond later at the earliest: more
+ * often is a hot loop. */
+void sim_check_refused(struct sim_member *member);
 /** Its loop turns. */
 void sim_check_loop(struct sim_member *member);
 void sim_check_buffers(struct sim_member *member, const struct ls_group_status *status);

@@ -100,6 +100,15 @@ void sim_check_input(struct sim_member *member)
     member->watch.inputs++;
 }
 
+void sim_check_refused(struct sim_member *member)
+{
+    uint64_t ms = member->world->now_us / 1000u;
+    if (member->watch.refused_ms != ms) {
+        member->watch.refused_ms = ms;
+        sim_check_input(member);
+    }
+}
+
 void sim_check_loop(struct sim_member *member)
 {
     second_of(member);

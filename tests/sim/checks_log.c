@@ -223,7 +223,7 @@ static enum ls_status tap_stage(void *self, struct ls_storage_group *group,
     enum ls_status status = store->stage(store->self, group, batch);
     member->shadow.refused = status == LS_ERR_BUSY || status == LS_ERR_NO_MEMORY;
     if (member->shadow.refused) {
-        sim_check_input(member); /* the batch comes again, a millisecond later */
+        sim_check_refused(member); /* the batch comes again, a millisecond later */
     } else if (!member->dying) {
         note_batch(member, batch); /* refused for good: it is in the core's log all the same */
     }

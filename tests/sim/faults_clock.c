@@ -51,7 +51,7 @@ enum ls_status sim_slow_apply(struct sim_member *member, size_t *count)
     }
     sim_dawdle(member, sim_random_in(&member->dawdle, 1, member->apply_max_us));
     if (sim_random_percent(&member->dawdle, member->apply_busy_percent)) {
-        sim_check_input(member);
+        sim_check_refused(member);
         return LS_ERR_BUSY;
     }
     *count = (size_t)sim_random_in(&member->dawdle, 1, *count);

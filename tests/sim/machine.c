@@ -29,7 +29,7 @@ static uint64_t prefix_take(struct ls_span *data)
 static void note_busy(struct sim_machine *machine, enum ls_status status)
 {
     if (status == LS_ERR_BUSY) {
-        sim_check_input(machine->member);
+        sim_check_refused(machine->member);
     }
 }
 

@@ -410,7 +410,7 @@ static void run_turn(struct sim_member *member)
     member->loop.turn(member->loop.self);
     if (ls_storage_medium_faults(member->medium) != faults) {
         sim_fault_count(member->world, SIM_FAULT_STORE_BUSY);
-        sim_check_input(member); /* it asks again soon */
+        sim_check_refused(member); /* it asks again soon */
     }
     if (member->off_due) {
         sim_member_off(member, member->off_keeps, member->off_down_us);

@@ -45,7 +45,7 @@ static bool ready(struct sim_member *member, uint64_t at_us)
 {
     bool over = (!member->sync_hangs && member->world->now_us >= at_us) || member->dying;
     if (!over) {
-        sim_check_input(member); /* it asks again soon */
+        sim_check_refused(member); /* it asks again soon */
     }
     return over;
 }

@@ -23,6 +23,7 @@ struct sim_mark {
 /** An entry that some member held: one for each term at an index. */
 struct sim_fact {
     struct sim_mark mark;
+    uint64_t past; /* the chain of the entry before it */
     uint32_t by;   /* member + 1, who held it first; 0: none */
     uint32_t next; /* in `more`, + 1; 0: no other term at this index */
 };

@@ -64,12 +64,25 @@ static void fact_add(struct sim_logs *logs, ls_index index, struct sim_fact adde
     *first = added;
 }
 
+/* The entry with that chain, which somebody held. */
+static const struct sim_fact *fact_past(const struct sim_logs *logs, ls_index index, uint64_t chain)
+{
+    const struct sim_fact *fact = &logs->facts[index];
+    while (fact->mark.chain != chain) {
+        LS_ASSERT(fact->next != 0);
+        fact = &logs->more[fact->next - 1];
+    }
+    return fact;
+}
+
 static void match(struct sim_member *member, ls_index index, struct sim_mark mark)
 {
     struct world *world = member->world;
+    const struct sim_shadow *shadow = &member->shadow;
     const struct sim_fact *known = fact_find(&world->checks.logs, index, mark.term);
     if (known == NULL) {
-        fact_add(&world->checks.logs, index, (struct sim_fact){.mark = mark, .by = member->at + 1});
+        struct sim_fact fact = {mark, shadow->log[index - 1].chain, member->at + 1, 0};
+        fact_add(&world->checks.logs, index, fact);
     } else if (known->mark.chain != mark.chain) {
         sim_fail(world,
                  "logs do not match: at %llu^%llu %s holds another entry than %s, or another "
@@ -132,6 +145,19 @@ static void note_removed(struct sim_member *member, ls_index from)
     shadow->last = from - 1;
 }
 
+/* What the log has up to `index` is what `known` follows; what is behind its end was removed once.
+ */
+static void note_past(struct sim_member *member, ls_index index, const struct sim_fact *known)
+{
+    struct sim_shadow *shadow = &member->shadow;
+    shadow->log = sim_grow(shadow->log, &shadow->capacity, index, sizeof *shadow->log);
+    while (index > 0 && (index > shadow->last || shadow->log[index].chain != known->mark.chain)) {
+        shadow->log[index] = known->mark;
+        index--;
+        known = index > 0 ? fact_past(&member->world->checks.logs, index, known->past) : NULL;
+    }
+}
+
 /* The log is empty after `anchor`, which somebody must have held. */
 static void note_reset(struct sim_member *member, struct ls_cursor anchor)
 {
@@ -152,8 +178,7 @@ static void note_reset(struct sim_member *member, struct ls_cursor anchor)
                  U(anchor.term), U(anchor.index));
         return;
     }
-    shadow->log = sim_grow(shadow->log, &shadow->capacity, anchor.index, sizeof *shadow->log);
-    shadow->log[anchor.index] = known->mark;
+    note_past(member, anchor.index, known);
     shadow->last = shadow->anchor = anchor.index;
     if (shadow->promise.match > anchor.index) {
         shadow->promise.match = anchor.index;
@@ -350,10 +375,7 @@ static void check_holds(const struct sim_member *member, ls_term term, ls_index 
 {
     const struct sim_logs *logs = &member->world->checks.logs;
     const struct sim_shadow *shadow = &member->shadow;
-    /* below the anchor the marks may be older than it; its chain covers them */
-    ls_index at = index < shadow->anchor ? shadow->anchor : index;
-    if (at <= logs->committed_last &&
-        (shadow->last < at || shadow->log[at].chain != logs->committed[at].chain)) {
+    if (shadow->last < index || shadow->log[index].chain != logs->committed[index].chain) {
         sim_fail(member->world,
                  "%s leads term %llu without %llu, which was committed by term %llu: its log ends "
                  "at %llu^%llu",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Faults of disks: slow and hung syncs, errors, no room, a power cut within a commit. */
 #include "faults.h"
+#include "snapshots.h"
 
 /* milliseconds; doubled up to this often: 51 s */
 #define SYNC_MS_MIN      100u
@@ -125,6 +126,7 @@ static void sync_heal(struct sim_member *member)
     member->sync_min_us = 50;
     member->sync_max_us = 2000;
     sim_member_disk(member);
+    sim_vault_heal(member);
 }
 
 static void error_heal(struct sim_member *member)

@@ -15,6 +15,8 @@
 void sim_vault_prepare(struct sim_member *member);
 /** For a node that starts; nothing in a world without snapshots. */
 void sim_vault_open(struct sim_member *member, struct ls_vault *out);
+/** Its disk is no longer slow: what waits for it does so no longer than others do. */
+void sim_vault_heal(struct sim_member *member);
 /** The power of the member goes. */
 void sim_vault_off(struct sim_member *member);
 /** Its disk is a new one. */

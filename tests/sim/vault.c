@@ -283,6 +283,17 @@ void sim_vault_open(struct sim_member *member, struct ls_vault *out)
                              .close = vault_close};
 }
 
+void sim_vault_heal(struct sim_member *member)
+{
+    struct sim_vault *vault = &member->vault;
+    uint64_t latest = member->world->now_us + member->sync_max_us;
+    for (size_t i = 0; i <= LS_VAULT_FILES; i++) {
+        uint64_t *ready = &vault->files[i].ready_us;
+        *ready = *ready < latest ? *ready : latest;
+    }
+    vault->moved_us = vault->moved_us < latest ? vault->moved_us : latest;
+}
+
 void sim_vault_off(struct sim_member *member)
 {
     const struct world *world = member->world;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * When an attempt to catch up begins and ends, and which state sync has its turn: the first of the
- * list that is legal, or the one after it when that waited in vain or failed three times. Each
- * choice carries a reason with its numbers.
+ * list that is legal, or the one after it when that waited in vain or failed three times; until it
+ * succeeds, one failure of it is enough from then on. Each choice carries a reason with its
+ * numbers.
  */
 #include "supervisor_state.h"
 
@@ -40,7 +41,7 @@ static void because_of_failures(struct ls_supervisor *supervisor, const struct l
     struct ls__text text = ls__text_begin(supervisor->because, sizeof supervisor->because);
     ls__text_put(&text, failed->strategy.name);
     ls__text_put(&text, " failed ");
-    ls__text_number(&text, LS_SYNC_FAILURES_MAX);
+    ls__text_number(&text, failed->failures);
     ls__text_put(&text, " times, last: ");
     ls__text_put(&text, reason);
 }
@@ -80,7 +81,6 @@ static void count_failure(struct ls_supervisor *supervisor, struct ls__hosted *h
     supervisor->failure = reason;
     supervisor->completed = NULL;
     if (hosted->failures >= LS_SYNC_FAILURES_MAX && !LS_MUTANT(Y4)) {
-        hosted->failures = 0;
         prefer(supervisor, (hosted->side.tag + 1) % supervisor->hosted_count);
         because_of_failures(supervisor, hosted, reason);
     }

@@ -498,6 +498,30 @@ TEST(supervisor, tries_the_next_legal_state_sync_after_three_failures)
     world_close(world);
 }
 
+/* One that never works must not keep those away that might, for longer and longer. */
+TEST(supervisor, tries_one_that_failed_three_times_once_whenever_its_turn_comes)
+{
+    struct script scripts[2];
+    struct world *world = scripted(scripts, 2);
+    scripts[0].next = LS_SESSION_FAILED;
+    scripts[1].phase = LS_SYNC_WAITING;
+    scripts[1].wake_in_us = SECOND;
+    world_gap(world, 1, 100, 0, 0);
+    for (uint32_t turn = 1; turn <= 3; turn++) {
+        while (attempts(&scripts[1]) < turn) {
+            assert_true(world_step(world, UINT64_MAX));
+        }
+        assert_int_equal(attempts(&scripts[0]), 2 + turn);
+    }
+    scripts[1].next = LS_SESSION_DONE; /* which says nothing of the other */
+    scripts[1].at = 50;
+    while (attempts(&scripts[1]) < 4) {
+        assert_true(world_step(world, UINT64_MAX));
+    }
+    assert_int_equal(attempts(&scripts[0]), 6);
+    world_close(world);
+}
+
 TEST(supervisor, gives_another_state_sync_its_turn_when_no_peer_has_anything)
 {
     struct script scripts[2];

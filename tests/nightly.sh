@@ -5,7 +5,7 @@
 # one that fails. Prints a table at the end; fails if any step did. Without arguments all steps:
 #
 #   fuzz      every fuzz target for 60 s (tests/fuzz.sh)
-#   soak      ten minutes of fresh simulator seeds (tests/soak.sh)
+#   soak      ten minutes of fresh simulator seeds, with snapshots and without (tests/soak.sh)
 #   mutants   every historic bug is put back and caught (tests/mutants.sh)
 #   equal     a seed has one trace, whatever compiles it (tests/sim/equal.sh)
 #   coverage  lines and branches of the pure rooms (tests/coverage.sh)

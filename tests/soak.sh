@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: MIT
 #
 # tests/soak.sh [minutes] [--seeds N] [--write]: fresh seeds of the simulator on all cores, each with 60
-# virtual seconds of faults, for so many minutes (10) or so many seeds. Builds release first. Stops at the
-# first seed that fails, dies or does not end: makes it smaller, and prints the seed, what went wrong, the end
-# of the shortest failing trace and the command that replays it. A clean run ends with its totals.
+# virtual seconds of faults and, where the seed says so (one in four), with snapshots, for so many minutes (10)
+# or so many seeds. Builds release first. Stops at the first seed that fails, dies or does not end: makes it
+# smaller, and prints the seed, what went wrong, the end of the shortest failing trace and the command that
+# replays it. A clean run ends with its totals.
 #
 #   --seeds N    exactly N seeds, however long that takes
 #   --seconds N  virtual seconds with faults for each seed (60)
@@ -17,6 +18,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 chunk=4 # seeds that one process runs
+world=(--snapshots draw)
 page=docs/testing.md
 
 wrong() {
@@ -88,7 +90,7 @@ report() {
     esac
     echo
     echo "soak: seed $seed fails: $sentence"
-    "$sim" --shrink --seed "$seed" --seconds "$seconds" >"$out/shrink.log" 2>&1 || true
+    "$sim" --shrink --seed "$seed" --seconds "$seconds" "${world[@]}" >"$out/shrink.log" 2>&1 || true
     cat "$out/shrink.log"
     replay=$(sed -n 's/^replay: [^ ]* //p' "$out/shrink.log" | tail -1)
     if [ -z "$replay" ]; then
@@ -122,7 +124,7 @@ while :; do
     while [ ${#running[@]} -lt "$jobs" ] && more; do
         count=$chunk
         [ -z "$seeds" ] || [ $((first + seeds - next)) -ge "$count" ] || count=$((first + seeds - next))
-        timeout -k 5 "$limit" "$sim" --seed "$next" --count "$count" --seconds "$seconds" --totals \
+        timeout -k 5 "$limit" "$sim" --seed "$next" --count "$count" --seconds "$seconds" "${world[@]}" --totals \
             >"$out/$next.log" 2>&1 </dev/null &
         running[$!]=$next
         next=$((next + count))
@@ -162,6 +164,7 @@ sum() { sed -n "s/^$1 //p" "$out/sums"; }
     awk -v s="$(sum virtual_seconds)" 'BEGIN { printf "| virtual time | %.1f hours |\n", s / 3600 }'
     awk -v s=$(($(date +%s) - begun)) -v n="$jobs" 'BEGIN { printf "| real time | %.1f minutes, %d at once |\n", s / 60, n }'
     echo "| operations checked | $(sum operations) |"
+    echo "| snapshots | in $(sum with_snapshots) of the seeds, $(sum installs) were installed |"
     echo "| leader changes | $(sum leaders) |"
     echo "| events | $(sum events), $(sum messages) of them messages |"
     echo "| faults | $(awk '/^fault_/ { all += $2 } END { printf "%.0f", all }' "$out/sums"): $(

@@ -124,6 +124,7 @@ void sim_totals_add(struct sim_totals *totals, const struct world *world)
     totals->messages += world->network.messages;
     totals->operations += world->ops_made;
     totals->virtual_us += world->now_us;
+    totals->with_snapshots += world->sync->snapshots;
     totals->installs += world->sync->installs;
     for (uint32_t i = 0; i < SIM_FAULTS; i++) {
         totals->injected[i] += world->injected[i];
@@ -136,7 +137,8 @@ void sim_print_totals(const struct sim_totals *totals)
                  " messages %" PRIu64 " operations %" PRIu64 " virtual_seconds %" PRIu64,
                  totals->seeds, totals->leaders, totals->events, totals->messages,
                  totals->operations, totals->virtual_us / 1000000u);
-    (void)printf(" installs %" PRIu64, totals->installs);
+    (void)printf(" with_snapshots %" PRIu64 " installs %" PRIu64, totals->with_snapshots,
+                 totals->installs);
     for (uint32_t i = 0; i < SIM_FAULTS; i++) {
         (void)printf(" fault_%s %" PRIu64, sim_fault_name((enum sim_fault)i), totals->injected[i]);
     }

@@ -22,9 +22,10 @@ ends() {
 }
 says() { grep -q -- "$1" "$work/out" || fail "nowhere: $1"; }
 
-# clean, and exactly so many seeds
+# clean, and exactly so many seeds, some of them with snapshots
 ends 0 "$bin/lockstep-sim" --seeds 5 --seconds 5
 says '^seeds: 5, from 1, '
+says '^snapshots: in [1-5] of the seeds, '
 
 # wrong words
 for wrong in --seed 0 01 -3 ten '--seeds' '--seeds 0' '--seconds x'; do
@@ -43,6 +44,7 @@ LS_SOAK_SEED=1000 ends 1 "$bin/soak_mutant_R3" --seeds 400 --seconds 20
 says '^soak: seed [0-9]* fails: ' # not linearizable, most likely
 says '^soak: replay: '
 replay=$(replays)
+[[ $replay == *' --snapshots draw'* ]] || fail "the seed would decide something else: $replay"
 # smaller in one way or the other: which one depends on where that seed fails
 [[ $replay == *--skip* || $replay == *--without* || $replay != *'--seconds 20'* ]] ||
     fail "nothing was found to be needless: $replay"

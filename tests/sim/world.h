@@ -549,7 +549,7 @@ void sim_world_free(struct world *world);
 /* ---- what is told of runs ---- */
 
 struct sim_totals {
-    uint64_t seeds, leaders, events, messages, operations, virtual_us, installs;
+    uint64_t seeds, leaders, events, messages, operations, virtual_us, with_snapshots, installs;
     uint64_t injected[SIM_FAULTS];
 };
 void sim_totals_add(struct sim_totals *totals, const struct world *world);

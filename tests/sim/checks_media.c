@@ -38,10 +38,15 @@ static bool majority(const struct ls_configuration *configuration, bool outgoing
     return held > voters / 2;
 }
 
-/* A disk that lost its end may have held it when its member said so. */
+/* A disk that lost its end may have held it when its member said so; one that lost all, as long as
+ * what its member said may be on its way. */
 static bool held_once(const struct sim_member *member, ls_index index, struct sim_mark mark)
 {
-    return member->lossy && index <= member->lossy_last &&
+    const struct world *world = member->world;
+    bool wiped =
+        member->wiped_us != 0 && world->now_us <= member->wiped_us + world->network.delay_max_us;
+    return ((member->lossy && index <= member->lossy_last) ||
+            (wiped && index <= member->wiped_last)) &&
            member->shadow.log[index].term == mark.term;
 }
 

@@ -349,6 +349,8 @@ void sim_member_wipe(struct sim_member *member)
 {
     sim_member_crash(member, SIZE_MAX);
     sim_note(member->world, "%s: loses its disk", member->name);
+    member->wiped_us = member->world->now_us;
+    member->wiped_last = member->shadow.last;
     sim_mix(member->world, member->at);
     ls_storage_medium_wipe(member->medium);
     sim_vault_wipe(member);

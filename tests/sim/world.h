@@ -166,6 +166,8 @@ struct sim_member {
     bool lossy;          /* it lost what was durable, and has not caught up */
     ls_term lossy_term;  /* in which it was then */
     ls_index lossy_last; /* so far its log went then */
+    uint64_t wiped_us;   /* when it lost its disk; 0: never */
+    ls_index wiped_last; /* so far its log went then */
     bool hard_lost;      /* its hard state is an older one: only its guard knows better */
     bool misled;         /* by what was left of its guard: it doubts though nothing is lost */
     uint32_t losses;

@@ -80,7 +80,10 @@ suites=()
     for id in "${ids[@]}"; do grep "^$id|" "$out/list" | cut -d'|' -f2 | grep -v '^outside:' | tr ' ' '\n'; done
 } | sed '/^$/d; /^lockstep-sim$/d; /^snapshots$/d; /^scenario_random$/d' | sort -u)
 mapfile -t outside < <(for id in "${ids[@]}"; do sed -n "s/^$id|outside: \([^|]*\)|.*/\1/p" "$out/list"; done | sort -u)
-programs=(lockstep-sim scenario_random "${outside[@]}" "${suites[@]}")
+# the simulator whose objects come from the library (LS_SIM_FAST)
+plain=lockstep-sim
+! grep -q '^build bin/lockstep-sim-plain:' "$build/build.ninja" || plain=lockstep-sim-plain
+programs=(lockstep-sim "$plain" scenario_random "${outside[@]}" "${suites[@]}")
 [ -n "${LS_MUTANT_BUILT:-}" ] || ninja -C "$build" "${programs[@]/#/bin/}" >"$out/ninja.log" 2>&1 ||
     { cat "$out/ninja.log"; exit 1; }
 
@@ -142,10 +145,11 @@ silence() {
 
 # link_mutant <program>: as the build does, with the objects in front of the library
 link_mutant() {
-    local command added=${objects[*]}
+    local command built=$1 added=${objects[*]}
     [ "$1" != lockstep-sim ] || [ ! -e "$at/links.o" ] || added+=" $at/links.o"
-    command=$(ninja -C "$build" -t commands "bin/$1" | tail -1)
-    command=${command/ -o bin\/$1 / $added -o $at/$1 }
+    [ "$1" = lockstep-sim ] && built=$plain
+    command=$(ninja -C "$build" -t commands "bin/$built" | tail -1)
+    command=${command/ -o bin\/$built / $added -o $at/$1 }
     (cd "$build" && eval "$command")
 }
 

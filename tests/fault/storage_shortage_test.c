@@ -23,7 +23,7 @@
 #define DURABLE    20u
 #define PAGE_BYTES 4096u
 
-enum call { CALL_NONE, CALL_OPENAT, CALL_OPENDIR, CALL_READDIR, CALL_PREAD };
+enum call { CALL_NONE, CALL_OPENAT, CALL_OPEN, CALL_OPENDIR, CALL_READDIR, CALL_PREAD, CALL_FREAD };
 
 static struct {
     enum call call;
@@ -53,6 +53,17 @@ __attribute__((visibility("default"))) int openat(int at, const char *path, int 
     return strikes(CALL_OPENAT) ? -1 : next(at, path, flags, mode);
 }
 
+__attribute__((visibility("default"))) int open(const char *path, int flags, ...)
+{
+    int (*next)(const char *, int, ...);
+    va_list arguments;
+    va_start(arguments, flags);
+    int mode = (flags & O_CREAT) != 0 ? va_arg(arguments, int) : 0;
+    va_end(arguments);
+    *(void **)&next = dlsym(RTLD_NEXT, "open");
+    return strikes(CALL_OPEN) ? -1 : next(path, flags, mode);
+}
+
 __attribute__((visibility("default"))) DIR *opendir(const char *path)
 {
     DIR *(*next)(const char *);
@@ -73,6 +84,16 @@ __attribute__((visibility("default"))) ssize_t pread(int descriptor, void *bytes
     ssize_t (*next)(int, void *, size_t, off_t);
     *(void **)&next = dlsym(RTLD_NEXT, "pread");
     return strikes(CALL_PREAD) ? -1 : next(descriptor, bytes, count, offset);
+}
+
+/* how RocksDB reads its logs */
+#undef fread_unlocked
+__attribute__((visibility("default"))) size_t fread_unlocked(void *bytes, size_t size, size_t count,
+                                                             FILE *file)
+{
+    size_t (*next)(void *, size_t, size_t, FILE *);
+    *(void **)&next = dlsym(RTLD_NEXT, "fread_unlocked");
+    return strikes(CALL_FREAD) ? 0 : next(bytes, size, count, file);
 }
 
 static char place[128], torn[160], subject[160];
@@ -190,6 +211,7 @@ static void every_call(enum call call, int reason)
 TEST(shortage, of_descriptors_is_no_damage)
 {
     every_call(CALL_OPENAT, EMFILE);
+    every_call(CALL_OPEN, EMFILE);
 }
 
 TEST(shortage, of_memory_is_no_damage)
@@ -205,6 +227,7 @@ TEST(shortage, error_of_a_listing_is_not_its_end)
 TEST(shortage, error_of_a_read_is_no_damage)
 {
     every_call(CALL_PREAD, EIO);
+    every_call(CALL_FREAD, EIO);
 }
 
 TEST(shortage, guards_that_cannot_be_listed_are_not_absent)

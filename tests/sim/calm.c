@@ -19,12 +19,6 @@
 /* all deadlines of calls have passed by then */
 #define ANSWERS_US 60000000u
 
-static bool is_voter(const struct world *world, uint32_t at)
-{
-    enum ls_role_in_configuration role = world->founders[at].role;
-    return role == 0 || role == LS_MEMBER_VOTER;
-}
-
 static enum ls_standing standing(const struct world *world, uint32_t at)
 {
     struct ls_group_status status;
@@ -103,8 +97,8 @@ static uint32_t some_voter(struct world *world, uint32_t but, uint32_t *spare)
     uint32_t from = (uint32_t)sim_random_in(&world->random, 0, world->count - 1);
     for (uint32_t i = 0; i < world->count; i++) {
         uint32_t at = (from + i) % world->count;
-        bool counts = is_voter(world, at) && standing(world, at) == LS_STANDING_COUNTS;
-        voters += is_voter(world, at);
+        bool counts = sim_is_voter(world, at) && standing(world, at) == LS_STANDING_COUNTS;
+        voters += sim_is_voter(world, at);
         counting += counts;
         found = counts && at != but && found == world->count ? at : found;
     }
@@ -118,7 +112,7 @@ static uint32_t tails_unknown(const struct world *world)
     uint32_t unknown = 0;
     for (uint32_t i = 0; i < world->count; i++) {
         const struct sim_member *member = &world->members[i];
-        unknown += is_voter(world, i) && member->rules.wipes == 0 &&
+        unknown += sim_is_voter(world, i) && member->rules.wipes == 0 &&
                    (member->group == NULL || standing(world, i) == LS_STANDING_TAIL_UNKNOWN);
     }
     return unknown;
@@ -128,7 +122,7 @@ uint32_t sim_calm_rest(struct world *world)
 {
     uint32_t voters = 0, mask = 0;
     for (uint32_t i = 0; i < world->count; i++) {
-        voters += is_voter(world, i);
+        voters += sim_is_voter(world, i);
     }
     if (world->rules_commit == 0 || sim_random_percent(&world->random, 40)) {
         return 0; /* founding needs them all */
@@ -139,10 +133,10 @@ uint32_t sim_calm_rest(struct world *world)
     for (uint32_t i = 0; i < world->count; i++) {
         uint32_t at = (from + i) % world->count;
         /* one that came back without its promises does not count, here or away */
-        bool goes = is_voter(world, at) ? spare > 0 : sim_random_percent(&world->random, 50);
+        bool goes = sim_is_voter(world, at) ? spare > 0 : sim_random_percent(&world->random, 50);
         if (goes || world->members[at].rules.wipes > 0) {
             mask |= 1u << at;
-            spare -= is_voter(world, at) && spare > 0;
+            spare -= sim_is_voter(world, at) && spare > 0;
         }
     }
     for (uint32_t i = 0; i < world->count; i++) {

@@ -124,7 +124,7 @@ static void window_judge(struct sim_member *member, const struct ls_progress *pr
 {
     struct world *world = member->world;
     struct sim_watch *watch = &member->watch;
-    uint32_t at = sim_sync_member(world, &progress->id);
+    uint32_t at = sim_member_find(world, &progress->id);
     if (at == world->count) {
         return;
     }

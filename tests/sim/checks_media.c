@@ -151,7 +151,7 @@ static void note_append(struct sim_member *member, const struct ls_peer_id *to,
                         const struct ls_append *append, uint64_t bytes)
 {
     struct sim_watch *watch = &member->watch;
-    uint32_t at = sim_sync_member(member->world, to);
+    uint32_t at = sim_member_find(member->world, to);
     if (at < member->world->count && append->count > 0) { /* a question says nothing of what left */
         watch->sent_next[at] = append->prev.index + append->count + 1;
     }

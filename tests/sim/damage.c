@@ -67,12 +67,6 @@ static enum ls_standing standing(const struct sim_member *member)
     return status.core.standing;
 }
 
-static bool is_voter(const struct world *world, uint32_t at)
-{
-    return world->founders[at].role == LS_MEMBER_VOTER ||
-           world->founders[at].role == LS_MEMBER_WITNESS;
-}
-
 /* All others are up, hold the group's first entry, know all that they promised, also if they start
  * again, and can elect: what this one loses is not lost, and they lead it back. */
 static bool others_whole(const struct world *world, uint32_t at)
@@ -82,8 +76,8 @@ static bool others_whole(const struct world *world, uint32_t at)
         const struct sim_member *member = &world->members[i];
         const struct ls_group_id *id = &member->shadow.group;
         struct ls_storage_medium_left left;
-        bool counts = is_voter(world, i) && member->rules.wipes == 0;
-        voters += is_voter(world, i) ? 1u : 0u;
+        bool counts = sim_is_voter(world, i) && member->rules.wipes == 0;
+        voters += sim_is_voter(world, i) ? 1u : 0u;
         whole += counts && i != at ? 1u : 0u;
         if (!ls_storage_medium_left(member->medium, id, &left) || left.last == 0 ||
             ls_storage_medium_doubtful(member->medium, id) ||

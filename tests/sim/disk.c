@@ -114,22 +114,11 @@ static enum ls_status journal_read(struct sim_disk *disk, struct ls_replies *rep
 
 /* ---- commands and queries ---- */
 
-static void *grow(void *block, size_t *capacity, size_t need, size_t size)
-{
-    if (need <= *capacity) {
-        return block;
-    }
-    *capacity = need < 512 ? 1024 : need * 2;
-    void *grown = realloc(block, *capacity * size);
-    LS_ASSERT(grown != NULL);
-    return grown;
-}
-
 static void journal_add(struct sim_disk *disk, const struct ls_command *command)
 {
     size_t bytes = command->data.bytes;
-    disk->items = grow(disk->items, &disk->capacity, disk->count + 1, sizeof *disk->items);
-    disk->bytes = grow(disk->bytes, &disk->bytes_capacity, disk->bytes_count + bytes + 1, 1);
+    disk->items = sim_grow(disk->items, &disk->capacity, disk->count, sizeof *disk->items);
+    disk->bytes = sim_grow(disk->bytes, &disk->bytes_capacity, disk->bytes_count + bytes, 1);
     if (bytes > 0) {
         (void)memcpy(disk->bytes + disk->bytes_count, command->data.data, bytes);
     }

@@ -132,7 +132,6 @@ static void env_trace(void *self, const struct ls_trace *trace)
 {
     struct sim_member *member = self;
     struct world *world = member->world;
-    world->traces++;
     sim_mix(world, (uint64_t)trace->level << 8 | member->at);
     sim_mix_bytes(world, trace->format, strlen(trace->format));
     if (trace->peer != NULL) {

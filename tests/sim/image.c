@@ -2,24 +2,15 @@
 /* States as lists of items. They are the simulator's, not the memory of a member. */
 #include "image.h"
 
-#include <stdlib.h>
+#include "checks.h"
 
-static void *grow(void *block, size_t *capacity, size_t need, size_t size)
-{
-    if (need <= *capacity) {
-        return block;
-    }
-    *capacity = need < 32 ? 64 : need * 2;
-    void *grown = realloc(block, *capacity * size);
-    LS_ASSERT(grown != NULL);
-    return grown;
-}
+#include <stdlib.h>
 
 void sim_image_add(struct sim_image *image, const struct ls_item *item)
 {
     size_t bytes = item->key.bytes + item->value.bytes;
-    image->items = grow(image->items, &image->room, image->count + 1, sizeof *image->items);
-    image->bytes = grow(image->bytes, &image->capacity, image->used + bytes + 1, 1);
+    image->items = sim_grow(image->items, &image->room, image->count, sizeof *image->items);
+    image->bytes = sim_grow(image->bytes, &image->capacity, image->used + bytes, 1);
     if (item->key.bytes > 0) {
         (void)memcpy(image->bytes + image->used, item->key.data, item->key.bytes);
     }

@@ -101,6 +101,15 @@ static void *disk_allocate(void *self, void *block, size_t bytes)
     return realloc(block, bytes);
 }
 
+uint32_t sim_member_find(const struct world *world, const struct ls_peer_id *id)
+{
+    uint32_t at = 0;
+    while (at < world->count && !ls_peer_id_equal(&world->members[at].id, id)) {
+        at++;
+    }
+    return at;
+}
+
 void sim_member_prepare(struct world *world, uint32_t at)
 {
     struct sim_member *member = &world->members[at];

@@ -126,7 +126,7 @@ struct sim_network {
     bool stand_in;         /* no real mathematics in this run */
     bool disordered;       /* messages may overtake others, or might have */
     bool tainted;          /* what is read now was damaged: no message may come of it */
-    uint64_t messages, bytes, sessions, connects, parcels;
+    uint64_t messages, sessions, connects, parcels;
 };
 
 /* ---- network.c ---- */

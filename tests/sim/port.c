@@ -32,10 +32,7 @@ struct sim_parcel {
 
 static uint32_t member_of(const struct world *world, const struct ls_peer_id *id)
 {
-    uint32_t at = 0;
-    while (at < world->count && !ls_peer_id_equal(&world->members[at].id, id)) {
-        at++;
-    }
+    uint32_t at = sim_member_find(world, id);
     LS_ASSERT(at < world->count);
     return at;
 }
@@ -132,7 +129,6 @@ static const char *on_receive(void *self, const struct ls_group_id *group,
     struct sim_network *network = &world->network;
     const struct sim_parcel of = {.from = member_of(world, peer), .group = *group, .lane = lane};
     network->messages++;
-    network->bytes += message.bytes;
     if (network->tainted) {
         sim_fail(world, "%s took a message of %s out of damaged bytes", member->name,
                  world->members[of.from].name);

@@ -12,23 +12,12 @@
 
 #define U(number) ((unsigned long long)(number))
 
-static struct sim_member *member_by(struct world *world, const struct ls_peer_id *id)
-{
-    for (uint32_t i = 0; i < world->count; i++) {
-        if (ls_peer_id_equal(&world->members[i].id, id)) {
-            return &world->members[i];
-        }
-    }
-    return NULL;
-}
-
 /* Founding needs every founder: nobody leads before each of them has been there once. */
 static void check_founders(struct sim_member *member)
 {
     struct world *world = member->world;
     for (uint32_t i = 0; i < world->count; i++) {
-        enum ls_role_in_configuration role = world->founders[i].role;
-        if (world->members[i].life == 0 && (role == 0 || role == LS_MEMBER_VOTER)) {
+        if (world->members[i].life == 0 && sim_is_voter(world, i)) {
             sim_fail(world, "%s leads, and %s has never been there", member->name,
                      world->members[i].name);
         }
@@ -71,11 +60,12 @@ static void check_progress(struct sim_member *member, const struct ls_core_statu
 {
     struct world *world = member->world;
     struct sim_rules *rules = &member->rules;
-    const struct sim_member *peer = member_by(world, &progress->id);
-    if (peer == NULL) {
+    uint32_t at = sim_member_find(world, &progress->id);
+    if (at == world->count) {
         sim_fail(world, "%s replicates to nobody of the group", member->name);
         return;
     }
+    const struct sim_member *peer = &world->members[at];
     struct sim_belief *belief = &rules->beliefs[peer->at];
     if (progress->next <= progress->match || progress->match > core->last) {
         sim_fail(world, "%s has %llu for %s, but sends from %llu next and ends at %llu itself",

@@ -105,7 +105,7 @@ void sim_snapshot_turn(struct sim_side *side, const struct ls_core_status *core)
         return;
     }
     for (uint32_t i = 0; i < core->progress_count; i++) {
-        uint32_t at = sim_sync_member(world, &core->progress[i].id);
+        uint32_t at = sim_member_find(world, &core->progress[i].id);
         if (at == world->count) {
             continue;
         }
@@ -358,7 +358,6 @@ static enum ls_status provider_send(void *self, const struct ls_peer_id *to, str
     if (lie == LIES) {
         return provider->relay.outer.send_to(provider->relay.outer.self, to, message);
     }
-    sync->lies++;
     sync->lied |= 1u << side->at;
     sim_note(side->world, "%s: lies about a snapshot, kind %u", member_of(provider)->name,
              (unsigned)lie);

@@ -38,7 +38,7 @@ static enum ls_status session_send(void *self, const struct ls_peer_id *to, stru
     struct snap_session *session = self;
     struct world *world = session->relay.side->world;
     const struct ls_value *values = world->sync->values;
-    uint32_t peer = sim_sync_member(world, to);
+    uint32_t peer = sim_member_find(world, to);
     size_t count = 0;
     bool read = sim_sync_peek(session->outer.base.env, world->sync, message, &count);
     LS_ASSERT(read && peer < world->count);
@@ -62,7 +62,7 @@ static enum ls_sync_verdict session_receive(void *self, const struct ls_peer_id 
 {
     struct snap_session *session = self;
     struct world *world = session->relay.side->world;
-    uint32_t peer = sim_sync_member(world, from);
+    uint32_t peer = sim_member_find(world, from);
     enum ls_sync_verdict verdict =
         session->relay.session.receive(session->relay.session.self, from, message);
     if (verdict == LS_SYNC_INVALID && (world->sync->lied >> peer & 1u) == 0) {

@@ -300,10 +300,10 @@ void sim_story(struct world *world)
     uint32_t voters = 0, leader = leader_but(world, 0, &world->story.term);
     for (uint32_t i = 0; i < world->count; i++) {
         bool counts = core_of(world, i).standing == LS_STANDING_COUNTS;
-        if (is_voter(world, i) && !counts) {
+        if (sim_is_voter(world, i) && !counts) {
             return; /* one is missing already */
         }
-        voters += is_voter(world, i);
+        voters += sim_is_voter(world, i);
     }
     const struct story *story = choose(world, voters);
     if (leader == world->count || story == NULL) {

@@ -8,11 +8,6 @@
 /* longer than elections take */
 #define PATIENCE(world) (20000u * (uint64_t)(world)->election_ms + 2000000u)
 
-static inline bool is_voter(const struct world *world, uint32_t at)
-{
-    return world->founders[at].role == LS_MEMBER_VOTER;
-}
-
 static inline struct ls_core_status core_of(const struct world *world, uint32_t at)
 {
     struct ls_group_status status;
@@ -122,7 +117,7 @@ static inline uint32_t some_voters(struct world *world, uint32_t but, uint32_t m
     uint32_t mask = 0, from = (uint32_t)sim_random_in(&world->random, 0, world->count - 1);
     for (uint32_t i = 0; i < world->count; i++) {
         uint32_t at = (from + i) % world->count;
-        if (most > 0 && is_voter(world, at) && (but >> at & 1u) == 0) {
+        if (most > 0 && sim_is_voter(world, at) && (but >> at & 1u) == 0) {
             mask |= 1u << at;
             most--;
         }

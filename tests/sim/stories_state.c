@@ -33,7 +33,7 @@ static bool all_count(struct world *world)
 {
     for (uint32_t i = 0; i < world->count; i++) {
         if (world->members[i].group == NULL ||
-            (is_voter(world, i) && core_of(world, i).standing != LS_STANDING_COUNTS)) {
+            (sim_is_voter(world, i) && core_of(world, i).standing != LS_STANDING_COUNTS)) {
             return false;
         }
     }

@@ -21,15 +21,6 @@ bool sim_sync_peek(const struct ls_env *env, struct sim_sync *sync, struct ls_sp
            *count >= 4 && sync->values[0].kind == LS_VALUE_ARRAY;
 }
 
-uint32_t sim_sync_member(const struct world *world, const struct ls_peer_id *id)
-{
-    uint32_t at = 0;
-    while (at < world->count && !ls_peer_id_equal(&world->members[at].id, id)) {
-        at++;
-    }
-    return at;
-}
-
 /* ---- the world's choice ---- */
 
 bool sim_snapshots_occur(const struct sim_options *options)
@@ -322,7 +313,6 @@ bool sim_sync_prune(struct world *world, uint32_t at)
     }
     sim_note(world, "%s: pruned up to %llu", member->name, (unsigned long long)pruned);
     sim_mix(world, pruned << 8 | at);
-    world->sync->pruned += pruned - before;
     sim_fault_count(world, SIM_FAULT_PRUNE);
     for (uint32_t i = 0; i < world->count; i++) {
         ls_index held = world->sync->sides[i].durable;

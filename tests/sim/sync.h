@@ -78,7 +78,7 @@ struct sim_sync {
     uint64_t spells;       /* of the liar */
     uint32_t every;        /* commands between two syncs of a machine on disk */
     ls_index committed;    /* by any member */
-    uint64_t sessions, entries, lies, pruned;
+    uint64_t sessions;
     struct ls_value values[LS_VALUES_MAX];
     struct sim_side sides[SIM_MEMBERS_MAX];
 };
@@ -86,9 +86,6 @@ struct sim_sync {
 /* sync.c */
 bool sim_sync_peek(const struct ls_env *env, struct sim_sync *sync, struct ls_span message,
                    size_t *count);
-/** The member with that id; world->count: none. */
-uint32_t sim_sync_member(const struct world *world, const struct ls_peer_id *id);
-
 /** The member removes its log up to `upto`, by hand or by itself; it went to `before` already. */
 void sim_sync_check_prune(struct sim_member *member, ls_index before, ls_index upto);
 

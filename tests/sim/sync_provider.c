@@ -11,7 +11,7 @@
 
 enum { ASK = 1, TELL = 2, FETCH = 3, ENTRIES = 4 };
 /* where the message of entries has what */
-enum { AT_ATTEMPT = 2, AT_ID = 3, AT_HELD_LAST = 5, AT_FIRST = 6, AT_COUNT = 7, AT_ENTRIES = 8 };
+enum { AT_ATTEMPT = 2, AT_ID = 3, AT_FIRST = 6, AT_COUNT = 7, AT_ENTRIES = 8 };
 
 #define SPELL_US 2000000u
 /* fetches that are remembered of one member */
@@ -84,7 +84,7 @@ static enum lie spell(const struct sim_sync *sync, uint64_t now_us)
 static bool is_full(const struct provider *provider, const struct ls_peer_id *to,
                     const struct ls_value *values)
 {
-    uint32_t peer = sim_sync_member(provider->relay.side->world, to);
+    uint32_t peer = sim_member_find(provider->relay.side->world, to);
     uint64_t last = values[AT_FIRST].as.number + values[AT_COUNT].as.count / 3u - 1u;
     for (uint32_t i = 0; peer < SIM_MEMBERS_MAX && i < ASKED; i++) {
         if (provider->asked[peer][i].id == values[AT_ID].as.number) {
@@ -235,7 +235,6 @@ static enum ls_status provider_send(void *self, const struct ls_peer_id *to, str
         return provider->relay.outer.send_to(provider->relay.outer.self, to, message);
     }
     lie = lie == LIES ? (enum lie)sim_random_in(&sync->random, 0, LIES - 1) : lie;
-    sync->lies++;
     sim_note(side->world, "%s: lies, kind %u", side->world->members[side->at].name, (unsigned)lie);
     return send_lie(provider, to, message, lie);
 }
@@ -247,7 +246,7 @@ static enum ls_sync_verdict provider_receive(void *self, const struct ls_peer_id
     struct sim_side *side = provider->relay.side;
     struct world *world = side->world;
     const struct ls_value *values = world->sync->values;
-    uint32_t peer = sim_sync_member(world, from);
+    uint32_t peer = sim_member_find(world, from);
     size_t count = 0;
     bool read = sim_sync_peek(provider->relay.outer.env, world->sync, message, &count);
     uint64_t kind = read ? values[1].as.number : 0;

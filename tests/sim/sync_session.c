@@ -103,7 +103,7 @@ static enum ls_status session_send(void *self, const struct ls_peer_id *to, stru
     const struct ls_value *values = world->sync->values;
     const struct sim_member *member = &world->members[side->at];
     uint64_t now = sim_member_now(member);
-    uint32_t peer = sim_sync_member(world, to);
+    uint32_t peer = sim_member_find(world, to);
     size_t count = 0;
     bool read = sim_sync_peek(session->outer.base.env, world->sync, message, &count);
     LS_ASSERT(read && peer < world->count);
@@ -138,7 +138,7 @@ static enum ls_sync_verdict session_receive(void *self, const struct ls_peer_id 
     struct session *session = self;
     struct world *world = session->relay.side->world;
     const struct ls_value *values = world->sync->values;
-    uint32_t peer = sim_sync_member(world, from);
+    uint32_t peer = sim_member_find(world, from);
     size_t count = 0;
     bool read = sim_sync_peek(session->outer.base.env, world->sync, message, &count);
     struct source told = {.known = false};
@@ -196,7 +196,6 @@ static uint64_t session_install(void *self, ls_term term, struct ls_cursor prev,
     struct session *session = self;
     uint64_t token =
         session->outer.install(session->outer.base.self, term, prev, entries, count, commit);
-    session->relay.side->world->sync->entries += token != 0 ? count : 0;
     for (size_t i = 0; token != 0 && i < LS_SYNC_EFFECTS_MAX; i++) {
         if (session->installs[i].token == 0) {
             session->installs[i].token = token;
@@ -289,7 +288,7 @@ void sim_sync_resumed(struct sim_side *side)
 static void session_peer(void *self, const struct ls_peer_id *id, bool bonded)
 {
     struct session *session = self;
-    uint32_t peer = sim_sync_member(session->relay.side->world, id);
+    uint32_t peer = sim_member_find(session->relay.side->world, id);
     if (peer < SIM_MEMBERS_MAX) {
         session->sources[peer].asked = session->sources[peer].known = false;
     }

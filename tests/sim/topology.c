@@ -29,6 +29,11 @@ static void seats(struct world *world, struct sim_random *random)
     }
 }
 
+bool sim_is_voter(const struct world *world, uint32_t at)
+{
+    return world->founders[at].role == LS_MEMBER_VOTER;
+}
+
 void sim_topology_open(struct world *world)
 {
     struct sim_random random = {world->options.seed ^ STREAM};

@@ -198,6 +198,8 @@ struct sim_member {
     uint32_t unanswered; /* hand-overs and reads that no client asked for */
 };
 
+/** The member with that id; world->count: none. */
+uint32_t sim_member_find(const struct world *world, const struct ls_peer_id *id);
 uint64_t sim_member_now(const struct sim_member *member);
 void sim_env_make(struct sim_member *member);
 /** When the member's clock shows `local_us`, or a moment later; UINT64_MAX: it stands still. */
@@ -458,7 +460,7 @@ struct world {
     struct sim_options options;
     const struct ls_sim_workload *workload;
     struct sim_random random, workload_random;
-    uint64_t now_us, instant_events, events, traces, hash;
+    uint64_t now_us, instant_events, events, hash;
     struct sim_queue queue;
     struct sim_network network;
     uint32_t count;
@@ -516,6 +518,8 @@ void *sim_allocate(size_t bytes); /* zeroed; never NULL */
 uint32_t sim_topology_count(struct sim_random *random);
 /** Seats and settings of all members; asks for their starts. */
 void sim_topology_open(struct world *world);
+/** Of the group, as it was founded. */
+bool sim_is_voter(const struct world *world, uint32_t at);
 void sim_topology_group(const struct sim_member *member, struct ls_group_options *options);
 
 /* ---- a run ---- */

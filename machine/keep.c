@@ -54,16 +54,21 @@ static enum ls_status load(struct ls_group *group, struct ls__pack *pack, struct
     return status;
 }
 
-enum ls_status ls__keep_load(struct ls_group *group, struct ls_error *error)
+enum ls_status ls__keep_load(struct ls_group *group, enum ls_vault_file file,
+                             struct ls_error *error)
 {
     struct ls__snapshots *snapshots = &group->snap;
     struct ls__pack pack;
     enum ls_status status = ls__pack_open(&pack, &group->node->env, snapshots->vault, &group->id,
-                                          &snapshots->incarnation, LS_VAULT_SNAPSHOT);
+                                          &snapshots->incarnation, file);
     if (status != LS_OK) {
         return ls_error_set(error, status, "read the snapshot file: %s", ls_status_text(status));
     }
-    if (pack.whole) {
+    const struct ls_snapshot *wanted = &snapshots->mark.snapshot;
+    bool right = file == LS_VAULT_SNAPSHOT ||
+                 (ls_cursor_compare(pack.snapshot.anchor, wanted->anchor) == 0 &&
+                  ls_hash_equal(&pack.snapshot.root, &wanted->root));
+    if (pack.whole && right) {
         status = load(group, &pack, error);
     }
     ls__pack_close(&pack);

@@ -231,6 +231,25 @@ static enum ls_status mark_judge(struct ls_group *group, const struct ls_storage
     return LS_OK;
 }
 
+/* The process that exchanged the names ended before that was durable, the next one let the log
+ * follow, and then the power went: the log begins at the anchor of the file that has its old name
+ * again. The mark outlives that time. */
+static enum ls_status names_judge(struct ls_group *group, const struct ls_storage_state *state,
+                                  struct ls_error *error)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    if (group->applied >= state->anchor.index ||
+        ls_cursor_compare(snapshots->mark.snapshot.anchor, state->anchor) != 0) {
+        return LS_OK;
+    }
+    enum ls_status status = ls__keep_load(group, LS_VAULT_STAGED, error);
+    if (status == LS_OK && group->applied == state->anchor.index) {
+        snapshots->rename_due = true;
+        snapshots->step = LS__INSTALL_REPLACING;
+    }
+    return status;
+}
+
 enum ls_status ls__snapshots_open(struct ls_group *group, const struct ls_storage_state *state,
                                   uint64_t keep_entries, struct ls_error *error)
 {
@@ -252,7 +271,7 @@ enum ls_status ls__snapshots_open(struct ls_group *group, const struct ls_storag
     (void)snapshots->vault->remove(snapshots->vault->self, &group->id, LS_VAULT_WRITING);
     enum ls_status status = mark_open(group, error);
     if (status == LS_OK && snapshots->kept) {
-        status = ls__keep_load(group, error);
+        status = ls__keep_load(group, LS_VAULT_SNAPSHOT, error);
         if (status == LS_ERR_CORRUPT && state->anchor.index == 0 && !snapshots->marked) {
             ls__group_trace(group, LS_TRACE_WARN,
                             "the snapshot file is damaged: the whole log is "
@@ -261,7 +280,10 @@ enum ls_status ls__snapshots_open(struct ls_group *group, const struct ls_storag
             status = LS_OK;
         }
     }
-    if (status == LS_OK && snapshots->marked) {
+    if (status == LS_OK && snapshots->kept && snapshots->marked) {
+        status = names_judge(group, state, error);
+    }
+    if (status == LS_OK && snapshots->marked && !snapshots->rename_due) {
         status = mark_judge(group, state, error);
     }
     if (status == LS_OK && snapshots->kept && group->applied > 0 && !snapshots->restore_due &&

@@ -76,6 +76,7 @@ struct ls__snapshots {
     struct ls__pack mark;
     bool marked;      /* there is a mark, in the vault and here */
     bool restore_due; /* at a join: it was published, the log does not know yet */
+    bool rename_due;  /* at a join: the log knows, and the staged file has its old name again */
 
     uint64_t keep_entries, keep_bytes; /* of the log: a file is due after either */
     enum ls__keep_step keep;
@@ -152,7 +153,9 @@ enum ls_status ls__staging_restored(struct ls_group *group);
 /* keep.c */
 void ls__keep_turn(struct ls_group *group);
 void ls__keep_abort(struct ls_group *group);
-/** Loads the newest file into the machine. errors LS_ERR_NOT_FOUND: there is none */
-enum ls_status ls__keep_load(struct ls_group *group, struct ls_error *error);
+/** Loads the newest file into the machine, or the staged one if it is that of the mark. None:
+ * LS_OK all the same */
+enum ls_status ls__keep_load(struct ls_group *group, enum ls_vault_file file,
+                             struct ls_error *error);
 
 #endif

@@ -297,7 +297,9 @@ static void step_replace(struct ls_group *group)
         ls__group_halt(group, status, "the snapshot file cannot be replaced by the fetched one");
     } else {
         snapshots->kept_at = snapshots->mark.snapshot.anchor;
-        snapshots->step = LS__INSTALL_PUBLISHING;
+        /* a join has published it, and the log followed before */
+        snapshots->step = snapshots->rename_due ? LS__INSTALL_SETTLING : LS__INSTALL_PUBLISHING;
+        snapshots->rename_due = false;
     }
 }
 
@@ -370,7 +372,13 @@ static void step_settle(struct ls_group *group)
     if (group->persisted_seq < snapshots->seq && !LS_MUTANT(S1_MARK)) {
         return; /* a turn follows when it is */
     }
-    mark_drop(group);
+    if (snapshots->kept_unsynced) { /* a power cut may bring back its old name yet */
+        wait(group);
+        return;
+    }
+    if (!snapshots->kept || snapshots->kept_at.index > 0) {
+        mark_drop(group); /* it stays where the file cannot be synced: the next join needs it */
+    }
     (void)staged_remove(group); /* of a machine on disk, also when a join did the rest */
     snapshots->installed++;
     ls__group_trace(group, LS_TRACE_INFO, "a snapshot is installed", NULL, NULL);

@@ -222,6 +222,61 @@ TEST(install, whose_file_was_not_replaced_halts_and_begins_again_at_the_next_joi
     replace_fails(false);
 }
 
+static enum ls_status undone_replace(void *self, const struct ls_group_id *group,
+                                     enum ls_vault_file from, enum ls_vault_file to)
+{
+    ls_vault_medium_fail(self, 0, 1); /* the names are exchanged, and not durable */
+    return plain.replace(self, group, from, to);
+}
+
+static void undo_replace(struct ls_vault *vault)
+{
+    plain = *vault;
+    vault->replace = undone_replace;
+}
+
+/* The process ends when the names are exchanged and not durable, the next one lets the log follow
+ * the file it finds, and then the power goes: the log begins behind the file that is back. */
+TEST(install, whose_file_has_its_old_name_again_after_the_log_followed_it_is_finished)
+{
+    struct scene scene;
+    scene_open(&scene);
+    scene_leave_behind(&scene);
+    struct trio_member *member = &scene.trio.members[scene.away];
+    scene.trio.on_vault = undo_replace;
+    scene_start(&scene);
+    scene.trio.on_vault = NULL;
+    trio_until(&scene.trio, halted, &scene);
+    const struct ls_group_id id = scene_status(&scene, scene.away).id;
+    trio_stop(&scene.trio, scene.away);
+    ls_vault_medium_hold(member->vault, true); /* and its disk is slow */
+    scene_start(&scene);
+    for (int i = 0; i < 5; i++) { /* what is applied behind it is durable in the log */
+        assert_int_equal(trio_execute(&scene.trio, scene.leader, "x").status, LS_OK);
+        scene.count++;
+    }
+    scene_catches_up(&scene);
+    uint64_t count = member->tally.count;
+    ls_index first = scene_status(&scene, scene.away).log_first;
+    scene_power_cut(&scene);
+    ls_vault_medium_hold(member->vault, false);
+    assert_true(has_mark(&scene, &id));
+    for (int i = 0; i < 3; i++) {
+        scene_start(&scene);
+        assert_true(member->tally.count > 0 && member->tally.count <= count);
+        assert_int_equal(scene_status(&scene, scene.away).log_first, first);
+        if (i > 0) {
+            scene_catches_up(&scene);
+            trio_until(&scene.trio, nothing_staged, &scene);
+            assert_false(has_mark(&scene, &id));
+        }
+        scene_power_cut(&scene); /* the first time before it could be finished */
+    }
+    scene_start(&scene);
+    scene_catches_up(&scene);
+    trio_close(&scene.trio);
+}
+
 /* What was fetched for nothing takes no room for ever. */
 TEST(install, that_the_log_overtook_leaves_no_staged_file)
 {

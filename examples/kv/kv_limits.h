@@ -81,6 +81,8 @@
 /* items on their way to the thread that builds it: bytes of a block, and how many of them wait */
 #define KV_RESTORE_BLOCK_BYTES (2u << 20)
 #define KV_RESTORE_BLOCKS_MAX  3u
+/* states that were given up while they were built and still wait for the disk: then none begins */
+#define KV_RESTORE_FORMER_MAX 4u
 /* keys asked of RocksDB at once */
 #define KV_LOOKUP_KEYS_MAX 256u
 

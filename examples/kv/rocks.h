@@ -187,12 +187,14 @@ void kv_restore_close(struct kv_restore *restore, bool remove);
 
 struct kv_builder;
 
-/** Begins a new state in a folder of that number, and the thread. errors LS_ERR_NO_MEMORY,
- * LS_ERR_IO */
+/** Begins a new state in a folder of that number, and the thread, which waits for the end of the
+ * `former` one and closes it. directory, options: as long as it. errors LS_ERR_NO_MEMORY,
+ * LS_ERR_BUSY (too many were given up and still run) */
 LS_NODISCARD enum ls_status kv_builder_open(const char *directory, uint64_t number,
                                             const rocksdb_options_t *options,
                                             const char owner[KV_OWNER_BYTES],
-                                            struct ls_cursor anchor, struct kv_builder **out);
+                                            struct ls_cursor anchor, struct kv_builder **former,
+                                            struct kv_builder **out);
 struct ls_cursor kv_builder_anchor(const struct kv_builder *builder);
 /** errors LS_ERR_BUSY (again later), LS_ERR_NO_MEMORY, and what the thread met before */
 LS_NODISCARD enum ls_status kv_builder_item(struct kv_builder *builder, struct ls_span key,
@@ -202,7 +204,10 @@ LS_NODISCARD enum ls_status kv_builder_item(struct kv_builder *builder, struct l
 LS_NODISCARD enum ls_status kv_builder_finish(struct kv_builder *builder);
 /** The new state, open, once it is finished: whoever takes it closes it. */
 struct kv_state *kv_builder_take(struct kv_builder *builder);
-/** Takes NULL. Ends the thread; without the state that was taken, its folder goes, too. */
+/** Gives it up: the thread ends when it can, and unless the state was taken, its folder goes, too.
+ * Waits for nothing; only closing is left to do. */
+void kv_builder_stop(struct kv_builder *builder);
+/** Takes NULL. The same, and waits for the thread. */
 void kv_builder_close(struct kv_builder *builder);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The thread that builds a restored state, so that the loop does not wait for its disk. Items are
- * handed over in blocks; a few wait at most.
+ * handed over in blocks; a few wait at most. One that is given up takes itself apart, too, and the
+ * next one, which needs the same folder, waits for it in its own thread.
  */
 #include "rocks.h"
 
@@ -20,21 +21,26 @@ struct block {
 };
 
 struct kv_builder {
-    struct kv_restore *restore; /* the thread's until it has ended */
+    const char *directory;
+    uint64_t number;
+    const rocksdb_options_t *options;
     char owner[KV_OWNER_BYTES];
     struct ls_cursor anchor;
     pthread_t thread;
     bool running; /* to be joined */
     struct block *filling;
-    struct kv_state *state; /* finished, and not taken */
-    bool taken;
+    struct kv_builder *former;  /* that was given up: the thread's */
+    uint32_t formers;           /* that may still run */
+    struct kv_restore *restore; /* the thread's */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     /* behind the lock */
     struct block *first, **last;
     size_t waiting;
-    bool no_more, stop, done;
-    enum ls_status status; /* of the thread */
+    bool no_more, stop, done, taken;
+    bool gone;              /* nothing of it is left but to be closed */
+    struct kv_state *state; /* finished, and not taken */
+    enum ls_status status;  /* of the thread */
 };
 
 /* ---- the thread ---- */
@@ -70,7 +76,9 @@ static enum ls_status state_build(struct kv_builder *builder)
         kv_state_close(state, false);
         return status;
     }
+    (void)pthread_mutex_lock(&builder->lock);
     builder->state = state;
+    (void)pthread_mutex_unlock(&builder->lock);
     return LS_OK;
 }
 
@@ -89,11 +97,32 @@ static struct block *block_next(struct kv_builder *builder)
     return block;
 }
 
+/* What was built and not taken goes. */
+static void builder_clear(struct kv_builder *builder)
+{
+    kv_state_close(builder->state, false);
+    builder->state = NULL;
+    kv_restore_close(builder->restore, !builder->taken);
+    builder->restore = NULL;
+    while (builder->first != NULL) {
+        struct block *block = builder->first;
+        builder->first = block->next;
+        free(block);
+    }
+}
+
 static void *builder_run(void *arg)
 {
     struct kv_builder *builder = arg;
-    enum ls_status status = LS_OK;
     struct block *block = NULL;
+    kv_builder_close(builder->former);
+    (void)pthread_mutex_lock(&builder->lock);
+    enum ls_status status = builder->stop ? LS_ERR_CLOSED : LS_OK;
+    (void)pthread_mutex_unlock(&builder->lock);
+    if (status == LS_OK) {
+        status = kv_restore_open(builder->directory, builder->number, builder->options,
+                                 builder->anchor, &builder->restore);
+    }
     (void)pthread_mutex_lock(&builder->lock);
     while (status == LS_OK && (block = block_next(builder)) != NULL) {
         (void)pthread_mutex_unlock(&builder->lock);
@@ -107,40 +136,65 @@ static void *builder_run(void *arg)
     (void)pthread_mutex_lock(&builder->lock);
     builder->status = status;
     builder->done = true;
+    while (!builder->stop) {
+        (void)pthread_cond_wait(&builder->changed, &builder->lock);
+    }
+    (void)pthread_mutex_unlock(&builder->lock);
+    builder_clear(builder); /* nobody else looks at it any more */
+    (void)pthread_mutex_lock(&builder->lock);
+    builder->gone = true;
     (void)pthread_mutex_unlock(&builder->lock);
     return NULL;
 }
 
 /* ---- for the loop's thread ---- */
 
+static bool builder_runs(struct kv_builder *builder)
+{
+    if (builder == NULL) {
+        return false;
+    }
+    (void)pthread_mutex_lock(&builder->lock);
+    bool runs = !builder->gone;
+    (void)pthread_mutex_unlock(&builder->lock);
+    return runs;
+}
+
 enum ls_status kv_builder_open(const char *directory, uint64_t number,
                                const rocksdb_options_t *options, const char owner[KV_OWNER_BYTES],
-                               struct ls_cursor anchor, struct kv_builder **out)
+                               struct ls_cursor anchor, struct kv_builder **former,
+                               struct kv_builder **out)
 {
+    uint32_t formers = builder_runs(*former) ? (*former)->formers + 1 : 0;
+    if (formers > KV_RESTORE_FORMER_MAX) {
+        return LS_ERR_BUSY;
+    }
     struct kv_builder *builder = calloc(1, sizeof *builder);
     if (builder == NULL) {
         return LS_ERR_NO_MEMORY;
     }
-    builder->anchor = anchor;
+    *builder = (struct kv_builder){.directory = directory,
+                                   .number = number,
+                                   .options = options,
+                                   .anchor = anchor,
+                                   .former = *former,
+                                   .formers = formers};
     builder->last = &builder->first;
     builder->status = LS_OK;
     (void)memcpy(builder->owner, owner, KV_OWNER_BYTES);
     (void)pthread_mutex_init(&builder->lock, NULL);
     (void)pthread_cond_init(&builder->changed, NULL);
-    enum ls_status status = kv_restore_open(directory, number, options, anchor, &builder->restore);
-    if (status == LS_OK) {
-        sigset_t all;
-        sigset_t before;
-        (void)sigfillset(&all); /* signals are for the program's loop */
-        (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-        builder->running = pthread_create(&builder->thread, NULL, builder_run, builder) == 0;
-        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-        status = builder->running ? LS_OK : LS_ERR_NO_MEMORY;
-    }
-    if (status != LS_OK) {
+    sigset_t all;
+    sigset_t before;
+    (void)sigfillset(&all); /* signals are for the program's loop */
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    builder->running = pthread_create(&builder->thread, NULL, builder_run, builder) == 0;
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!builder->running) {
         kv_builder_close(builder);
-        return status;
+        return LS_ERR_NO_MEMORY;
     }
+    *former = NULL;
     *out = builder;
     return LS_OK;
 }
@@ -219,22 +273,25 @@ enum ls_status kv_builder_finish(struct kv_builder *builder)
     return status;
 }
 
-static void builder_join(struct kv_builder *builder)
-{
-    if (builder->running) {
-        (void)pthread_join(builder->thread, NULL);
-        builder->running = false;
-    }
-}
-
 struct kv_state *kv_builder_take(struct kv_builder *builder)
 {
-    builder_join(builder);
+    (void)pthread_mutex_lock(&builder->lock);
     struct kv_state *state = builder->state;
-    LS_ASSERT(state != NULL);
+    LS_ASSERT(builder->done && state != NULL);
     builder->state = NULL;
     builder->taken = true;
+    (void)pthread_mutex_unlock(&builder->lock);
     return state;
+}
+
+void kv_builder_stop(struct kv_builder *builder)
+{
+    (void)pthread_mutex_lock(&builder->lock);
+    builder->stop = true;
+    (void)pthread_cond_signal(&builder->changed);
+    (void)pthread_mutex_unlock(&builder->lock);
+    free(builder->filling);
+    builder->filling = NULL;
 }
 
 void kv_builder_close(struct kv_builder *builder)
@@ -242,19 +299,10 @@ void kv_builder_close(struct kv_builder *builder)
     if (builder == NULL) {
         return;
     }
-    (void)pthread_mutex_lock(&builder->lock);
-    builder->stop = true;
-    (void)pthread_cond_signal(&builder->changed);
-    (void)pthread_mutex_unlock(&builder->lock);
-    builder_join(builder);
-    kv_state_close(builder->state, false);
-    kv_restore_close(builder->restore, !builder->taken);
-    while (builder->first != NULL) {
-        struct block *block = builder->first;
-        builder->first = block->next;
-        free(block);
+    kv_builder_stop(builder);
+    if (builder->running) {
+        (void)pthread_join(builder->thread, NULL);
     }
-    free(builder->filling);
     (void)pthread_cond_destroy(&builder->changed);
     (void)pthread_mutex_destroy(&builder->lock);
     free(builder);

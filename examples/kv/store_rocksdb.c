@@ -32,6 +32,7 @@ struct rocks_store {
     char owner[KV_OWNER_BYTES];
     struct kv_state *now;
     struct kv_builder *builder; /* of a new state; NULL: none */
+    struct kv_builder *former;  /* that was given up, and not closed yet */
     /* states whose place another one took */
     struct kv_state *retired;
     struct kv_state *dropped; /* ... by the thread; NULL: it does not run */
@@ -449,8 +450,12 @@ static void rocks_thaw(void *self, struct ls_frozen *frozen)
 static void rocks_restore_end(void *self)
 {
     struct rocks_store *store = self;
-    kv_builder_close(store->builder);
-    store->builder = NULL;
+    if (store->builder != NULL) {
+        LS_ASSERT(store->former == NULL);
+        kv_builder_stop(store->builder);
+        store->former = store->builder;
+        store->builder = NULL;
+    }
 }
 
 static enum ls_status rocks_restore(void *self, struct ls_cursor anchor)
@@ -458,7 +463,7 @@ static enum ls_status rocks_restore(void *self, struct ls_cursor anchor)
     struct rocks_store *store = self;
     rocks_restore_end(store);
     return kv_builder_open(store->directory, store->now->number + 1, store->options, store->owner,
-                           anchor, &store->builder);
+                           anchor, &store->former, &store->builder);
 }
 
 static enum ls_status rocks_restore_item(void *self, const struct ls_item *item)
@@ -557,6 +562,7 @@ static void rocks_close(void *self)
 {
     struct rocks_store *store = self;
     rocks_restore_end(store);
+    kv_builder_close(store->former);
     kv_state_close(store->now, true);
     retired_sweep(store);
     drop_wait(store);

@@ -2,9 +2,12 @@
 /* Pictures of the state: what is in them, the same in memory and in RocksDB; and the way back. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -286,6 +289,14 @@ static int states_in(const char *directory)
     return count;
 }
 
+/* The thread that builds makes its folder, and takes it away. */
+static void wait_states(const char *directory, int count)
+{
+    while (states_in(directory) != count) {
+        (void)sched_yield();
+    }
+}
+
 static const struct ls_cursor anchor = {3, 1000};
 
 /* Until it is built. */
@@ -390,13 +401,13 @@ TEST(restored, state_that_is_given_up_leaves_the_present_one_and_no_files)
     assert_ok(store.restore_item(store.self, &items[swap ? 0 : 1]));
     const struct ls_item foreign = {text_span("x"), text_span("1")};
     assert_int_equal(store.restore_item(store.self, &foreign), LS_ERR_INVALID);
-    assert_int_equal(states_in(directory), 2);
+    wait_states(directory, 2);
     assert_ok(store.restore_item(store.self, &items[swap ? 1 : 0])); /* out of order */
     assert_int_equal(restore_sync(&store), LS_ERR_INVALID);
     assert_int_equal(restore_sync(&store), LS_ERR_INVALID);
     store.restore_end(store.self);
     store.restore_end(store.self);
-    assert_int_equal(states_in(directory), 1);
+    wait_states(directory, 1);
     assert_ok(store.restore(store.self, anchor)); /* and this one is left by the close */
     assert_ok(store.restore_item(store.self, &items[0]));
     assert_ok(store.get(store.self, text_span("old"), &value));
@@ -405,6 +416,79 @@ TEST(restored, state_that_is_given_up_leaves_the_present_one_and_no_files)
     store_start(&store, directory, 1);
     assert_ok(store.get(store.self, text_span("old"), &value));
     store.close(store.self);
+}
+
+/* ---- a disk that hangs ---- */
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool hangs;
+    uint64_t waiting;
+} disk = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+int fsync(int descriptor);
+int fsync(int descriptor)
+{
+    (void)pthread_mutex_lock(&disk.lock);
+    disk.waiting++;
+    (void)pthread_cond_broadcast(&disk.changed);
+    while (disk.hangs) {
+        (void)pthread_cond_wait(&disk.changed, &disk.lock);
+    }
+    disk.waiting--;
+    (void)pthread_mutex_unlock(&disk.lock);
+    return (int)syscall(SYS_fsync, descriptor);
+}
+
+static void disk_hang(bool on)
+{
+    (void)pthread_mutex_lock(&disk.lock);
+    disk.hangs = on;
+    (void)pthread_cond_broadcast(&disk.changed);
+    (void)pthread_mutex_unlock(&disk.lock);
+}
+
+static void disk_wait(void)
+{
+    (void)pthread_mutex_lock(&disk.lock);
+    while (disk.waiting == 0) {
+        (void)pthread_cond_wait(&disk.changed, &disk.lock);
+    }
+    (void)pthread_mutex_unlock(&disk.lock);
+}
+
+TEST(restored, state_is_given_up_and_begun_again_without_waiting_for_the_disk)
+{
+    const char *directory = test_memory_directory();
+    struct kv_store store;
+    const struct ls_item item = {text_span("ka"), text_span("1")};
+    store_start(&store, directory, 0);
+    disk_hang(true);
+    enum ls_status status = LS_OK;
+    size_t begun = 0;
+    for (; begun < 20 && status == LS_OK; begun++) {
+        status = store.restore(store.self, anchor);
+        if (status == LS_OK) {
+            assert_ok(store.restore_item(store.self, &item));
+            disk_wait();
+            assert_int_equal(store.restore_sync(store.self), LS_ERR_BUSY);
+            store.restore_end(store.self);
+        }
+    }
+    assert_int_equal(status, LS_ERR_BUSY); /* what hangs is bounded */
+    assert_true(begun > 2);
+    disk_hang(false);
+    while (status == LS_ERR_BUSY) {
+        status = store.restore(store.self, anchor);
+        (void)sched_yield();
+    }
+    assert_ok(status);
+    assert_ok(store.restore_item(store.self, &item));
+    assert_ok(publish(&store));
+    assert_int_equal(store.count(store.self), 1);
+    store.close(store.self);
+    assert_int_equal(states_in(directory), 1);
 }
 
 /* ---- what a crash leaves ---- */

@@ -5,7 +5,8 @@
  *     powercut_restore <shadow> <tree> [<seed>]
  *
  * With a seed not zero, a file that had grown since its last sync keeps a random part of the
- * growth, as disks do: a torn tail.
+ * growth, as disks do: a torn tail. Of a write-ahead log in a folder log/, any sectors of that part
+ * are zeros: they had not been written yet.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -18,6 +19,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define SECTOR_BYTES 512
 
 static const char *shadow;
 static uint64_t seed;
@@ -74,6 +77,36 @@ static void copy(const char *from, const char *to, off_t limit, bool append)
     (void)close(out);
 }
 
+static bool is_write_ahead_log(const char *path)
+{
+    size_t length = strlen(path);
+    const char *slash = strrchr(path, '/');
+    return length > 4 && strcmp(path + length - 4, ".log") == 0 && slash - path >= 4 &&
+           strncmp(slash - 4, "/log", 4) == 0;
+}
+
+/* Sectors of what is behind `at` go; in half of the files none does. */
+static void lose_sectors(const char *path, off_t at)
+{
+    static const char zeros[SECTOR_BYTES];
+    uint64_t chance = next_random() % 8;
+    int file = open(path, O_WRONLY);
+    struct stat info;
+    if (file < 0 || fstat(file, &info) != 0) {
+        give_up(path);
+    }
+    while (chance < 4 && at < info.st_size) {
+        off_t end = (at / SECTOR_BYTES + 1) * SECTOR_BYTES;
+        end = end < info.st_size ? end : info.st_size;
+        if (next_random() % 4 <= chance &&
+            pwrite(file, zeros, (size_t)(end - at), at) != end - at) {
+            give_up(path);
+        }
+        at = end;
+    }
+    (void)close(file);
+}
+
 /* Builds `to` from the shadow's directory; `old` is where the tree is now, for torn tails. */
 static void build(const char *number, const char *to, const char *old)
 {
@@ -110,6 +143,9 @@ static void build(const char *number, const char *to, const char *old)
             present.st_size > durable.st_size) {
             uint64_t growth = (uint64_t)(present.st_size - durable.st_size);
             copy(before, target, durable.st_size + (off_t)(next_random() % (growth + 1)), true);
+            if (is_write_ahead_log(target)) {
+                lose_sectors(target, durable.st_size);
+            }
         }
     }
     if (names != NULL) {

@@ -199,7 +199,7 @@ static enum ls_status write_chunk(struct ls_group *group, bool *done)
     if (status == LS_OK && builder->items > 0) {
         status =
             ls__pack_chunk(&snapshots->writing, &snapshots->hashes[snapshots->hashes_count - 1],
-                           (struct ls_span){builder->data, builder->bytes});
+                           (struct ls_span){builder->data, builder->bytes}, false);
     }
     *done = !builder->full;
     snapshots->keep_waits = status == LS_ERR_BUSY;

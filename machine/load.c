@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Loading: staged chunks are read back, checked, and given to the machine's new state, in order. A
- * machine that builds in a thread of its own (restore_sync) gets them as they come, so that most of
- * the work is done when the last one does; any other when all are there.
+ * Loading: staged chunks are given to the machine's new state, in order. A machine that builds in a
+ * thread of its own (restore_sync) gets them as they come, so that most of the work is done when
+ * the last one does: at once if it is its turn, else read back and checked, as all are of any
+ * other.
  */
 #include "runtime.h"
 
@@ -16,6 +17,7 @@ void ls__load_drop(struct ls_group *group)
     }
     snapshots->loading = false;
     snapshots->loaded = (struct ls_span){NULL, 0};
+    snapshots->loaded_at = 0;
 }
 
 enum ls_status ls__load_begin(struct ls_group *group)
@@ -52,7 +54,6 @@ static enum ls_status load_read(struct ls_group *group)
     if (snapshots->loaded.data != NULL) {
         return LS_OK;
     }
-    snapshots->loaded_at = 0;
     enum ls_status status = ls__pack_read(&snapshots->staged, snapshots->chunk, &snapshots->loaded);
     if (status != LS_OK) {
         snapshots->loaded = (struct ls_span){NULL, 0};
@@ -84,12 +85,30 @@ enum ls_status ls__load_slice(struct ls_group *group)
         }
         done += snapshots->loaded.bytes;
         snapshots->loaded = (struct ls_span){NULL, 0};
+        snapshots->loaded_at = 0;
         snapshots->chunk++;
         if (snapshots->step == LS__INSTALL_NONE && !ls__load_more(group)) {
             break; /* it is still on its way */
         }
     }
     return LS_OK;
+}
+
+bool ls__load_arrived(struct ls_group *group, uint32_t chunk, struct ls_span bytes)
+{
+    struct ls__snapshots *snapshots = &group->snap;
+    if (!snapshots->loading || snapshots->load_waits || snapshots->step != LS__INSTALL_NONE ||
+        chunk != snapshots->chunk || snapshots->loaded_at > 0) {
+        return false;
+    }
+    enum ls_status status = ls__restore_chunk(group, bytes, &snapshots->loaded_at);
+    if (status == LS_OK) {
+        snapshots->loaded_at = 0;
+        snapshots->chunk++;
+    } else if (status != LS_ERR_BUSY) {
+        ls__load_drop(group); /* once more when all is there, and then it is told */
+    }
+    return status == LS_OK;
 }
 
 bool ls__load_more(const struct ls_group *group)

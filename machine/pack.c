@@ -421,7 +421,7 @@ static enum ls_status record_write(struct ls__pack *pack, uint32_t kind, const s
 }
 
 enum ls_status ls__pack_chunk(struct ls__pack *pack, const struct ls_hash *hash,
-                              struct ls_span bytes)
+                              struct ls_span bytes, bool again)
 {
     const struct ls__pack_place *place = place_of(pack, hash);
     if (place != NULL && !place->bad) {
@@ -434,8 +434,8 @@ enum ls_status ls__pack_chunk(struct ls__pack *pack, const struct ls_hash *hash,
     enum ls_status status = record_write(pack, KIND_CHUNK, hash, bytes);
     if (status == LS_OK) {
         struct ls__pack_place *added = place_add(pack, hash, offset, bytes.bytes);
-        added->summed = true;
-        added->sum = sum_of(bytes.data, bytes.bytes);
+        added->summed = again;
+        added->sum = again ? sum_of(bytes.data, bytes.bytes) : 0;
     }
     return status;
 }

@@ -65,9 +65,10 @@ enum ls_status ls__pack_open(struct ls__pack *pack, const struct ls_env *env,
 void ls__pack_close(struct ls__pack *pack);
 /** Begins anew, without a file. errors LS_ERR_BUSY, LS_ERR_IO: all is as before */
 enum ls_status ls__pack_empty(struct ls__pack *pack);
-/** Adds a chunk if it is not there. errors LS_ERR_IO, LS_ERR_NO_MEMORY, LS_ERR_LIMIT */
+/** Adds a chunk if it is not there; `again`: it will be read soon. errors LS_ERR_IO,
+ * LS_ERR_NO_MEMORY, LS_ERR_LIMIT */
 enum ls_status ls__pack_chunk(struct ls__pack *pack, const struct ls_hash *hash,
-                              struct ls_span bytes);
+                              struct ls_span bytes, bool again);
 /** Adds a table, which counts from now on. errors LS_ERR_IO, LS_ERR_NO_MEMORY */
 enum ls_status ls__pack_table(struct ls__pack *pack, const struct ls_snapshot *snapshot,
                               const struct ls_hash *hashes);

@@ -70,7 +70,7 @@ struct ls__snapshots {
     bool loading;   /* the machine has a new state, of the table with this root */
     struct ls_hash load_root;
     struct ls_span loaded; /* ... which was read; NULL: it was not. Valid until the next is */
-    size_t loaded_at;      /* ... and given to the machine up to here */
+    size_t loaded_at;      /* the machine has the chunk up to here */
     bool load_waits;       /* ... which takes no more now */
     uint64_t seq;          /* SETTLING: durable when this is */
     struct ls__pack mark;
@@ -131,6 +131,9 @@ enum ls_status ls__load_begin(struct ls_group *group);
 void ls__load_early(struct ls_group *group);
 /** Some chunks. errors LS_ERR_BUSY, LS_ERR_CORRUPT (one has to be fetched again), the machine's */
 enum ls_status ls__load_slice(struct ls_group *group);
+/** Gives the machine a chunk that is being staged, if it is the next one. False: it is to be read
+ * back later. */
+bool ls__load_arrived(struct ls_group *group, uint32_t chunk, struct ls_span bytes);
 /** Can more be loaded at once? */
 bool ls__load_more(const struct ls_group *group);
 /** While chunks are fetched. */

@@ -127,8 +127,9 @@ enum ls_status ls__staging_put(struct ls_group *group, uint64_t token, uint32_t 
         chunk >= snapshots->staged.snapshot.chunks || snapshots->step != LS__INSTALL_NONE) {
         return LS_ERR_INVALID;
     }
+    bool again = !ls__load_arrived(group, chunk, bytes);
     enum ls_status status =
-        ls__pack_chunk(&snapshots->staged, &snapshots->staged.hashes[chunk], bytes);
+        ls__pack_chunk(&snapshots->staged, &snapshots->staged.hashes[chunk], bytes, again);
     if (status == LS_OK) {
         ls_supervisor_effect(group->supervisor, token, LS_OK);
     } else if (status == LS_ERR_IO) {

@@ -77,7 +77,8 @@ static void fill(struct place *place)
         .anchor = {3, 700}, .configuration = {configuration, sizeof configuration}, .chunks = 1};
     assert_ok(ls__pack_table(&pack, &snapshot, hashes));
     for (size_t i = 0; i < CHUNKS; i++) {
-        assert_ok(ls__pack_chunk(&pack, &hashes[i], (struct ls_span){bytes[i], sizeof bytes[i]}));
+        assert_ok(
+            ls__pack_chunk(&pack, &hashes[i], (struct ls_span){bytes[i], sizeof bytes[i]}, true));
     }
     snapshot.anchor.index = 900;
     snapshot.chunks = CHUNKS;

@@ -214,7 +214,11 @@ static const char *take_values(const struct ls_value *values, size_t count,
         return take_table(values, count, out);
     case LS__SNAP_WORKING:
         out->id = values[3].as.number;
-        return values[4].as.number <= LS_SNAPSHOT_CHUNKS_MAX ? NULL : "malformed progress";
+        if (values[4].as.number > LS_SNAPSHOT_CHUNKS_MAX) {
+            return "malformed progress";
+        }
+        out->chunks = (uint32_t)values[4].as.number;
+        return NULL;
     case LS__SNAP_CHUNK:
         out->id = values[3].as.number;
         out->data = values[4].as.bytes;

@@ -155,6 +155,7 @@ static void choose(struct ls__snap_session *session, const struct ls__snap_peer 
     for (uint32_t i = 0; i < session->peers_count; i++) {
         struct ls__snap_peer *peer = &session->peers[i];
         peer->voted = false;
+        peer->prepared = 0;
         peer->question = peer->again_us = 0;
         if (!peer->offers || same_offer(peer, best)) {
             continue;
@@ -524,6 +525,10 @@ enum ls_sync_verdict ls__snap_take_table(struct ls__snap_session *session,
     if (answer->kind == LS__SNAP_WORKING) {
         peer->question = 0;
         peer->again_us = ls__snap_now(session) + WORKING_US;
+        if (answer->chunks > peer->prepared) {
+            session->prepared += answer->chunks - peer->prepared;
+            peer->prepared = answer->chunks;
+        }
         return LS_SYNC_OK;
     }
     peer->question = 0;

@@ -8,9 +8,10 @@
 
 /* read for a table, or sent, before the loop looks at its sockets again */
 #define SLICE_BYTES (1u << 20)
-/* while the group is busy, serving gets this part of its rate, and making a table costs that part
- * of what sending does */
+/* while the group is busy, serving gets this part of its rate */
 #define BUSY_DIVISOR 4u
+/* ... and a byte of a table costs this part of one that is sent */
+#define TABLE_DIVISOR 2u
 /* a full queue is tried again after so long */
 #define RETRY_US 5000u
 /* what was not sent in time may be sent later, up to this part of a second's worth */
@@ -233,7 +234,7 @@ static void make_tables(struct ls__snap_provider *provider, uint64_t now)
         }
     }
     if (provider->load.busy) {
-        pay(provider, now, done / BUSY_DIVISOR);
+        pay(provider, now, done / TABLE_DIVISOR);
     }
 }
 

@@ -360,6 +360,7 @@ static void session_progress(void *self, struct ls_sync_progress *out)
         out->at = session->snapshot.anchor.index;
         break;
     }
+    out->prepared = session->prepared;
     if (session->state >= LS__SNAP_FETCHING) {
         out->items = session->staged_items;
         out->bytes = session->staged_bytes;

@@ -239,6 +239,7 @@ struct ls__snap_peer {
     uint64_t question;  /* id of the one about its table; 0: none */
     uint64_t answer_us; /* ... due then */
     uint64_t again_us;  /* its table is asked for again then; 0: not */
+    uint32_t prepared;  /* rows of it that are made */
     bool voted;         /* its table adds up to: */
     struct ls_hash root;
     uint32_t in_flight; /* chunks */
@@ -295,6 +296,7 @@ struct ls__snap_session {
     uint64_t memory_us; /* allocation was refused: nothing is asked before */
     struct ls__snap_load load;
     uint64_t credit_us; /* busy: nothing is asked before */
+    uint64_t prepared;  /* rows of tables that sources made while they were asked for them */
     const char *waits;  /* SELECTING: what for */
     const char *failed;
 };

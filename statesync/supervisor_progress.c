@@ -147,7 +147,8 @@ static void watch_install(struct ls_supervisor *supervisor, struct ls_sync_progr
 static void watch(struct ls__attempt *attempt, const struct ls_sync_progress *fresh, uint64_t now)
 {
     const struct ls_sync_progress *seen = &attempt->seen;
-    if (fresh->at > seen->at || fresh->items > seen->items || fresh->bytes > seen->bytes) {
+    if (fresh->at > seen->at || fresh->items > seen->items || fresh->bytes > seen->bytes ||
+        fresh->prepared > seen->prepared) {
         attempt->moved_us = now;
     }
     if (fresh->phase == LS_SYNC_WAITING || seen->phase == LS_SYNC_WAITING) {

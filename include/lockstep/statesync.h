@@ -191,6 +191,7 @@ struct ls_sync_progress {
     uint64_t bytes_per_s;
     /* why this state sync, with the numbers: "snapshot: log pruned to 81 234, my commit 20 001" */
     char choice[LS_SYNC_TEXT_BYTES];
+    uint64_t prepared; /* anything else that grew in this attempt: not shown, but no standstill */
 };
 
 /** How far the install of a snapshot has come. */

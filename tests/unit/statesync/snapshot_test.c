@@ -476,6 +476,62 @@ TEST(bad_input, an_answer_to_nothing_is_penalised)
     world_close(world);
 }
 
+/* ---- tables that take long ------------------------------------------------------------------- */
+
+struct table_work {
+    uint64_t until_us;
+    bool grows;
+    uint32_t rows;
+};
+
+/* A table is not there before a time; until then its source says how far it is. */
+static enum world_fate work_on(struct world *world, const struct world_message *message, void *arg)
+{
+    static struct ls_value values[LS__SNAP_VALUES_MAX];
+    struct table_work *work = arg;
+    struct ls__snap_message answer;
+    if (!message->to_session || world->now_us >= work->until_us ||
+        ls__snap_decode(&world->env.codec, (struct ls_span){message->data, message->bytes}, values,
+                        LS__SNAP_VALUES_MAX, &answer) != NULL ||
+        answer.kind != LS__SNAP_TABLE) {
+        return WORLD_DELIVER;
+    }
+    work->rows += work->grows ? 1 : 0;
+    const struct ls__snap_message working = {.kind = LS__SNAP_WORKING,
+                                             .attempt = answer.attempt,
+                                             .id = answer.id,
+                                             .chunks = work->rows / 1000};
+    send_as(world, message->from, message->to, &working);
+    return WORLD_DROP;
+}
+
+TEST(snapshot, whose_table_takes_long_is_waited_for_as_long_as_it_grows)
+{
+    struct world *world = lagging(4);
+    struct table_work work = {world->now_us + 600 * SECOND, true, 0};
+    world->intercept = work_on;
+    world->intercept_arg = &work;
+    world_gap(world, 3, END, 0, 0);
+    assert_true(world_reaches(world, 3, END + 1, 700 * SECOND));
+    assert_true(work.rows > 2000);
+    assert_int_equal(world_progress(world, 3).failures, 0);
+    assert_int_equal(last_of(world)->publishes, 1);
+    world_check(world, 3);
+    world_close(world);
+}
+
+TEST(snapshot, whose_table_does_not_grow_is_given_up)
+{
+    struct world *world = lagging(4);
+    struct table_work work = {world->now_us + 600 * SECOND, false, 7000};
+    world->intercept = work_on;
+    world->intercept_arg = &work;
+    world_gap(world, 3, END, 0, 0);
+    world_run(world, 300 * SECOND);
+    assert_true(world_progress(world, 3).failures > 0);
+    world_close(world);
+}
+
 /* ---- bounds ---------------------------------------------------------------------------------- */
 
 /* G4 */

@@ -76,7 +76,7 @@ const struct crash_step crash_steps[] = {
     {"vault.mark.unlinked", STEP_RARE | STEP_SYNC, NULL},
     {"vault.staged.unlinked", STEP_RARE | STEP_SYNC, NULL},
     /* ... of one in memory */
-    {"vault.snapshot.synced", STEP_RARE | STEP_SYNC | STEP_MEMORY, NULL},
+    {"vault.snapshot.synced", STEP_RARE | STEP_MEMORY, NULL}, /* one that a join found */
     {"vault.snapshot.renamed", STEP_RARE | STEP_SYNC | STEP_MEMORY, NULL},
     {"vault.snapshot.replaced", STEP_RARE | STEP_SYNC | STEP_MEMORY, NULL},
     {"vault.writing.written", STEP_RARE | STEP_MEMORY, NULL},

@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#define TELLS_AGAIN_US 1000u /* a group whose core refused an event asks it again after so long */
+
 void sim_glance_of(const struct sim_member *member, struct ls_group *group,
                    struct ls_group_status *out)
 {
@@ -84,15 +86,18 @@ void sim_check_turn(struct sim_member *member)
     }
 }
 
-/* P10: what has failed takes part no more. In the turn of the failure the core may not know yet. */
+/* P10: what has failed takes part no more. In the turn of the failure the core may not know yet,
+ * and for want of memory it is told in the next millisecond. */
 void sim_check_halted(struct sim_member *member, bool refused)
 {
     struct ls_group_status status;
     if (member->group == NULL) {
         return;
     }
+    uint64_t now = sim_member_now(member);
     sim_glance(member, &status);
-    if (member->halted && !refused && status.core.standing != LS_STANDING_HALTED) {
+    member->tell_us = refused ? now + TELLS_AGAIN_US : member->tell_us;
+    if (member->halted && now >= member->tell_us && status.core.standing != LS_STANDING_HALTED) {
         sim_fail(member->world, "%s has halted, and its core goes on in term %llu", member->name,
                  (unsigned long long)status.core.term);
     }

@@ -261,6 +261,7 @@ void sim_member_start(struct sim_member *member)
     member->turn_due = member->timer_due = member->paused = member->releasing = false;
     member->commit = 0;
     member->halted = false;
+    member->tell_us = 0;
     member->excused = 0;
     member->release++;
     sim_network_wake(world, member->at);

@@ -17,18 +17,18 @@ usage: tests/bench/statesync.sh [--quick] [--runs N] [PART...]
 Parts, all when none is named:
   back       a state comes back by snapshot: rate, shares, processor time, memory, freeze
   kill       the same, with kill -9 of the member, of a provider, of the leader
-  load       the same, while the leader has 256 writes in flight
+  load       a smaller one, while the leader has 256 writes in flight
   limit      twice the state, each process within 256 MiB
   replay     a million entries of 128 bytes come back by log replay
 END_OF_USAGE
 }
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-runs=3 mib=1024 large=2048 entries=1000000
+runs=3 mib=1024 large=2048 loaded=256 entries=1000000
 parts=()
 while [ $# -gt 0 ]; do
     case $1 in
-    --quick) runs=1 mib=128 large=256 entries=200000 ;;
+    --quick) runs=1 mib=128 large=256 loaded=128 entries=200000 ;;
     --runs) runs=${2:?} && shift ;;
     -h | --help) usage; exit 0 ;;
     back | kill | load | limit | replay) parts+=("$1") ;;
@@ -62,7 +62,7 @@ for part in "${parts[@]}"; do
     case $part in
     back) statesync --mib "$mib" ;;
     kill) for who in lagging provider leader; do statesync --mib "$mib" --kill "$who"; done ;;
-    load) statesync --mib "$mib" --load ;;
+    load) statesync --mib "$loaded" --load ;;
     limit) statesync --mib "$large" --limit 256 ;;
     replay) replay ;;
     esac

@@ -530,6 +530,10 @@ static enum ls_status rocks_open(void *self, const struct ls_group_id *group,
     (void)memcpy(store->owner + 32, incarnation->bytes, 16);
     bool named = false;
     enum ls_status status = kv_home_read(store->directory, &number, &named, error);
+    if (status == LS_OK && named && !kv_home_sync(store->directory)) {
+        /* who switched may have ended before: the other state goes only when this one is named */
+        status = ls_error_set(error, LS_ERR_IO, "state %s: it cannot be synced", store->directory);
+    }
     if (status != LS_OK) {
         return status;
     }

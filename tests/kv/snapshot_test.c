@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Pictures of the state: what is in them, the same in memory and in RocksDB; and the way back. */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -424,6 +426,7 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool hangs;
+    ino_t fails; /* what cannot be synced; 0: nothing */
     uint64_t waiting;
 } disk = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
@@ -437,7 +440,13 @@ int fsync(int descriptor)
         (void)pthread_cond_wait(&disk.changed, &disk.lock);
     }
     disk.waiting--;
+    struct stat info;
+    bool fails = disk.fails != 0 && fstat(descriptor, &info) == 0 && info.st_ino == disk.fails;
     (void)pthread_mutex_unlock(&disk.lock);
+    if (fails) {
+        errno = EIO;
+        return -1;
+    }
     return (int)syscall(SYS_fsync, descriptor);
 }
 
@@ -489,6 +498,32 @@ TEST(restored, state_is_given_up_and_begun_again_without_waiting_for_the_disk)
     assert_int_equal(store.count(store.self), 1);
     store.close(store.self);
     assert_int_equal(states_in(directory), 1);
+}
+
+/* Who switched may have ended before that was durable: the old state goes only afterwards. */
+TEST(restored, state_that_an_open_finds_is_synced_before_the_other_goes)
+{
+    const char *directory = test_memory_directory();
+    struct kv_store store;
+    char folder[PATH_MAX];
+    struct stat info;
+    ls_index applied = 0;
+    store_start(&store, directory, 0);
+    assert_ok(store.restore(store.self, anchor));
+    assert_ok(publish(&store));
+    store.close(store.self);
+    (void)snprintf(folder, sizeof folder, "%s/1", directory); /* as if it had not gone yet */
+    assert_int_equal(mkdir(folder, 0700), 0);
+    assert_int_equal(stat(directory, &info), 0);
+    disk.fails = info.st_ino;
+    assert_ok(kv_store_rocksdb_open(directory, &store));
+    assert_int_equal(store.open(store.self, &group, &incarnation, &applied, NULL), LS_ERR_IO);
+    assert_int_equal(states_in(directory), 2);
+    store.close(store.self);
+    disk.fails = 0;
+    store_start(&store, directory, anchor.index);
+    assert_int_equal(states_in(directory), 1);
+    store.close(store.self);
 }
 
 /* ---- what a crash leaves ---- */

@@ -192,7 +192,7 @@ static enum ls_status batch_apply(struct ls_group *group, size_t count, size_t *
 static void apply_pause(struct ls_group *group)
 {
     group->apply_paused = true;
-    group->retry_us = ls__now(group->node) + LS__RETRY_US;
+    ls__group_retry(group, LS__RETRY_US);
 }
 
 static void marker_pass(struct ls_group *group, const struct batch *batch)

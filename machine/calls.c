@@ -462,8 +462,9 @@ static void refuse_remote(struct ls_group *group)
 
 static void forward_queued(struct ls_group *group)
 {
-    if (group->calls.queued.first != NULL && ls__now(group->node) < group->calls.forward_us) {
-        group->retry_us = group->calls.forward_us;
+    uint64_t now = ls__now(group->node);
+    if (group->calls.queued.first != NULL && now < group->calls.forward_us) {
+        ls__group_retry(group, group->calls.forward_us - now);
         return;
     }
     struct ls__call *next = NULL;
@@ -478,7 +479,7 @@ static void forward_queued(struct ls_group *group)
         } else if (status == LS_ERR_LIMIT) {
             ls__call_finish(group, call, status);
         } else {
-            group->retry_us = ls__now(group->node) + LS__RETRY_US * 10;
+            ls__group_retry(group, LS__RETRY_US * 10);
             return;
         }
     }

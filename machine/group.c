@@ -49,6 +49,12 @@ void ls__group_halt(struct ls_group *group, enum ls_status status, const char *t
     ls__group_touch(group);
 }
 
+void ls__group_retry(struct ls_group *group, uint64_t wait_us)
+{
+    uint64_t at = ls__now(group->node) + wait_us;
+    group->retry_us = at < group->retry_us ? at : group->retry_us;
+}
+
 /* ---- messages ---- */
 
 enum ls_status ls__group_send(struct ls_group *group, const struct ls_peer_id *peer,
@@ -144,7 +150,7 @@ static void persist_result(struct ls_group *group, const struct ls_ready *ready,
     group->unstaged = NULL;
     if (status == LS_ERR_BUSY || status == LS_ERR_NO_MEMORY) {
         group->unstaged = ready;
-        group->retry_us = ls__now(group->node) + LS__RETRY_US;
+        ls__group_retry(group, LS__RETRY_US);
     } else if (status != LS_OK && group->failed == LS_OK) {
         group->failed = status;
     }
@@ -288,7 +294,7 @@ enum ls_status ls__group_step(struct ls_group *group, struct ls_event *event,
     }
     if (status != LS_OK) {
         /* nothing happened: what must not be lost is stepped again by the turn */
-        group->retry_us = event->now_us + LS__RETRY_US;
+        ls__group_retry(group, LS__RETRY_US);
         return status;
     }
     if (out != NULL) {

@@ -422,7 +422,7 @@ static void peer_bond(struct ls_group *group, struct ls__peer *peer)
     }
     if (!peer->bonded) {
         group->meets = true;
-        group->retry_us = ls__now(group->node) + LS__RETRY_US;
+        ls__group_retry(group, LS__RETRY_US);
     }
 }
 

@@ -132,8 +132,7 @@ void ls__load_turn(struct ls_group *group)
     }
     enum ls_status status = ls__load_slice(group);
     if (status == LS_ERR_BUSY) {
-        uint64_t at = ls__now(group->node) + LS__SNAPSHOT_SYNC_US;
-        group->retry_us = at < group->retry_us ? at : group->retry_us;
+        ls__group_retry(group, LS__SNAPSHOT_SYNC_US);
     } else if (status != LS_OK) {
         ls__load_drop(group); /* once more when all is there, and then it is told */
     }

@@ -105,8 +105,7 @@ void ls__reads_result(struct ls_group *group, const struct ls_read_result *resul
             move(call, &group->calls.fresh);
         } else {
             move(call, &group->calls.reads); /* nothing was read: again, until the deadline */
-            uint64_t retry = ls__now(group->node) + LS__RETRY_US * 10;
-            group->retry_us = retry < group->retry_us ? retry : group->retry_us;
+            ls__group_retry(group, LS__RETRY_US * 10);
         }
     }
 }

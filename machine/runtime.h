@@ -348,6 +348,8 @@ enum ls_status ls__group_step(struct ls_group *group, struct ls_event *event,
                               const struct ls_ready **ready);
 /** Work for the end of this turn. */
 void ls__group_touch(struct ls_group *group);
+/** A turn in so long, or sooner. */
+void ls__group_retry(struct ls_group *group, uint64_t wait_us);
 void ls__group_halt(struct ls_group *group, enum ls_status status, const char *text);
 void ls__group_trace(const struct ls_group *group, enum ls_trace_level level, const char *format,
                      const struct ls_peer_id *peer, const char *detail);

@@ -35,8 +35,7 @@ static void finish(struct ls_group *group, enum ls_status status)
 
 static void wait(struct ls_group *group)
 {
-    uint64_t at = ls__now(group->node) + LS__SNAPSHOT_SYNC_US;
-    group->retry_us = at < group->retry_us ? at : group->retry_us;
+    ls__group_retry(group, LS__SNAPSHOT_SYNC_US);
 }
 
 /* ---- staging --------------------------------------------------------------------------------- */

@@ -2,18 +2,18 @@
 # SPDX-License-Identifier: MIT
 #
 # tests/bench/sim.sh [seeds]: how much faster than real time the simulator is, on one core, in release, with five
-# members. Of the seeds (40) those count that had at least 100 operations and one fault in each virtual
+# members. Of the seeds (100) those count that had at least 100 operations and one fault in each virtual
 # second; prints minimum, median and maximum. The goal is a median of 500 at that load: the clients aim at a little
 # more (faults and the end of a run let a part of it be done). Then the same at the load that each seed draws.
 #
 #   LS_BENCH_BUILD       where the release build lies (build/release)
 #   LS_BENCH_SECONDS     virtual seconds with faults of each seed (60)
-#   LS_BENCH_OPERATIONS  what clients aim at in each of them (140)
+#   LS_BENCH_OPERATIONS  what clients aim at in each of them (130)
 #   LS_BENCH_WORKLOAD    which one (register)
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$root"
-seeds=${1:-40} build=${LS_BENCH_BUILD:-build/release} operations=${LS_BENCH_OPERATIONS:-140}
+seeds=${1:-100} build=${LS_BENCH_BUILD:-build/release} operations=${LS_BENCH_OPERATIONS:-130}
 case $seeds in
 '' | *[!0-9]* | 0*)
     echo "tests/bench/sim.sh: '$seeds' is no number of seeds" >&2

@@ -87,17 +87,16 @@ void sim_check_turn(struct sim_member *member)
 }
 
 /* P10: what has failed takes part no more. In the turn of the failure the core may not know yet,
- * and for want of memory it is told in the next millisecond. */
+ * and for want of memory it is told when a timer rings a millisecond later. */
 void sim_check_halted(struct sim_member *member, bool refused)
 {
     struct ls_group_status status;
     if (member->group == NULL) {
         return;
     }
-    uint64_t now = sim_member_now(member);
     sim_glance(member, &status);
-    member->tell_us = refused ? now + TELLS_AGAIN_US : member->tell_us;
-    if (member->halted && now >= member->tell_us && status.core.standing != LS_STANDING_HALTED) {
+    member->tell_us = refused ? sim_member_now(member) + TELLS_AGAIN_US : member->tell_us;
+    if (member->halted && member->tell_us == 0 && status.core.standing != LS_STANDING_HALTED) {
         sim_fail(member->world, "%s has halted, and its core goes on in term %llu", member->name,
                  (unsigned long long)status.core.term);
     }

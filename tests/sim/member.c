@@ -412,6 +412,7 @@ static void run_turn(struct sim_member *member)
     member->turn_due = false;
     if (member->timer_due) {
         member->timer_due = false;
+        member->tell_us = sim_member_now(member) >= member->tell_us ? 0 : member->tell_us;
         member->loop.timer(member->loop.self);
     }
     member->turn_due = false; /* asked for by the timer: this one */

@@ -162,7 +162,7 @@ struct sim_member {
     uint32_t sync_min_us, sync_max_us;
     uint32_t excused;    /* statuses, as bits, with which this life may halt */
     bool halted;         /* its group has, as a turn ended */
-    uint64_t tell_us;    /* until then its core need not know, by its own clock */
+    uint64_t tell_us;    /* its core need not know until a timer rings then; 0: it must */
     bool broken;         /* its disk is as it must not be opened */
     bool lossy;          /* it lost what was durable, and has not caught up */
     ls_term lossy_term;  /* in which it was then */

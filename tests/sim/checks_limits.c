@@ -27,6 +27,8 @@
 #define MEMORY_BASE (6u << 20)
 /* chunks that are cut, sent, held and read back, tables, messages of both sides */
 #define MEMORY_SNAPSHOTS (8u << 20)
+/* a range that log replay has fetched has a block of its own, however small */
+#define MEMORY_RANGES (LS_REPLAY_RANGES_MAX * (16u << 10))
 /* a stretch of load, and how many of them may pass until one is without an allocation */
 #define STRETCH_US    150000u
 #define STRETCHES_MAX 100u
@@ -167,8 +169,8 @@ void sim_check_buffers(struct sim_member *member, const struct ls_group_status *
     /* not the setting: what is not committed stays in the cache, and a state may be frozen */
     uint64_t cached =
         LS_CACHE_BYTES_DEFAULT < watch->log_bytes ? LS_CACHE_BYTES_DEFAULT : watch->log_bytes;
-    uint64_t buffered = LS_REPLAY_BUFFER_BYTES_MAX < watch->log_bytes ? LS_REPLAY_BUFFER_BYTES_MAX
-                                                                      : watch->log_bytes;
+    uint64_t buffered = watch->log_bytes + MEMORY_RANGES;
+    buffered = LS_REPLAY_BUFFER_BYTES_MAX < buffered ? LS_REPLAY_BUFFER_BYTES_MAX : buffered;
     uint64_t most = MEMORY_BASE + 2 * cached + buffered + 4 * status->in_flight_bytes;
     most += sim_sync_snapshots(world) ? MEMORY_SNAPSHOTS : 0;
     if (watch->live_bytes > most) {

@@ -7,8 +7,6 @@
 
 #include <lockstep/snapshot.h>
 
-#define CHUNK_HEAD "lockstep-chunk/1"
-
 static void put32(uint8_t *out, uint64_t value)
 {
     LS_ASSERT(value <= UINT32_MAX);
@@ -83,23 +81,9 @@ static struct ls_span text(const char *words)
 struct ls_hash ls_chunk_hash(const struct ls_env *env, struct ls_span chunk)
 {
     struct ls_hash hash;
-    const struct ls_span parts[] = {text(CHUNK_HEAD), chunk};
+    const struct ls_span parts[] = {text("lockstep-chunk/1"), chunk};
     env->hash(env->self, parts, 2, hash.bytes);
     return hash;
-}
-
-LS_STATIC_ASSERT(sizeof(struct ls_hash) == 32, "hashes follow each other without gaps");
-
-void ls_chunk_hash_many(const struct ls_env *env, const struct ls_span *chunks, size_t count,
-                        struct ls_hash *out)
-{
-    if (env->hash_many != NULL) {
-        env->hash_many(env->self, text(CHUNK_HEAD), chunks, count, &out->bytes);
-        return;
-    }
-    for (size_t i = 0; i < count; i++) {
-        out[i] = ls_chunk_hash(env, chunks[i]);
-    }
 }
 
 struct ls_hash ls_snapshot_root(const struct ls_env *env, const struct ls_snapshot *snapshot,

@@ -47,19 +47,16 @@ void ls__snap_release_memory(struct ls__snap_provider *provider)
     provider->encoded = NULL;
     provider->encoded_capacity = 0;
     ls_chunk_builder_free(&provider->builder);
-    for (size_t i = 0; i < LS__SNAP_CUTS; i++) {
-        ls_chunk_builder_free(&provider->cuts[i]);
-    }
     while (provider->asks != NULL) {
         ls__snap_drop_asks(provider, &provider->asks->peer);
     }
 }
 
 /* Cuts the chunk that begins with `from` (empty: the first) into the builder. */
-static enum ls_status cut(struct ls__snap_provider *provider, struct ls_chunk_builder *builder,
-                          const struct ls__anchor *anchor, struct ls_span from)
+static enum ls_status cut(struct ls__snap_provider *provider, const struct ls__anchor *anchor,
+                          struct ls_span from)
 {
-    builder->env = provider->context.base.env;
+    struct ls_chunk_builder *builder = &provider->builder;
     builder->bytes_max = ls_snapshot_chunk_bytes(anchor->frozen.bytes);
     ls_chunk_begin(builder);
     enum ls_status status = provider->context.iterate(
@@ -119,10 +116,11 @@ static void table_end(struct ls__snap_provider *provider, struct ls__anchor *anc
 }
 
 /* Room for the key that follows, so that keeping it cannot fail. */
-static bool reserve_next(const struct ls_chunk_builder *builder, struct ls__anchor *anchor)
+static bool reserve_next(struct ls__snap_provider *provider, struct ls__anchor *anchor)
 {
+    const struct ls_chunk_builder *builder = &provider->builder;
     if (builder->full && builder->next_bytes > anchor->next_capacity) {
-        const struct ls_env *env = builder->env;
+        const struct ls_env *env = provider->context.base.env;
         void *fresh = env->allocate(env->self, anchor->next, builder->next_bytes);
         if (fresh == NULL) {
             return false;
@@ -133,79 +131,37 @@ static bool reserve_next(const struct ls_chunk_builder *builder, struct ls__anch
     return true;
 }
 
-static void keep_next(const struct ls_chunk_builder *builder, struct ls__anchor *anchor)
+static void keep_next(const struct ls__snap_provider *provider, struct ls__anchor *anchor)
 {
+    const struct ls_chunk_builder *builder = &provider->builder;
     LS_ASSERT(builder->next_bytes > 0 && builder->next_bytes <= anchor->next_capacity);
     memcpy(anchor->next, builder->next, builder->next_bytes);
     anchor->next_bytes = builder->next_bytes;
 }
 
-static struct ls_span chunk_of(const struct ls_chunk_builder *builder)
+/* One more row. Out of memory: tried again with the next slice. */
+static size_t table_row(struct ls__snap_provider *provider, struct ls__anchor *anchor)
 {
-    return (struct ls_span){builder->data, builder->bytes};
-}
-
-/* One more row, for the chunk that was cut. */
-static enum ls_status table_row(struct ls__anchor *anchor, const struct ls_chunk_builder *builder,
-                                const struct ls_hash *hash)
-{
-    struct ls_item first = {{NULL, 0}, {NULL, 0}};
-    size_t at = 0;
-    if (!ls_chunk_next(chunk_of(builder), &at, &first)) {
-        return LS_ERR_INVALID; /* the machine has nothing where it had something */
-    }
-    if (!reserve_next(builder, anchor)) {
-        return LS_ERR_NO_MEMORY;
-    }
-    enum ls_status status = ls__table_add(&anchor->table, hash, (uint32_t)builder->items,
-                                          (uint32_t)builder->item_bytes, first.key);
-    if (status == LS_OK && builder->full) {
-        keep_next(builder, anchor);
-    }
-    return status;
-}
-
-/* Cuts the next chunks, as many as are hashed together; *count of them. */
-static enum ls_status table_cut(struct ls__snap_provider *provider, const struct ls__anchor *anchor,
-                                size_t *count, size_t *bytes)
-{
-    const size_t each = ls_snapshot_chunk_bytes(anchor->frozen.bytes);
-    struct ls_span from = {anchor->next, anchor->next_bytes};
-    enum ls_status status = LS_OK;
-    bool more = true;
-    *count = *bytes = 0;
-    while (status == LS_OK && more && *count < LS__SNAP_CUTS &&
-           (*count == 0 || *bytes + each <= SLICE_BYTES)) {
-        struct ls_chunk_builder *builder = &provider->cuts[*count];
-        status = cut(provider, builder, anchor, from);
-        if (status == LS_OK) {
-            from = (struct ls_span){builder->next, builder->next_bytes};
-            more = builder->full;
-            *bytes += builder->bytes;
-            (*count)++;
-        }
-    }
-    return *count > 0 ? LS_OK : status;
-}
-
-/* Some more rows. Out of memory: tried again with the next slice. */
-static size_t table_rows(struct ls__snap_provider *provider, struct ls__anchor *anchor)
-{
-    struct ls_span chunks[LS__SNAP_CUTS];
-    struct ls_hash hashes[LS__SNAP_CUTS];
-    size_t count = 0;
-    size_t bytes = 0;
+    struct ls_chunk_builder *builder = &provider->builder;
     if (anchor->frozen.items == 0) {
         table_end(provider, anchor);
         return 0;
     }
-    enum ls_status status = table_cut(provider, anchor, &count, &bytes);
-    for (size_t i = 0; i < count; i++) {
-        chunks[i] = chunk_of(&provider->cuts[i]);
+    enum ls_status status =
+        cut(provider, anchor, (struct ls_span){anchor->next, anchor->next_bytes});
+    struct ls_item first = {{NULL, 0}, {NULL, 0}};
+    size_t at = 0;
+    const struct ls_span chunk = {builder->data, builder->bytes};
+    if (status == LS_OK && !ls_chunk_next(chunk, &at, &first)) {
+        status = LS_ERR_INVALID; /* the machine has nothing where it had something */
     }
-    ls_chunk_hash_many(provider->context.base.env, chunks, count, hashes);
-    for (size_t i = 0; status == LS_OK && i < count; i++) {
-        status = table_row(anchor, &provider->cuts[i], &hashes[i]);
+    if (status == LS_OK && !reserve_next(provider, anchor)) {
+        status = LS_ERR_NO_MEMORY;
+    }
+    if (status == LS_OK) {
+        struct ls_hash hash = ls_chunk_hash(provider->context.base.env, chunk);
+        status = ls__table_add(&anchor->table, &hash, (uint32_t)builder->items,
+                               (uint32_t)builder->item_bytes, first.key);
     }
     if (status == LS_ERR_NO_MEMORY || status == LS_ERR_BUSY) {
         return SLICE_BYTES;
@@ -214,10 +170,12 @@ static size_t table_rows(struct ls__snap_provider *provider, struct ls__anchor *
         table_fail(provider, anchor);
         return 0;
     }
-    if (!provider->cuts[count - 1].full) {
+    if (builder->full) {
+        keep_next(provider, anchor);
+    } else {
         table_end(provider, anchor);
     }
-    return bytes;
+    return builder->bytes;
 }
 
 static void make_tables(struct ls__snap_provider *provider, uint64_t now)
@@ -230,7 +188,7 @@ static void make_tables(struct ls__snap_provider *provider, uint64_t now)
     for (size_t i = 0; i < LS_SNAPSHOT_ANCHORS_MAX; i++) {
         struct ls__anchor *anchor = &provider->anchors[i];
         while (anchor->live && anchor->state == LS__TABLE_MAKING && done < slice) {
-            done += table_rows(provider, anchor);
+            done += table_row(provider, anchor);
         }
     }
     if (provider->load.busy) {
@@ -393,8 +351,7 @@ static enum ls_status send_chunk(struct ls__snap_provider *provider, const struc
     if (anchor == NULL) {
         answer.kind = LS__SNAP_GONE;
     } else {
-        enum ls_status status =
-            cut(provider, &provider->builder, anchor, (struct ls_span){ask->key, ask->key_bytes});
+        enum ls_status status = cut(provider, anchor, (struct ls_span){ask->key, ask->key_bytes});
         if (status != LS_OK) {
             return status;
         }

@@ -171,9 +171,6 @@ struct ls__ask {
     uint8_t key[];
 };
 
-/* chunks whose hashes are made together */
-#define LS__SNAP_CUTS 4u
-
 struct ls__snap_client {
     struct ls__lease lease;
     uint64_t attempt;
@@ -191,8 +188,7 @@ struct ls__snap_provider {
     uint64_t failed_us;               /* no table could be made: nothing is frozen before */
     uint64_t credit_us;               /* bytes served so far are paid for until then */
     struct ls__snap_load load;
-    struct ls_chunk_builder builder;             /* of a chunk that is sent */
-    struct ls_chunk_builder cuts[LS__SNAP_CUTS]; /* of those that go into a table */
+    struct ls_chunk_builder builder;
     uint8_t *encoded;
     size_t encoded_capacity;
 };

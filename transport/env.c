@@ -11,7 +11,6 @@
 #include <lockstep/env.h>
 
 #include "codec.h"
-#include "hash_many.h"
 
 static uint64_t now_us(void *self)
 {
@@ -59,7 +58,6 @@ static const struct ls_env production = {
     .codec = {.size = sizeof(struct ls_codec),
               .encode = ls__codec_encode,
               .decode = ls__codec_decode},
-    .hash_many = ls__hash_many,
 };
 
 static pthread_once_t sodium_once = PTHREAD_ONCE_INIT;

@@ -87,12 +87,6 @@ struct ls_env {
     struct ls_codec codec;
     /** Optional (NULL: no trace). Called with no lock held, on the thread that decided. */
     void (*trace)(void *self, const struct ls_trace *trace);
-    /**
-     * Optional (NULL: `hash` is called for each). The hashes of `count` messages, each of which is
-     * `head`, at most 128 bytes, followed by one of `bodies`: faster than one by one. Any thread.
-     */
-    void (*hash_many)(void *self, struct ls_span head, const struct ls_span *bodies, size_t count,
-                      uint8_t (*out)[32]);
 };
 
 /**

@@ -58,10 +58,6 @@ LS_API bool ls_chunk_next(struct ls_span chunk, size_t *at, struct ls_item *item
 
 LS_API struct ls_hash ls_chunk_hash(const struct ls_env *env, struct ls_span chunk);
 
-/** The same of several chunks, faster than one by one. */
-LS_API void ls_chunk_hash_many(const struct ls_env *env, const struct ls_span *chunks, size_t count,
-                               struct ls_hash *out);
-
 /** The root of a snapshot, whose own `root` is not looked at. hashes: snapshot->chunks of them. */
 LS_API struct ls_hash ls_snapshot_root(const struct ls_env *env, const struct ls_snapshot *snapshot,
                                        const struct ls_hash *hashes);

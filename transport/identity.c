@@ -48,7 +48,8 @@ struct ls_identity {
     uint8_t secret[crypto_sign_SECRETKEYBYTES];
     struct ls_peer_id id;
     struct ls_network_id network;
-    struct founders *founders;
+    struct founders memo;
+    struct founders *founders; /* memo, also of an identity that is const */
 };
 
 /* Writes all of `bytes`; false: errno tells. */
@@ -189,11 +190,7 @@ static enum ls_status identity_new(const uint8_t key[LS_KEY_BYTES], struct ls_id
         return ls_error_set(error, LS_ERR_NO_MEMORY, "identity: no guarded memory");
     }
     (void)memset(identity, 0, sizeof *identity);
-    identity->founders = calloc(1, sizeof *identity->founders);
-    if (identity->founders == NULL) {
-        sodium_free(identity);
-        return ls_error_set(error, LS_ERR_NO_MEMORY, "identity: out of memory");
-    }
+    identity->founders = &identity->memo;
     (void)pthread_mutex_init(&identity->founders->lock, NULL);
     (void)memcpy(identity->key, key, LS_KEY_BYTES);
     const struct ls_span whole = {key, LS_KEY_BYTES};
@@ -326,7 +323,6 @@ void ls_identity_close(struct ls_identity *identity)
 {
     if (identity != NULL) {
         (void)pthread_mutex_destroy(&identity->founders->lock);
-        free(identity->founders);
         sodium_free(identity); /* wipes */
     }
 }

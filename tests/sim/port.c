@@ -152,15 +152,16 @@ static const char *on_receive(void *self, const struct ls_group_id *group,
     return hand_over(member, &of, message);
 }
 
-/* A connection whose bytes were damaged may say nothing but that, unless the peer closed or reset
- * it before the frame was whole. */
+/* A connection whose bytes were damaged may say nothing but that, unless the peer closed, reset or
+ * replaced it before the frame was whole. */
 static void damage_check(struct sim_member *member, uint32_t peer, const char *text)
 {
     struct sim_port *port = port_of(member);
     uint64_t at_us = port->damaged_us[peer];
     bool now = at_us != 0 && at_us == member->world->now_us;
-    bool ended =
-        strstr(text, "closed by the peer") != NULL || strstr(text, "reset by peer") != NULL;
+    bool ended = strstr(text, "closed by the peer") != NULL ||
+                 strstr(text, "reset by peer") != NULL ||
+                 strstr(text, "replaced by a newer connection") != NULL;
     if (now && !port->broken[peer] && !ended && strstr(text, "a frame ") != text) {
         sim_fail(member->world, "%s met a damaged byte of %s and says: %s", member->name,
                  member->world->members[peer].name, text);

@@ -74,6 +74,8 @@
 /* files that the state in RocksDB keeps open: with those of the log it stays below what main.c
  * keeps back */
 #define KV_ROCKSDB_FILES_OPEN 64
+/* of a file of the state, bytes: what one GET reads, and what a walk over all handles one by one */
+#define KV_ROCKSDB_BLOCK_BYTES (16u << 10)
 /* read ahead by a walk over a picture: about a chunk of a snapshot, bytes */
 #define KV_ROCKSDB_READAHEAD_BYTES (256u << 10)
 /* a file of a state that is restored, bytes: as large as RocksDB's own */

@@ -180,6 +180,7 @@ rocksdb_options_t *kv_rocks_options(void)
     rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
     rocksdb_cache_t *cache = rocksdb_cache_create_lru(KV_ROCKSDB_CACHE_BYTES);
     rocksdb_block_based_options_set_block_cache(table, cache);
+    rocksdb_block_based_options_set_block_size(table, KV_ROCKSDB_BLOCK_BYTES);
     rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
     /* in parts: a filter of a large file would push all others out of the small cache */
     rocksdb_block_based_options_set_index_type(

@@ -26,7 +26,14 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { MEMBERS = 4, KEYS_EACH = 32, PIPELINE = 16, LOAD_US = 4000000, WARM_UP_US = 1000000 };
+enum {
+    MEMBERS = 4,
+    KEYS_EACH = 32,
+    PIPELINE = 16,
+    LOAD_US = 4000000,
+    WARM_UP_US = 1000000,
+    CALM_US = 500000
+};
 
 enum victim { NONE, LAGGING, PROVIDER, THE_LEADER };
 
@@ -213,6 +220,24 @@ static void await_back(unsigned away, uint64_t commit)
     }
 }
 
+/* Naps until what the writing left to do (flushes and compactions) is done: for half a second the
+ * members used less than a twentieth of a processor. */
+static void await_calm(unsigned away)
+{
+    uint64_t until = cluster_now_ms() + 120000;
+    double before = 0;
+    double used = 1;
+    for (bool first = true; used > 0.025 && cluster_now_ms() < until; first = false) {
+        double now = 0;
+        for (unsigned at = 0; at < MEMBERS; at++) {
+            now += at == away ? 0 : cpu_seconds(at);
+        }
+        used = first ? 1 : now - before;
+        before = now;
+        (void)usleep(CALM_US);
+    }
+}
+
 static void spawn(unsigned at)
 {
     cluster_spawn(&cluster, at);
@@ -373,6 +398,7 @@ static void run(void)
     eventually(cluster_level(&cluster));
     unsigned leader = cluster_await_leader(&cluster);
     uint64_t state = keys * value_bytes;
+    await_calm(away);
     if (with_load) {
         come_back_loaded(away, leader, state);
     } else if (victim != NONE) {

@@ -368,6 +368,15 @@ uint64_t sim_sync_catch_ups(const struct world *world)
     return world->sync->sessions;
 }
 
+bool sim_sync_catching_up(const struct world *world)
+{
+    bool runs = false;
+    for (uint32_t i = 0; i < world->count; i++) {
+        runs = runs || world->sync->sides[i].session != NULL;
+    }
+    return runs;
+}
+
 bool sim_sync_keeps_all(const struct world *world)
 {
     return !sim_sync_prunes(world);

@@ -405,6 +405,7 @@ bool sim_sync_prune_soon(struct world *world, uint32_t at, bool at_once);
 bool sim_sync_waits(const struct world *world);
 /** How many sessions of log replay began so far, of all members. */
 uint64_t sim_sync_catch_ups(const struct world *world);
+bool sim_sync_catching_up(const struct world *world);
 /** May logs be pruned in this world? */
 bool sim_sync_prunes(const struct world *world);
 /** Does this world use the snapshot strategy? */

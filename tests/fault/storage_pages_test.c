@@ -96,20 +96,26 @@ static uint64_t next_random(uint64_t *seed)
     return *seed;
 }
 
-/* One write that is durable, one that is not, and one that shows that it was. */
-static void make_copies(uint32_t bytes)
+/* A store with one write that is durable, and its copy. */
+static void make_durable(struct store *store)
 {
+    static const struct store_backend backend = {place, place_open, NULL};
     (void)snprintf(place, sizeof place, "%s/pages", test_memory_directory());
     (void)snprintf(before, sizeof before, "%s.before", place);
     (void)snprintf(after, sizeof after, "%s.after", place);
     (void)snprintf(later, sizeof later, "%s.later", place);
     (void)snprintf(damaged, sizeof damaged, "%s.damaged", place);
     tree_remove(place);
-    struct store store;
-    const struct store_backend backend = {place, place_open, NULL};
-    store_open(&store, &backend);
-    store_append(&store, 1, DURABLE, 1);
+    store_open(store, &backend);
+    store_append(store, 1, DURABLE, 1);
     tree_copy(place, before);
+}
+
+/* One write that is durable, one that is not, and one that shows that it was. */
+static void make_copies(uint32_t bytes)
+{
+    struct store store;
+    make_durable(&store);
     struct ls_storage_batch batch = store_batch(&store, DURABLE + 1, ENTRIES, 1, bytes);
     assert_ok(store.storage.stage(store.storage.self, store.group, &batch));
     store_settle(&store);
@@ -237,13 +243,8 @@ TEST(pages, hole_in_front_of_another_write_is_refused)
 static const char *make_acknowledged(size_t bytes, bool zeros, size_t *had, size_t *has)
 {
     static struct tree files;
-    make_copies(3000);
-    tree_remove(place);
     struct store store;
-    const struct store_backend backend = {place, place_open, NULL};
-    store_open(&store, &backend);
-    store_append(&store, 1, DURABLE, 1);
-    tree_copy(place, before);
+    make_durable(&store);
     struct ls_storage_batch batch = store_batch(&store, DURABLE + 1, 1, 1, bytes);
     struct ls_entry entry = batch.entries[0];
     void *zero = calloc(1, bytes);

@@ -547,3 +547,27 @@ struct ls_group_status trio_status(const struct trio *trio, size_t at)
     ls_group_status(trio->members[at].group, &status);
     return status;
 }
+
+/* ---- a vault that has enough to do ------------------------------------------------------------
+ */
+
+static struct ls_vault busy;
+static uint64_t busy_writes;
+
+static enum ls_status busy_write(void *self, const struct ls_group_id *group,
+                                 enum ls_vault_file file, uint64_t offset, struct ls_span bytes)
+{
+    return ++busy_writes % 3 == 0 ? LS_ERR_BUSY : busy.write(self, group, file, offset, bytes);
+}
+
+void trio_make_busy(struct ls_vault *vault)
+{
+    busy = *vault;
+    busy_writes = 0;
+    vault->write = busy_write;
+}
+
+uint64_t trio_busy_writes(void)
+{
+    return busy_writes;
+}

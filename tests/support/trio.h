@@ -116,4 +116,9 @@ struct trio_outcome trio_execute(struct trio *trio, size_t at, const char *text)
 void trio_load(struct trio *trio, size_t at, uint32_t batches);
 struct ls_group_status trio_status(const struct trio *trio, size_t at);
 
+/** For on_vault: one in three writes hears BUSY, of all vaults that are opened from now on. */
+void trio_make_busy(struct ls_vault *vault);
+/** How many there were since the last vault was made so. */
+uint64_t trio_busy_writes(void);
+
 #endif

@@ -169,31 +169,16 @@ TEST(install, gives_the_room_of_the_staged_file_back_when_the_disk_is_full)
 
 /* ---- a disk that has enough to do ------------------------------------------------------------ */
 
-static uint64_t writes;
-
-static enum ls_status busy_write(void *self, const struct ls_group_id *group,
-                                 enum ls_vault_file file, uint64_t offset, struct ls_span bytes)
-{
-    return ++writes % 3 == 0 ? LS_ERR_BUSY : plain.write(self, group, file, offset, bytes);
-}
-
-static void make_busy(struct ls_vault *vault)
-{
-    plain = *vault;
-    vault->write = busy_write;
-}
-
 TEST(install, goes_on_when_the_disk_has_time_for_what_is_staged)
 {
     struct scene scene;
     scene_open(&scene);
     scene_leave_behind(&scene);
-    writes = 0;
-    scene.trio.on_vault = make_busy;
+    scene.trio.on_vault = trio_make_busy;
     scene_start(&scene);
     scene_catches_up(&scene);
     trio_until(&scene.trio, installed, &scene);
-    assert_true(writes > 6);
+    assert_true(trio_busy_writes() > 6);
     assert_int_equal(scene_status(&scene, scene.away).sync.failures, 0);
     trio_close(&scene.trio);
 }

@@ -135,31 +135,16 @@ TEST(file, that_the_disk_has_no_room_for_gives_back_what_it_took)
 
 /* ---- a disk that has enough to do ------------------------------------------------------------ */
 
-static uint64_t writes;
-
-static enum ls_status busy_write(void *self, const struct ls_group_id *group,
-                                 enum ls_vault_file file, uint64_t offset, struct ls_span bytes)
-{
-    return ++writes % 3 == 0 ? LS_ERR_BUSY : whole.write(self, group, file, offset, bytes);
-}
-
-static void make_busy(struct ls_vault *vault)
-{
-    whole = *vault;
-    vault->write = busy_write;
-}
-
 TEST(file, goes_on_when_the_disk_has_time_for_it)
 {
     struct trio trio;
     struct ls_statesync syncs[2];
     open_files(&trio, syncs, NULL);
-    writes = 0;
-    trio.on_vault = make_busy;
+    trio.on_vault = trio_make_busy;
     size_t leader = trio_up(&trio);
     trio_load(&trio, leader, 3);
     trio_until(&trio, written, NULL);
-    assert_true(writes > 6);
+    assert_true(trio_busy_writes() > 6);
     ls_index index = trio_status(&trio, 0).snapshot_index;
     trio_stop(&trio, 0);
     trio_start(&trio, 0); /* and it is whole */

@@ -217,7 +217,6 @@ static bool block_reserve(struct ls__pack *pack, size_t bytes)
     return true;
 }
 
-/* Reads a payload and compares its hash. errors LS_ERR_CORRUPT */
 /* Tells damage by a disk, not by a mind: four sums side by side, as fast as memory. */
 static uint64_t sum_of(const uint8_t *bytes, size_t count)
 {
@@ -250,7 +249,8 @@ static bool payload_right(const struct ls__pack *pack, size_t bytes, const struc
     return ls_hash_equal(&found, hash);
 }
 
-/* place: of a chunk that is known; or NULL */
+/* Reads a payload and compares its hash. place: of a chunk that is known; or NULL. errors
+ * LS_ERR_CORRUPT */
 static enum ls_status payload_read(struct ls__pack *pack, uint64_t offset, size_t bytes,
                                    const struct ls_hash *hash, const struct ls__pack_place *place)
 {

@@ -181,12 +181,6 @@ void sim_check_buffers(struct sim_member *member, const struct ls_group_status *
     }
 }
 
-static bool empty(const struct sim_member *member)
-{
-    struct ls_storage_medium_left left;
-    return !ls_storage_medium_left(member->medium, &member->shadow.group, &left) || left.last == 0;
-}
-
 void sim_check_prune(struct sim_member *member, ls_index upto)
 {
     struct world *world = member->world;
@@ -205,8 +199,9 @@ void sim_check_prune(struct sim_member *member, ls_index upto)
     for (uint32_t i = 0; i < world->count; i++) {
         struct sim_member *other = &world->members[i];
         /* a snapshot brings back who lags too far, and who lost all it had */
-        bool given_up = sim_sync_snapshots(world) && (world->sync->sides[i].given_up >= upto ||
-                                                      (other->rules.wipes > 0 && empty(other)));
+        bool given_up = sim_sync_snapshots(world) &&
+                        (world->sync->sides[i].given_up >= upto ||
+                         (other->rules.wipes > 0 && sim_member_disk_last(other) == 0));
         if (!given_up && !sim_check_holds(other, upto, member->shadow.log[upto])) {
             sim_fail(world, "%s prunes up to %llu, which %s still needs", member->name, U(upto),
                      other->name);

@@ -388,6 +388,12 @@ void sim_member_disk(struct sim_member *member)
     sim_member_after(member);
 }
 
+ls_index sim_member_disk_last(const struct sim_member *member)
+{
+    struct ls_storage_medium_left left;
+    return ls_storage_medium_left(member->medium, &member->shadow.group, &left) ? left.last : 0;
+}
+
 bool sim_member_excused(const struct sim_member *member, enum ls_status halted)
 {
     return (member->excused >> (uint32_t)halted & 1u) != 0;

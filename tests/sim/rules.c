@@ -47,13 +47,6 @@ void sim_rules_vote(struct sim_member *member, ls_term term, const struct ls_vot
     }
 }
 
-/* The core hears of it later, if it cannot be stepped now. */
-static ls_index on_disk(const struct sim_member *member)
-{
-    struct ls_storage_medium_left left;
-    return ls_storage_medium_left(member->medium, &member->shadow.group, &left) ? left.last : 0;
-}
-
 /* What the leader believes of one member, after what it believed before in this term. */
 static void check_progress(struct sim_member *member, const struct ls_core_status *core,
                            const struct ls_progress *progress)
@@ -81,7 +74,8 @@ static void check_progress(struct sim_member *member, const struct ls_core_statu
     }
     bool known = peer->group != NULL && !peer->lossy && peer->rules.life == peer->life &&
                  peer->rules.term == core->term;
-    if (known && progress->match > peer->rules.durable && progress->match > on_disk(peer)) {
+    if (known && progress->match > peer->rules.durable &&
+        progress->match > sim_member_disk_last(peer)) {
         sim_fail(world, "%s counts on %s up to %llu, which has %llu on its disk", member->name,
                  peer->name, U(progress->match), U(peer->rules.durable));
     } else if (known && progress->match > belief->match && progress->match <= member->shadow.last &&

@@ -46,7 +46,6 @@ struct sim_side {
     struct ls_statesync replay;
     struct sim_disk disk;
     struct sim_lease leases[SIM_MEMBERS_MAX];
-    ls_index durable;        /* its log is known to reach so far */
     bool prune_next;         /* as soon as somebody fetches from it */
     bool prune_able;         /* as soon as something may go */
     struct session *session; /* that runs, or NULL */

@@ -237,6 +237,8 @@ void sim_disk_arm(struct sim_member *member, size_t after);
 void sim_disk_failed(struct sim_member *member);
 /** What was under way to the medium is there as soon as the disk allows it now. */
 void sim_member_disk(struct sim_member *member);
+/** Where the log on its medium ends, whether its core has heard of it or not. */
+ls_index sim_member_disk_last(const struct sim_member *member);
 /** A power cut, and a new disk under the old name. */
 void sim_member_wipe(struct sim_member *member);
 /** Can a member of this world come back without its disk? */

@@ -68,7 +68,7 @@ const struct crash_step crash_steps[] = {
     {"layer.ingested", STEP_STATE, NULL},
     {"layer.moved", STEP_STATE, NULL},
     {"durable.moved", STEP_STATE, NULL},
-    /* vault_files.c, of a state on disk */
+    /* vault_files.c, vault_tasks.c, of a state on disk */
     {"vault.staged.written", STEP_RARE | STEP_SYNC, NULL},
     {"vault.staged.synced", STEP_RARE | STEP_SYNC, NULL},
     {"vault.mark.written", STEP_RARE | STEP_SYNC, NULL},

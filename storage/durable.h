@@ -11,6 +11,11 @@
  * So while one buffer syncs the next collects, and the writer goes on by itself when it is done.
  * Staged batches that were not yet committed may be written early with those that were: a batch is
  * whole at any time the mutex is free.
+ *
+ *     durable.c          the port, and what is reported
+ *     durable_open.c     what is found on the disk
+ *     durable_stage.c    stage and prune
+ *     writer.c           the writer thread
  */
 #ifndef LS_STORAGE_DURABLE_H
 #define LS_STORAGE_DURABLE_H
@@ -92,10 +97,29 @@ struct ls__durable {
     struct ls_storage_counters counters;
 };
 
-/* durable.c */
+/* durable_stage.c */
 
+/** Of the port; both take the mutex. */
+LS_NODISCARD enum ls_status ls__durable_stage(void *self, struct ls_storage_group *group,
+                                              const struct ls_storage_batch *batch);
+LS_NODISCARD enum ls_status ls__durable_prune(void *self, struct ls_storage_group *group,
+                                              ls_index upto);
+/** The group's part of the pending buffer; NULL: out of memory. The mutex is held. */
+struct ls__part *ls__durable_touch(struct ls__durable *durable, struct ls_storage_group *group);
 /** Adds the commit hints that wait for a write to one; the mutex is held. */
 void ls__durable_add_hints(struct ls__durable *durable, struct ls__buffer *buffer);
+
+/* durable_open.c */
+
+/** Opens the log, made if there is none, and reads the incarnation. */
+LS_NODISCARD enum ls_status ls__durable_open_log(struct ls__durable *durable,
+                                                 uint64_t write_buffer_bytes,
+                                                 struct ls_error *error);
+/** Loads what is stored of a group, and stores its guard anew. */
+LS_NODISCARD enum ls_status ls__durable_load(struct ls__durable *durable,
+                                             struct ls_storage_group *group,
+                                             struct ls_storage_state *state,
+                                             struct ls_error *error);
 
 /* writer.c */
 

@@ -22,7 +22,8 @@ struct ls__engine_value;
 enum ls__family { LS__FAMILY_LOG = 0, LS__FAMILY_HARD = 1, LS__FAMILY_META = 2 };
 #define LS__FAMILIES 3u
 
-#define LS__LOG_KEY_BYTES 40u
+#define LS__LOG_KEY_BYTES  40u
+#define LS__CELL_KEY_BYTES 33u
 
 /**
  * path    absolute; `create`: it must be new, else it must exist
@@ -78,5 +79,9 @@ LS_NODISCARD enum ls_status ls__engine_iterator_close(struct ls__engine_iterator
                                                       struct ls_error *error);
 
 void ls__log_key(const struct ls_group_id *id, ls_index index, uint8_t out[LS__LOG_KEY_BYTES]);
+/** Where a cell of a group is kept; the key is in `out`. */
+struct ls_span ls__cell_key(const struct ls_group_id *id, enum ls__cell cell,
+                            uint8_t out[LS__CELL_KEY_BYTES]);
+enum ls__family ls__cell_family(enum ls__cell cell);
 
 #endif

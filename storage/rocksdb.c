@@ -318,6 +318,22 @@ void ls__log_key(const struct ls_group_id *id, ls_index index, uint8_t out[LS__L
     }
 }
 
+struct ls_span ls__cell_key(const struct ls_group_id *id, enum ls__cell cell,
+                            uint8_t out[LS__CELL_KEY_BYTES])
+{
+    (void)memcpy(out + 1, id->bytes, sizeof id->bytes);
+    if (cell == LS__CELL_HARD) {
+        return (struct ls_span){out + 1, sizeof id->bytes};
+    }
+    out[0] = cell == LS__CELL_ANCHOR ? 'a' : 'c';
+    return (struct ls_span){out, LS__CELL_KEY_BYTES};
+}
+
+enum ls__family ls__cell_family(enum ls__cell cell)
+{
+    return cell == LS__CELL_HARD ? LS__FAMILY_HARD : LS__FAMILY_META;
+}
+
 void ls__engine_batch_remove(const struct ls__engine *engine, struct ls__engine_batch *batch,
                              const struct ls_group_id *id, const ls_index range[2])
 {

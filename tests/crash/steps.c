@@ -14,7 +14,7 @@ const struct crash_step crash_steps[] = {
     {"log.cleaned", STEP_NEW | STEP_STORE | STEP_ONCE, "log.closed"},
     {"log.renamed", STEP_NEW | STEP_STORE | STEP_ONCE, NULL},
     {"log.published", STEP_NEW | STEP_STORE | STEP_ONCE, NULL},
-    /* durable.c */
+    /* durable_open.c */
     {"format.made", STEP_NEW | STEP_STORE | STEP_ONCE, NULL},
     {"incarnation.written", STEP_NEW | STEP_STORE | STEP_ONCE, NULL},
     {"log.closed", STEP_NEW | STEP_STORE | STEP_ONCE, NULL},

@@ -108,23 +108,8 @@ struct ls_hash ls_snapshot_root(const struct ls_env *env, const struct ls_snapsh
 
 /* ---- cutting --------------------------------------------------------------------------------- */
 
-static bool grow(const struct ls_env *env, uint8_t **block, size_t *capacity, size_t bytes)
-{
-    if (bytes <= *capacity) {
-        return true;
-    }
-    size_t grown = *capacity < 4096u ? 4096u : *capacity;
-    while (grown < bytes) {
-        grown *= 2;
-    }
-    void *fresh = env->allocate(env->self, *block, grown);
-    if (fresh == NULL) {
-        return false;
-    }
-    *block = fresh;
-    *capacity = grown;
-    return true;
-}
+/* a builder's blocks begin with so much */
+#define ROOM_BYTES 4096u
 
 void ls_chunk_begin(struct ls_chunk_builder *builder)
 {
@@ -150,8 +135,10 @@ bool ls_chunk_visit(void *arg, const struct ls_item *item)
     }
     size_t need = LS_ITEM_HEAD_BYTES + item->key.bytes + item->value.bytes;
     bool fits = builder->items == 0 || builder->bytes + need <= builder->bytes_max;
-    bool room = fits ? grow(builder->env, &builder->data, &builder->capacity, builder->bytes + need)
-                     : grow(builder->env, &builder->next, &builder->next_capacity, item->key.bytes);
+    const struct ls_env *env = builder->env;
+    bool room =
+        fits ? ls__grow(env, ROOM_BYTES, &builder->data, &builder->capacity, builder->bytes + need)
+             : ls__grow(env, ROOM_BYTES, &builder->next, &builder->next_capacity, item->key.bytes);
     if (!room) {
         builder->failed = LS_ERR_NO_MEMORY;
         return false;

@@ -9,6 +9,8 @@
 
 /* a full queue is tried again after so long */
 #define RETRY_US 20000u
+/* the blocks for an answer begin with so much */
+#define ROOM_BYTES 65536u
 
 /* A member that asked lately. */
 struct client {
@@ -35,21 +37,7 @@ static uint64_t now_of(const struct provider *provider)
 
 static bool reserve(struct provider *provider, uint8_t **block, size_t *capacity, size_t bytes)
 {
-    if (bytes <= *capacity) {
-        return true;
-    }
-    const struct ls_env *env = provider->context.base.env;
-    size_t grown = *capacity < 65536u ? 65536u : *capacity;
-    while (grown < bytes) {
-        grown *= 2;
-    }
-    void *fresh = env->allocate(env->self, *block, grown);
-    if (fresh == NULL) {
-        return false;
-    }
-    *block = fresh;
-    *capacity = grown;
-    return true;
+    return ls__grow(provider->context.base.env, ROOM_BYTES, block, capacity, bytes);
 }
 
 static void release_memory(struct provider *provider)

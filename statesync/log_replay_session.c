@@ -10,6 +10,7 @@
  * by buffer_bytes_max, half of it for the leader's run.
  */
 #include "log_replay.h"
+#include "session.h"
 
 /* after a refused allocation nothing is asked for so long */
 #define MEMORY_PAUSE_US 100000u
@@ -520,16 +521,11 @@ enum ls_status ls__replay_session_create(void *self, const struct ls_session_con
     session->limits = ls__replay_limits(self);
     session->arenas.env = base->env;
     uint64_t now = base->now_us(base->self);
-    /* never the same twice: all of them grow, and a clock may stand still over a restart */
-    session->attempt = now + context->generation + gap->commit;
+    session->attempt = ls__session_attempt(context, gap, now);
     session->solid = session->handed = base->committed(base->self);
     session->from = session->durable = session->solid.index;
     session->target = gap->target;
-    struct ls_sync_bond bonds[LS_MEMBERS_MAX];
-    size_t count = base->bonds(base->self, bonds, LS_MEMBERS_MAX);
-    for (size_t i = 0; i < count; i++) {
-        session_peer(session, &bonds[i].peer, true);
-    }
+    ls__session_meet(base, session, session_peer);
     *out = (struct ls_sync_session){
         .size = sizeof *out,
         .self = session,

@@ -43,6 +43,29 @@ static inline void ls__free(const struct ls_env *env, void *block)
     }
 }
 
+/**
+ * Makes room for `bytes` in a block, which doubles; an empty one begins with `least`. False: out of
+ * memory, and nothing changed.
+ */
+static inline bool ls__grow(const struct ls_env *env, size_t least, uint8_t **block,
+                            size_t *capacity, size_t bytes)
+{
+    if (bytes <= *capacity) {
+        return true;
+    }
+    size_t grown = *capacity < least ? least : *capacity;
+    while (grown < bytes) {
+        grown *= 2;
+    }
+    void *fresh = env->allocate(env->self, *block, grown);
+    if (fresh == NULL) {
+        return false;
+    }
+    *block = fresh;
+    *capacity = grown;
+    return true;
+}
+
 /** Fills `error` (may be NULL) with a static text, and returns `status`. */
 static inline enum ls_status ls__refuse(struct ls_error *error, enum ls_status status,
                                         const char *text)

@@ -16,6 +16,8 @@
 #define RETRY_US 5000u
 /* what was not sent in time may be sent later, up to this part of a second's worth */
 #define BURST_DIVISOR 10u
+/* the block for an answer begins with so much */
+#define ROOM_BYTES 65536u
 
 static void wake_at(const struct ls__snap_provider *provider, uint64_t at_us)
 {
@@ -24,20 +26,9 @@ static void wake_at(const struct ls__snap_provider *provider, uint64_t at_us)
 
 uint8_t *ls__snap_room(struct ls__snap_provider *provider, size_t bytes)
 {
-    if (bytes > provider->encoded_capacity) {
-        const struct ls_env *env = provider->context.base.env;
-        size_t capacity = provider->encoded_capacity < 65536u ? 65536u : provider->encoded_capacity;
-        while (capacity < bytes) {
-            capacity *= 2;
-        }
-        void *fresh = env->allocate(env->self, provider->encoded, capacity);
-        if (fresh == NULL) {
-            return NULL;
-        }
-        provider->encoded = fresh;
-        provider->encoded_capacity = capacity;
-    }
-    return provider->encoded;
+    bool room = ls__grow(provider->context.base.env, ROOM_BYTES, &provider->encoded,
+                         &provider->encoded_capacity, bytes);
+    return room ? provider->encoded : NULL;
 }
 
 void ls__snap_release_memory(struct ls__snap_provider *provider)

@@ -10,6 +10,7 @@
  * outlives the session: chunks are known by their hash, so that whatever is the same in another
  * snapshot is not fetched again.
  */
+#include "session.h"
 #include "snapshot_sync.h"
 
 /* who offered what it does not have any more is not asked before */
@@ -415,17 +416,12 @@ enum ls_status ls__snap_session_create(void *self, const struct ls_session_conte
     session->table.env = base->env;
     session->state = LS__SNAP_SELECTING;
     uint64_t now = base->now_us(base->self);
-    /* never the same twice: all of them grow, and a clock may stand still over a restart */
-    session->attempt = now + context->generation + gap->commit;
+    session->attempt = ls__session_attempt(context, gap, now);
     session->from = base->committed(base->self).index;
     session->target = gap->target;
     session->alone_us = now + session->limits.marker_us;
     session->waits = "no peer offers a snapshot yet";
-    struct ls_sync_bond bonds[LS_MEMBERS_MAX];
-    size_t count = base->bonds(base->self, bonds, LS_MEMBERS_MAX);
-    for (size_t i = 0; i < count; i++) {
-        session_peer(session, &bonds[i].peer, true);
-    }
+    ls__session_meet(base, session, session_peer);
     *out = (struct ls_sync_session){
         .size = sizeof *out,
         .self = session,

@@ -302,6 +302,7 @@ static void on_link(struct ls_core *core, const struct ls_event *event)
     if (!event->as.link.up) {
         ls__progress_probe(peer);
         peer->probing = true; /* nothing can arrive; the link's return or a reply ends this */
+        ls__transfer_link(core, peer);
         return;
     }
     ls__progress_meet(core, peer, &event->as.link.incarnation);
@@ -309,6 +310,7 @@ static void on_link(struct ls_core *core, const struct ls_event *event)
     if (core->role == LS_ROLE_LEADER) {
         ls__progress_send(core, (uint32_t)(peer - core->peers));
         ls__heartbeat_send(core, (uint32_t)(peer - core->peers));
+        ls__transfer_link(core, peer);
     }
 }
 

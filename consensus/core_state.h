@@ -225,6 +225,7 @@ struct ls_core {
     uint64_t disk_seq; /* the newest durable batch when the disk was last looked at ... */
     uint64_t disk_us;  /* ... and when that changed, or nothing was under way */
     bool transferring, transfer_sent;
+    bool transfer_any; /* nobody was named: `transfer_to` was chosen here */
     struct ls_peer_id transfer_to;
     uint64_t transfer_deadline_us;
 
@@ -356,6 +357,7 @@ uint64_t ls__reads_deadline(const struct ls_core *core);
 /* transfer.c */
 void ls__on_transfer(struct ls_core *core, const struct ls_peer_id *to);
 void ls__transfer_advance(struct ls_core *core);
+void ls__transfer_link(struct ls_core *core, const struct ls__peer *peer);
 void ls__transfer_tick(struct ls_core *core);
 
 /* sync.c */

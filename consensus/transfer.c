@@ -5,23 +5,41 @@
  */
 #include "core_state.h"
 
+/* A voter that can be told so: bonded, and heard lately. */
 static bool fit_to_lead(const struct ls_core *core, uint32_t at)
 {
     const struct ls__peer *peer = &core->peers[at];
     return !ls_peer_id_equal(&peer->id, &core->self) && ls__promise_counts(core, at) &&
-           peer->counts && peer->heard_us != 0 && core->now_us - peer->heard_us < core->election_us;
+           peer->counts && peer->linked && peer->heard_us != 0 &&
+           core->now_us - peer->heard_us < core->election_us;
 }
 
-/* The voter that was heard lately and holds the most, or -1. */
+/* Of those the one that holds the most, and of equals the one heard last; or -1. One that answers
+ * nothing any more falls behind in the first, or, where nothing is written, in the second. */
 static int most_up_to_date(const struct ls_core *core)
 {
-    int best = -1;
+    const struct ls__peer *best = NULL;
     for (uint32_t i = 0; i < core->peers_count; i++) {
-        if (fit_to_lead(core, i) && (best < 0 || core->peers[i].match > core->peers[best].match)) {
-            best = (int)i;
+        const struct ls__peer *peer = &core->peers[i];
+        bool better = best == NULL || peer->match > best->match ||
+                      (peer->match == best->match && peer->heard_us > best->heard_us);
+        if (better && fit_to_lead(core, i)) {
+            best = peer;
         }
     }
-    return best;
+    return best == NULL ? -1 : (int)(best - core->peers);
+}
+
+/* To the member at this place, which may be the second: the deadline stands. */
+static void transfer_begin(struct ls_core *core, uint32_t at)
+{
+    core->transferring = true;
+    core->transfer_sent = false;
+    core->transfer_to = core->peers[at].id;
+    ls__trace(core, LS_TRACE_INFO, "hands over to {p}, which holds {} of {}", &core->transfer_to,
+              LS__ARGS(core->peers[at].match, core->trail.last));
+    ls__progress_send(core, at);
+    ls__transfer_advance(core);
 }
 
 void ls__on_transfer(struct ls_core *core, const struct ls_peer_id *to)
@@ -38,20 +56,16 @@ void ls__on_transfer(struct ls_core *core, const struct ls_peer_id *to)
     if (ls_peer_id_equal(to, &core->self)) {
         return; /* it leads already */
     }
-    int at = ls_peer_id_is_zero(to) ? most_up_to_date(core) : ls__place(core, to);
+    bool any = ls_peer_id_is_zero(to);
+    int at = any ? most_up_to_date(core) : ls__place(core, to);
     if (at < 0 || !ls__quorum_voter(ls__view(core), (uint32_t)at) ||
         ls__standing_of(core, (uint32_t)at) != LS_STANDING_COUNTS) {
         core->ready.transfer_status = LS_ERR_NOT_FOUND;
         return;
     }
-    core->transferring = true;
-    core->transfer_sent = false;
-    core->transfer_to = core->peers[at].id;
+    core->transfer_any = any;
     core->transfer_deadline_us = core->now_us + core->election_us;
-    ls__trace(core, LS_TRACE_INFO, "hands over to {p}, which holds {} of {}", &core->transfer_to,
-              LS__ARGS(core->peers[at].match, core->trail.last));
-    ls__progress_send(core, (uint32_t)at);
-    ls__transfer_advance(core);
+    transfer_begin(core, (uint32_t)at);
 }
 
 void ls__transfer_advance(struct ls_core *core)
@@ -65,6 +79,31 @@ void ls__transfer_advance(struct ls_core *core)
     }
     core->transfer_sent = true;
     (void)ls__send(core, LS_MESSAGE_TIMEOUT_NOW, &peer->id);
+}
+
+/* The bond to `peer` came up or went down: what was on its way is lost. Where nobody was named
+ * another one takes over at once; the member that was named may come back in time. */
+void ls__transfer_link(struct ls_core *core, const struct ls__peer *peer)
+{
+    if (!core->transferring || !ls_peer_id_equal(&peer->id, &core->transfer_to)) {
+        return;
+    }
+    core->transfer_sent = false;
+    if (peer->linked) {
+        ls__transfer_advance(core);
+        return;
+    }
+    if (!core->transfer_any) {
+        return;
+    }
+    int at = most_up_to_date(core);
+    if (at >= 0) {
+        transfer_begin(core, (uint32_t)at);
+        return;
+    }
+    ls__trace(core, LS_TRACE_WARN, "{p} left, and nobody else can take over: goes on in term {}",
+              &peer->id, LS__ARGS(core->hard.term));
+    core->transferring = false;
 }
 
 void ls__transfer_tick(struct ls_core *core)

@@ -83,7 +83,8 @@ enum ls_event_kind {
     LS_EVENT_SYNCED = 9,    /* entries fetched by state sync */
     LS_EVENT_RESTORED = 10, /* the machine stands at a snapshot's anchor */
     LS_EVENT_READ = 11,     /* a linearizable read wants an index */
-    LS_EVENT_TRANSFER = 12, /* hand leadership to `peer`, or to the most up to date voter if zero */
+    LS_EVENT_TRANSFER = 12, /* hand leadership to `transfer_to`, or if zero to a bonded voter: the
+                               one that holds the most, of equals the one heard last */
     LS_EVENT_PRUNED = 13    /* storage removed the prefix up to `index` */
 };
 
@@ -172,7 +173,7 @@ struct ls_ready {
      * LS_ERR_NOT_LEADER, LS_ERR_BUSY (being transferred, ring full), LS_ERR_HALTED. */
     enum ls_status propose_status;
     /* The outcome of a TRANSFER step: OK (begun), LS_ERR_NOT_LEADER, LS_ERR_NOT_FOUND (no such
-     * voter), LS_ERR_BUSY. */
+     * voter; nobody was named and nobody is bonded), LS_ERR_BUSY. */
     enum ls_status transfer_status;
 
     const struct ls_read_result *reads;

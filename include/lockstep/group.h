@@ -140,8 +140,8 @@ LS_API LS_NODISCARD enum ls_status ls_group_read_barrier(struct ls_group *group,
                                                          const struct ls_call_options *call,
                                                          ls_done done, void *arg);
 
-/** Hands leadership to the member called `name` (NULL: the most up to date). Forwarded if needed.
- * done: OK when begun. */
+/** Hands leadership to the member called `name` (NULL: of the members bonded to the leader the most
+ * up to date; if it leaves meanwhile, another one). Forwarded if needed. done: OK when begun. */
 LS_API LS_NODISCARD enum ls_status ls_group_transfer(struct ls_group *group, const char *name,
                                                      const struct ls_call_options *call,
                                                      ls_done done, void *arg);

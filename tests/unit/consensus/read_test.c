@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Linearizable reads and leadership transfer. P7, R1-R5, R13; thesis 6.4, 3.10. */
+/* Linearizable reads. P7, R1-R5, R13; thesis 6.4. */
 #include "cores.h"
 
 static void read_at(struct group *group, unsigned at, uint64_t token)
@@ -223,75 +223,5 @@ TEST(read, one_over_the_limit_is_refused)
     read_at(group, 0, LS_READS_MAX + 1);
     assert_int_equal(group->nodes[0].results_count, 1);
     assert_int_equal(group->nodes[0].results[0].status, LS_ERR_BUSY);
-    group_free(group);
-}
-
-/* ---- transfer ---- */
-
-static void transfer(struct group *group, unsigned at, struct ls_peer_id to)
-{
-    node_step(group, at, (struct ls_event){.kind = LS_EVENT_TRANSFER, .as.transfer_to = to});
-}
-
-TEST(transfer, brings_the_target_up_to_date_and_hands_over_at_once)
-{
-    struct group *group = leading(3, 3);
-    group_propose(group, 0, 5, 10);
-    uint64_t before = group->now;
-    transfer(group, 0, test_id(2));
-    assert_int_equal(group->nodes[0].outcome.transfer, LS_OK);
-    assert_int_equal(node_sends(group, 0, LS_MESSAGE_TIMEOUT_NOW), 0); /* not before it has all */
-    group_propose(group, 0, 1, 1);
-    assert_int_equal(group->nodes[0].outcome.propose, LS_ERR_BUSY);
-    transfer(group, 0, test_id(1));
-    assert_int_equal(group->nodes[0].outcome.transfer, LS_ERR_BUSY);
-    group_settle(group);
-    assert_int_equal(group->now, before); /* no timeout was waited for */
-    assert_int_equal(group_leader(group), 2);
-    assert_int_equal(group->nodes[2].ready.last, 8);
-    group_free(group);
-}
-
-TEST(transfer, to_nobody_in_particular_takes_the_most_up_to_date_voter)
-{
-    struct group *group = leading(3, 4);
-    group_run(group, 2 * HEARTBEAT);
-    group->cut[0][1] = true;
-    group_propose(group, 0, 5, 10);
-    group_settle(group);
-    transfer(group, 0, (struct ls_peer_id){{0}});
-    assert_int_equal(group->nodes[0].outcome.transfer, LS_OK);
-    group_settle(group);
-    assert_int_equal(group_leader(group), 2);
-    group_free(group);
-}
-
-TEST(transfer, is_given_up_after_one_timeout_and_proposals_go_on)
-{
-    struct group *group = leading(3, 3);
-    group_cut(group, 2, true);
-    transfer(group, 0, test_id(2));
-    assert_int_equal(group->nodes[0].outcome.transfer, LS_OK);
-    group_run(group, ELECTION + HEARTBEAT);
-    group_propose(group, 0, 1, 1);
-    assert_int_equal(group->nodes[0].outcome.propose, LS_OK);
-    group_free(group);
-}
-
-TEST(transfer, goes_to_counting_voters_only_and_comes_from_the_leader_only)
-{
-    struct group *group = leading(3, 4);
-    transfer(group, 0, test_id(3)); /* an observer */
-    assert_int_equal(group->nodes[0].outcome.transfer, LS_ERR_NOT_FOUND);
-    transfer(group, 0, test_id(9));
-    assert_int_equal(group->nodes[0].outcome.transfer, LS_ERR_NOT_FOUND);
-    transfer(group, 1, test_id(2));
-    assert_int_equal(group->nodes[1].outcome.transfer, LS_ERR_NOT_LEADER);
-    struct ls_message now = test_message(LS_MESSAGE_TIMEOUT_NOW, 2, 1, 2);
-    node_receive(group, 1, &now); /* not its leader */
-    assert_int_equal(group->nodes[1].ready.role, LS_ROLE_FOLLOWER);
-    now = test_message(LS_MESSAGE_TIMEOUT_NOW, 0, 1, 1);
-    node_receive(group, 1, &now); /* of an earlier term */
-    assert_int_equal(group->nodes[1].ready.role, LS_ROLE_FOLLOWER);
     group_free(group);
 }

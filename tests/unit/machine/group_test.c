@@ -100,6 +100,42 @@ TEST(group, goes_on_when_the_leader_closes_and_brings_it_back)
     trio_close(&trio);
 }
 
+/* Members that took over because a leader told them to, not after a timeout. */
+static size_t taken_over;
+
+static void watch_taken_over(void *self, const struct ls_trace *trace)
+{
+    (void)self;
+    taken_over += strcmp(trace->format, "takes over from {p}") == 0;
+}
+
+TEST(group, a_closing_leader_hands_over_to_a_member_that_has_not_just_left)
+{
+    struct trio trio;
+    struct ls_env env = *ls_env_default();
+    env.trace = watch_taken_over;
+    trio_open_in(&trio, 5, &env);
+    trio.options.election_ms = 300;
+    trio.options.heartbeat_ms = 75;
+    size_t leader = trio_up(&trio);
+    assert_int_equal(trio_execute(&trio, leader, "x").status, LS_OK);
+    trio_wait_equal(&trio, 1);
+    /* all hold the same, so that it would be the first */
+    const struct ls_group_status status = trio_status(&trio, leader);
+    size_t left = 0;
+    struct ls_peer_id id = ls_identity_id(trio.members[left].identity);
+    while (!ls_peer_id_equal(&id, &status.core.progress[0].id)) {
+        id = ls_identity_id(trio.members[++left].identity);
+    }
+    taken_over = 0;
+    trio_stop(&trio, left);
+    trio_stop(&trio, leader);
+    size_t next = trio_wait_leader(&trio);
+    assert_int_equal(taken_over, 1);
+    assert_int_equal(trio_status(&trio, next).core.term, status.core.term + 1);
+    trio_close(&trio);
+}
+
 /* R10 */
 TEST(group, all_restarted_keep_everything)
 {

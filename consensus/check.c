@@ -61,6 +61,7 @@ static void check_members(const struct ls_core *core)
             LS_ASSERT(peer->match < peer->next);
             LS_ASSERT(peer->next <= core->trail.last + 1);
             LS_ASSERT(peer->acked_round <= core->round);
+            LS_ASSERT(peer->state != LS_PROGRESS_SYNCING || peer->run_from <= peer->next);
         }
     }
     for (size_t i = 0; i < core->configurations_count; i++) {

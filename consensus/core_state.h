@@ -129,6 +129,7 @@ struct ls__peer {
     bool probe_empty;      /* its entries have arrived: ask again without them */
     ls_index probe_last;   /* the last entry it carried */
     ls_index flight_from;  /* syncing: first entry sent since its last reply */
+    ls_index run_from;     /* syncing: from here to `next` all was sent */
     uint64_t append_round; /* the newest round when the last AppendEntries was sent */
     uint64_t check_round;  /* a heartbeat that will tell a loss ... */
     ls_index check_sent;   /* ... if the log then ends below this; round 0: none under way */

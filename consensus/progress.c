@@ -8,7 +8,9 @@
  *       +--------------------+------------------------------------+
  *        rejected, lost, link          link, or match + 1 is in the cache
  *
- * (From PROBE, too, when it would have to be asked about what was pruned here.)
+ * (From PROBE, too, when it would have to be asked about what was pruned here. And from SYNCING
+ * straight back to PIPELINE, when it accepts the entries that are sent as they are appended: what
+ * is committed before a round trip is over may have left a small cache, but is under way.)
  * Invariant: 0 <= match < next. match never falls but for a member that lost its log (L7, L8, L16).
  */
 #include "core_state.h"
@@ -74,6 +76,7 @@ static void syncing_begin(struct ls_core *core, struct ls__peer *peer)
               &peer->id, LS__ARGS(peer->next, core->ring.first));
     peer->state = LS_PROGRESS_SYNCING;
     peer->next = core->trail.last + 1; /* new entries are sent as they are appended, once */
+    peer->run_from = peer->next;
     peer->flight_from = peer->next;
     peer->probing = false;
     peer->check_round = 0;
@@ -138,6 +141,7 @@ static bool send_one(struct ls_core *core, struct ls__peer *peer)
     }
     if (peer->next < core->ring.first) {
         peer->next = core->ring.first;
+        peer->run_from = peer->next;
     }
     uint64_t in_flight = ls__progress_in_flight(core, peer);
     if (peer->next > last || (in_flight > 0 && in_flight >= core->window_bytes)) {
@@ -240,6 +244,12 @@ static void on_accepted(struct ls_core *core, struct ls__peer *peer,
 {
     if (peer->state == LS_PROGRESS_SYNCING) {
         peer->flight_from = peer->next;
+        if (reply->match + 1 >= peer->run_from) {
+            /* what it lacks was sent after what it accepted, all of it: nothing to probe */
+            ls__trace(core, LS_TRACE_INFO, "{p} follows from {} on: appends go on", &peer->id,
+                      LS__ARGS(reply->match));
+            peer->state = LS_PROGRESS_PIPELINE;
+        }
     }
     bool probed = peer->state == LS_PROGRESS_PROBE && reply->match + 1 >= peer->next;
     ls__progress_match(core, peer, reply->match);

@@ -39,7 +39,8 @@ struct ls_group_options {
     uint32_t heartbeat_ms;     /* < election_ms / 2 */
     uint32_t reluctance;       /* leadership preference: 1 normal, f > 1 reluctant by that factor */
     uint64_t window_bytes;     /* per follower */
-    uint64_t cache_bytes;      /* what the leader can send again itself */
+    uint64_t cache_bytes;      /* what the leader can send again itself; a member that needs
+                                  older entries is left to state sync */
     uint64_t in_flight_bytes;  /* accepted and not yet applied; over it: LS_ERR_BUSY */
     uint64_t snapshot_entries; /* applied between two snapshot files of a machine in memory */
     uint64_t prune_entries;    /* with the snapshot strategy: the log is pruned by itself when so

@@ -424,6 +424,7 @@ static void conclude(struct ls_core *core)
     ready->last = core->trail.last;
     ready->durable = core->durable;
     ready->own_term_first = core->own_term_first;
+    ready->tail_unknown = core->tail_unknown;
     ready->cache_first = core->ring.first;
     ready->prune_safe = ls__prune_safe(core);
     ready->configuration =

@@ -37,6 +37,7 @@ static void term_begin(struct ls_core *core, ls_term term, const struct ls_peer_
     ls__hard_state_set(core, hard);
     core->verified = 0;
     core->leader_commit = 0;
+    core->leader_counted = UINT64_MAX;
     core->prune_safe = 0;
 }
 

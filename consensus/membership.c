@@ -165,15 +165,29 @@ enum ls_standing ls__standing_of(const struct ls_core *core, uint32_t at)
     return ls__founding(core) ? LS_STANDING_FOUNDING : LS_STANDING_COUNTS;
 }
 
+void ls__tail_heard(struct ls_core *core, ls_index counted)
+{
+    if (core->leader_counted == UINT64_MAX) {
+        core->leader_counted = counted;
+    }
+}
+
 /*
- * P11: what this member may have acknowledged and lost is settled once the leader of the present
- * term has committed up to the guard's index and it is here again, durable.
+ * P11: this member may have acknowledged what it has lost, also more than its guard knew of, and
+ * leaders may still commit with that. So it counts again when it holds, durable,
+ *   - up to the guard's index, and the leader of the present term has committed that;
+ *   - an entry of that term: in front of it is all that leaders before this one commit, for this
+ *     one was elected without this member's vote, or before the loss;
+ *   - up to what this leader counted on when it was first heard, before it knew of the loss.
  */
 void ls__tail_check(struct ls_core *core)
 {
     ls_index needed = core->guard_last == 0 ? 1 : core->guard_last;
-    ls_index settled = core->verified < core->leader_commit ? core->verified : core->leader_commit;
-    if (!core->tail_unknown || settled < needed || core->durable < needed) {
+    ls_index here = core->verified < core->durable ? core->verified : core->durable;
+    ls_index settled = here < core->leader_commit ? here : core->leader_commit;
+    bool all =
+        here >= core->leader_counted && ls__trail_term(&core->trail, here) == core->hard.term;
+    if (!core->tail_unknown || settled < needed || (!all && !LS_MUTANT(P11_CURSOR))) {
         return;
     }
     core->tail_unknown = false;

@@ -121,7 +121,8 @@ static enum ls_status persist_stage(struct ls_group *group, const struct ls_read
                                      .truncate_from = ready->truncate_from,
                                      .first = ready->append_first,
                                      .entries = entries,
-                                     .count = ready->entries_count};
+                                     .count = ready->entries_count,
+                                     .tail_known = !ready->tail_unknown};
     uint8_t configuration[LS_CONFIGURATION_BYTES_MAX];
     if (ready->reset && ready->configuration != NULL) {
         size_t bytes = 0;

@@ -54,7 +54,6 @@ struct ls__guard {
     bool unknown;
     struct ls_hard_state hard;
     struct ls__mark last;
-    ls_index known_above; /* not stored: unknown until an index above this is committed */
 };
 
 /** Encodes the slot for guard->sequence; returns its offset in the file. */

@@ -371,8 +371,8 @@ enum ls_status ls__ledger_stage(struct ls__ledger *ledger, const struct ls_stora
         ls__put_u64(cell + LS__CELL_HEADER_BYTES, batch->commit_hint);
         (void)ls__cell_seal(ledger->chain.group, LS__CELL_COMMIT, cell, 8);
         emit->put(emit->self, LS__CELL_COMMIT, (struct ls_span){cell, sizeof cell});
-        outcome->commit_hint = batch->commit_hint;
     }
+    outcome->tail_known = batch->tail_known;
     outcome->seq = batch->seq;
     outcome->last = (struct ls__mark){ledger->last, ledger->chain.check};
     return LS_OK;
@@ -439,9 +439,9 @@ bool ls__guard_after(struct ls__guard *guard, const struct ls__outcome *outcome,
         guard->hard = outcome->hard;
         now = true;
     }
-    if (guard->unknown && outcome->commit_hint > guard->known_above &&
-        outcome->last.at.index > guard->known_above) {
+    if (guard->unknown && outcome->tail_known) {
         guard->unknown = false;
+        now = true;
     }
     if (!guard->unknown) {
         *dirty = *dirty || guard->last.check != outcome->last.check ||

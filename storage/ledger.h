@@ -30,7 +30,7 @@ struct ls__outcome {
     struct ls__mark lowest;
     bool hard_changed;
     struct ls_hard_state hard;
-    ls_index commit_hint; /* 0: none */
+    bool tail_known;
 };
 
 /** Where a ledger puts what it decided; filled by the backend. */

@@ -241,8 +241,6 @@ enum ls_status ls__ledger_finish(struct ls__ledger *ledger,
     }
     guard->incarnation = *incarnation;
     guard->unknown = unknown;
-    guard->known_above =
-        guard->last.at.index > ledger->last.index ? guard->last.at.index : ledger->last.index;
     guard->sequence++;
     state->hard_state = guard->hard;
     state->anchor = ledger->anchor.at;

@@ -57,7 +57,8 @@ struct ls_core_config {
     const struct ls_configuration *founders;
 
     bool tail_unknown;   /* the store is behind its guard: replicate, do not vote or count (P11) */
-    ls_index guard_last; /* ... until this index is committed by a leader of the current term */
+    ls_index guard_last; /* ... until the leader has committed this index, and all is here again
+                            that leaders may have counted on (membership.c) */
 
     uint64_t seed; /* of the timeouts */
     uint64_t now_us;
@@ -165,6 +166,7 @@ struct ls_ready {
     const struct ls_entry
         *entries; /* payloads borrowed from the event, or from the core for its own entries */
     uint32_t entries_count;
+    bool tail_unknown; /* with any batch: the store must go on doubting (P11) */
 
     const struct ls_outgoing *messages;
     size_t messages_count;

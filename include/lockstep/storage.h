@@ -54,6 +54,8 @@ struct ls_storage_batch {
     const struct ls_entry *entries;
     uint32_t count;
     ls_index commit_hint; /* 0: unchanged; stored with the next write, a crash may take it */
+    bool tail_known; /* nothing is missing any more of what was acknowledged: an unknown tail is
+                        known again when this batch is durable (P11) */
 };
 
 struct ls_storage_sink {

@@ -430,11 +430,11 @@ void realm_wipe(struct node *node)
     node->realm->damaged++;
 }
 
-void realm_tear(struct node *node, size_t count)
+void realm_tear(struct node *node, size_t count, size_t unguarded)
 {
-    LS_ASSERT(!node->alive && count <= node->disk.log.count);
+    LS_ASSERT(!node->alive && count <= node->disk.log.count && unguarded < count);
     keep_ghost(node);
-    node->disk.guard_last = log_last(&node->disk.log);
+    node->disk.guard_last = log_last(&node->disk.log) - unguarded;
     node->disk.torn = true;
     node->acked = (struct ls_cursor){0, 0};
     node->disk.log.count -= count;

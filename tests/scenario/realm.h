@@ -216,8 +216,9 @@ void realm_start(struct node *node);
 void realm_crash(struct node *node, size_t kept);
 /** Empties the data directory of a crashed member: a new incarnation. */
 void realm_wipe(struct node *node);
-/** Takes the last `count` durable entries from a crashed member, although it acknowledged them. */
-void realm_tear(struct node *node, size_t count);
+/** Takes the last `count` durable entries from a crashed member, although it acknowledged them; its
+ * guard had not heard of the last `unguarded` of them, which are fewer. */
+void realm_tear(struct node *node, size_t count, size_t unguarded);
 void realm_link(struct node *a, struct node *b, bool up);
 uint64_t realm_random(struct realm *realm, uint64_t bound);
 void realm_founders(const struct realm *realm, struct ls_configuration *out);

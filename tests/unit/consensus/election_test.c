@@ -588,6 +588,71 @@ TEST(election, P11_an_unknown_tail_stays_unknown_without_a_commit_of_the_leader)
     group_free(group);
 }
 
+/* what it acknowledged after the guard's last sync, this leader counts on; nobody else knows of it
+ */
+TEST(election, P11_an_unknown_tail_stays_unknown_until_all_is_here_that_its_leader_had_of_it)
+{
+    struct group *group = group_prepare(3, 3, false);
+    node_open_with(group, 0, true, 2, 0); /* had acknowledged 4, its guard knew of 2, it holds 1 */
+    struct ls_message m = test_message(LS_MESSAGE_HEARTBEAT, 1, 0, 2);
+    m.as.heartbeat = (struct ls_heartbeat){.commit = 3, .sent = 4, .round = 7};
+    node_receive(group, 0, &m);
+    struct ls_entry entries[2] = {{2, LS_ENTRY_NOOP, {NULL, 0}}, {2, LS_ENTRY_COMMAND, {"x", 1}}};
+    m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
+    m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 3, .entries = entries, .count = 2};
+    node_receive(group, 0, &m);
+    node_sync(group, 0);
+    assert_int_equal(group->nodes[0].ready.durable, 3);
+    assert_int_equal(standing(group, 0), LS_STANDING_TAIL_UNKNOWN);
+    assert_true(group->nodes[0].ready.tail_unknown);
+    m.as.append = (struct ls_append){.prev = {2, 3}, .commit = 3, .entries = entries, .count = 1};
+    node_receive(group, 0, &m);
+    node_sync(group, 0);
+    assert_int_equal(standing(group, 0), LS_STANDING_COUNTS);
+    assert_false(group->nodes[0].ready.tail_unknown);
+    group_free(group);
+}
+
+TEST(election, P11_an_unknown_tail_asks_for_what_the_first_append_of_a_leader_follows)
+{
+    struct group *group = group_prepare(3, 3, false);
+    node_open_with(group, 0, true, 2, 0);
+    struct ls_entry entries[2] = {{2, LS_ENTRY_NOOP, {NULL, 0}}, {2, LS_ENTRY_COMMAND, {"x", 1}}};
+    struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
+    m.as.append = (struct ls_append){.prev = {2, 4}, .commit = 3}; /* refused */
+    node_receive(group, 0, &m);
+    m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 3, .entries = entries, .count = 2};
+    node_receive(group, 0, &m);
+    node_sync(group, 0);
+    assert_int_equal(standing(group, 0), LS_STANDING_TAIL_UNKNOWN);
+    m.as.append = (struct ls_append){.prev = {2, 3}, .commit = 3, .entries = entries, .count = 1};
+    node_receive(group, 0, &m);
+    node_sync(group, 0);
+    assert_int_equal(standing(group, 0), LS_STANDING_COUNTS);
+    group_free(group);
+}
+
+/* what earlier leaders committed with its help is in front of that entry */
+TEST(election, P11_an_unknown_tail_stays_unknown_without_an_entry_of_the_leaders_own_term)
+{
+    struct group *group = group_prepare(3, 3, false);
+    node_open_with(group, 0, true, 2, 0);
+    struct ls_entry entries[2] = {{1, LS_ENTRY_COMMAND, {"x", 1}}, {1, LS_ENTRY_COMMAND, {"y", 1}}};
+    struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
+    m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 5, .entries = entries, .count = 2};
+    node_receive(group, 0, &m);
+    node_sync(group, 0);
+    assert_int_equal(group->nodes[0].ready.commit, 3);
+    assert_int_equal(standing(group, 0), LS_STANDING_TAIL_UNKNOWN);
+    struct ls_entry own = {2, LS_ENTRY_NOOP, {NULL, 0}};
+    m.as.append = (struct ls_append){.prev = {1, 3}, .commit = 5, .entries = &own, .count = 1};
+    node_receive(group, 0, &m);
+    assert_int_equal(standing(group, 0), LS_STANDING_TAIL_UNKNOWN);
+    node_sync(group, 0);
+    assert_int_equal(standing(group, 0), LS_STANDING_COUNTS);
+    group_free(group);
+}
+
 TEST(election, P11_acknowledgements_of_an_unknown_tail_commit_nothing)
 {
     struct group *group = group_prepare(3, 3, false);

@@ -150,25 +150,22 @@ TEST(guard, unknown_tail_keeps_its_cursor_until_the_group_brought_it_back)
 {
     struct ls__guard guard = guard_of(6, 2);
     guard.unknown = true;
-    guard.known_above = 106;
     bool dirty = false;
     struct ls__outcome outcome = {
-        .seq = 1, .last = {{2, 60}, 77}, .commit_hint = 60, .lowered = true, .lowest = {{1, 5}, 6}};
+        .seq = 1, .last = {{2, 60}, 77}, .lowered = true, .lowest = {{1, 5}, 6}};
     assert_false(ls__guard_before(&guard, &outcome));
     assert_false(ls__guard_after(&guard, &outcome, &dirty));
     assert_true(guard.unknown);
     assert_int_equal(guard.last.at.index, 106);
-    outcome.last.at.index = 110; /* there, but not known to be committed */
+    outcome.last.at.index = 110; /* there, but others may still count on more */
     assert_false(ls__guard_after(&guard, &outcome, &dirty));
     assert_true(guard.unknown);
-    outcome.commit_hint = 106; /* the member may have known that before */
-    assert_false(ls__guard_after(&guard, &outcome, &dirty));
-    assert_true(guard.unknown);
-    outcome.commit_hint = 107;
-    assert_false(ls__guard_after(&guard, &outcome, &dirty));
+    assert_int_equal(guard.last.at.index, 106);
+    outcome.tail_known = true; /* told at once: it would doubt again after a crash */
+    assert_true(ls__guard_after(&guard, &outcome, &dirty));
     assert_false(guard.unknown);
     assert_int_equal(guard.last.at.index, 110);
-    assert_true(dirty);
+    assert_false(dirty);
 }
 
 TEST(guard, file_is_whole_or_missing_and_keeps_what_was_written)

@@ -145,7 +145,7 @@ TEST(cut, promise_that_only_the_guard_kept_is_stored_again)
     assert_ok(reopen(&store));
     assert_true(store.state.tail_unknown);
     batch = store_batch(&store, 4, 1, 7, 16);
-    batch.commit_hint = 4;
+    batch.tail_known = true;
     stage(&store, &batch);
     store_settle(&store);
     assert_true(ls_storage_medium_left(medium, &id, &left));

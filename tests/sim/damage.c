@@ -142,7 +142,8 @@ static void start_lossy(struct sim_member *member, const struct place *place, bo
         promise->voted = false;
     }
     member->hard_lost = place->damage == DAMAGE_HARD_OLDER;
-    ls_index kept = place->damage == DAMAGE_LOG_END ? place->index - 1 : UINT64_MAX;
+    ls_index kept = place->damage == DAMAGE_LOG_END ? place->index - 1 : member->lossy_last;
+    sim_lost_note(member, kept);
     if (promise->match > kept) {
         promise->match = kept;
         promise->mark = member->shadow.log[kept];
@@ -180,8 +181,9 @@ bool sim_strike_damage(struct sim_strike *strike)
     struct ls_storage_medium_left left;
     const struct ls_group_id *id = &member->shadow.group;
     ls_index last = ls_storage_medium_left(member->medium, id, &left) ? left.last : 0;
-    if (place.damage == DAMAGE_LOG_END && ls_storage_medium_guarded(member->medium, id) < last) {
-        last = 0; /* what the guard does not know of yet, nobody would notice */
+    ls_index guarded = ls_storage_medium_guarded(member->medium, id);
+    if (place.damage == DAMAGE_LOG_END && guarded < last) {
+        last = guarded; /* losing only what the guard does not know of yet, nobody would notice */
     }
     last -= place.damage == DAMAGE_PLACES && last > 0 ? 1 : 0;
     ls_index entries = last > left.anchor.index ? last - left.anchor.index : 0;
@@ -223,11 +225,13 @@ bool sim_damage_lose(struct world *world, uint32_t at, bool log)
     struct place place = {.damage = log ? DAMAGE_LOG_END : DAMAGE_HARD_OLDER};
     struct ls_storage_medium_left left;
     LS_ASSERT(member->node == NULL);
+    ls_index guarded = ls_storage_medium_guarded(member->medium, id);
     if (!ls_storage_medium_left(member->medium, id, &left) || left.last <= left.anchor.index ||
-        ls_storage_medium_guarded(member->medium, id) < left.last) {
+        guarded <= left.anchor.index) {
         return false;
     }
-    place.index = (ls_index)sim_random_in(&world->random, left.anchor.index + 1, left.last);
+    guarded = guarded < left.last ? guarded : left.last;
+    place.index = (ls_index)sim_random_in(&world->random, left.anchor.index + 1, guarded);
     if (!change(member, &place)) {
         return false;
     }
@@ -249,6 +253,9 @@ void sim_check_doubts(struct sim_member *member, const struct ls_group_status *s
     bool back = status->core.standing == LS_STANDING_OBSERVER /* it never says that it doubts */
                     ? status->core.durable >= member->lossy_last
                     : status->core.standing == LS_STANDING_COUNTS;
+    if (member->lossy && back && status->core.standing == LS_STANDING_COUNTS) {
+        sim_lost_check(member, status->core.term);
+    }
     member->lossy = member->lossy && !back;
 }
 

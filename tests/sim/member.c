@@ -539,6 +539,7 @@ void sim_member_event(struct world *world, const struct sim_event *event)
 void sim_member_free(struct sim_member *member)
 {
     sim_member_crash(member, SIZE_MAX);
+    sim_lost_free(member);
     ls_storage_medium_close(member->medium);
     ls_vault_medium_close(member->vault.medium);
     ls_identity_close(member->identity);

@@ -250,6 +250,12 @@ static void lost_disk(struct world *world, uint32_t leader, uint32_t spare)
             6u * world->election_ms + world->network.reconnect_max_ms);
 }
 
+/* What a disk lost is there, and comes back in pieces. */
+static bool in_pieces(const struct world *world)
+{
+    return sim_sync_lags(world) && sim_damage_logs_end(world);
+}
+
 /* ---- */
 
 static const struct story {
@@ -266,6 +272,7 @@ static const struct story {
                {"a dead disk", sim_story_dead_disk, 1, 3, NULL},
                {"damaged disks", sim_story_damage, 2, 3, NULL},
                {"lost writes", sim_story_lost_writes, 2, 3, NULL},
+               {"losses behind the guard", sim_story_behind_the_guard, 4, 3, in_pieces},
                {"every disk", sim_story_every_disk, 1, 3, NULL},
                {"left behind", sim_story_left_behind, 2, 3, sim_sync_lags},
                {"far behind", sim_story_far_behind, 12, 3, sim_sync_snapshots}};

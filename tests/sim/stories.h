@@ -7,6 +7,8 @@
 
 /* longer than elections take */
 #define PATIENCE(world) (20000u * (uint64_t)(world)->election_ms + 2000000u)
+/* messages that others overtake, where a story wants some */
+#define LATE_PERCENT 30u
 
 static inline struct ls_core_status core_of(const struct world *world, uint32_t at)
 {
@@ -149,6 +151,8 @@ void sim_story_far_behind(struct world *world, uint32_t leader, uint32_t spare);
 
 /** The end of a log or a vote is lost where it would elect who lacks what is committed (F4). */
 void sim_story_lost_writes(struct world *world, uint32_t leader, uint32_t spare);
+/** The end of a log is lost, and the guard does not know how much (P11). */
+void sim_story_behind_the_guard(struct world *world, uint32_t leader, uint32_t spare);
 /** Each disk loses a vote, after the one before knows its own again (E3, F4). */
 void sim_story_every_disk(struct world *world, uint32_t leader, uint32_t spare);
 

@@ -8,8 +8,6 @@
 #define LEADS_US 60000000u
 /* answers of state sync that never leave */
 #define MUTE_PERCENT 25u
-/* messages that others overtake */
-#define LATE_PERCENT 30u
 /* a node that holds so much is given nothing more to keep */
 #define MEMORY_MAX (6u << 20)
 

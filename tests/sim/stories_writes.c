@@ -86,3 +86,51 @@ void sim_story_every_disk(struct world *world, uint32_t leader, uint32_t spare)
         sim_member_start(&world->members[i]);
     }
 }
+
+static bool counts_again(struct world *world)
+{
+    const struct sim_member *member = &world->members[world->story.who];
+    return member->group == NULL || core_of(world, member->at).standing == LS_STANDING_COUNTS;
+}
+
+/*
+ * A disk loses more than its guard knew of; the leader, or the next one, commits with what was
+ * acknowledged. What is missing comes back in pieces, and who counts again after the first ones
+ * would elect a member that lacks the rest, when all others are gone (P11).
+ */
+void sim_story_behind_the_guard(struct world *world, uint32_t leader, uint32_t spare)
+{
+    uint32_t lacks = some_voters(world, 1u << leader, spare);
+    uint32_t lost = first_of(some_voters(world, 1u << leader | lacks, 1));
+    bool other = spare > 1 && sim_random_percent(&world->random, 70);
+    wait_ms(world, 1000, 1200); /* the guard learns of entries once a second */
+    writes(world, leader, 1);
+    wait_ms(world, 30, 60);
+    cut(world, lacks);
+    writes(world, leader, (uint32_t)sim_random_in(&world->random, 5, 150));
+    wait_ms(world, 30, 60);
+    lose(world, lacks);
+    crash(world, lost);
+    world->resting = 1u << lost | (other ? 1u << leader : 0);
+    if (other) {
+        crash(world, leader);
+        world->story.but = 1u << leader | 1u << lost;
+    }
+    sim_heal_paths(world);
+    bool leads = !other || until(world, other_leads);
+    world->resting = 0;
+    if (!leads || !sim_damage_lose(world, lost, true)) {
+        return;
+    }
+    world->story.who = lost;
+    sim_network_disorder(world,
+                         LATE_PERCENT); /* a heartbeat may be heard before the first append */
+    (void)until(world, counts_again);
+    for (uint32_t i = 0; i < world->count && sim_random_percent(&world->random, 50); i++) {
+        if ((lacks >> i & 1u) == 0 && i != lost) {
+            crash(world, i);
+        }
+    }
+    wait_ms(world, 3u * world->election_ms,
+            6u * world->election_ms + world->network.reconnect_max_ms);
+}

@@ -12,6 +12,7 @@
 #include <lockstep/storage_memory.h>
 
 #include "checks.h"
+#include "lost.h"
 #include "network.h"
 
 #include <stdarg.h>
@@ -167,6 +168,7 @@ struct sim_member {
     bool lossy;          /* it lost what was durable, and has not caught up */
     ls_term lossy_term;  /* in which it was then */
     ls_index lossy_last; /* so far its log went then */
+    struct sim_lost lost;
     uint64_t wiped_us;   /* when it lost its disk; 0: never */
     ls_index wiped_last; /* so far its log went then */
     bool hard_lost;      /* its hard state is an older one: only its guard knows better */

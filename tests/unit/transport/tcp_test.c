@@ -75,18 +75,18 @@ TEST(tcp, cut_is_down_and_not_departed_and_comes_back)
 TEST(tcp, silence_is_down_after_the_idle_time)
 {
     static const struct ls_transport_tcp_options options = {
-        .reconnect_min_ms = 2, .reconnect_max_ms = 10, .idle_ms = 150, .handshake_ms = 150};
+        .reconnect_min_ms = 2, .reconnect_max_ms = 10, .idle_ms = 500, .handshake_ms = 500};
     struct network network;
     struct proxy proxy;
     begin_proxied(&network, &proxy, &options);
     network_bonded(&network, GROUP, 0, 1);
-    network_run(&network, 400); /* pings keep an idle link */
+    network_run(&network, 700); /* pings keep an idle link */
     assert_int_equal(network_notices(&network.nodes[0], LS_BOND_DOWN), 0);
     assert_true(info_of(&network, 0, 1).rtt_us > 0);
     proxy.frozen = true;
     network_until_notices(&network, 0, LS_BOND_DOWN, 1);
     network_until_notices(&network, 1, LS_BOND_DOWN, 1);
-    assert_non_null(strstr(network.nodes[0].notices[1].text, "nothing heard for 150 ms"));
+    assert_non_null(strstr(network.nodes[0].notices[1].text, "nothing heard for 500 ms"));
     proxy.frozen = false;
     network_until_notices(&network, 0, LS_BOND_UP, 2);
     network_until_notices(&network, 1, LS_BOND_UP, 2);

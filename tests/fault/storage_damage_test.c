@@ -327,6 +327,17 @@ TEST(damage, older_copy_of_the_log_is_an_unknown_tail)
     store_open(&store, &backend);
     assert_true(store.state.tail_unknown);
     assert_int_equal(store.state.guard_last.index, ENTRIES + 5);
+    store_append(&store, ENTRIES + 1, 9, 9); /* there again, but others may still count on more */
+    store_close(&store);
+    store_open(&store, &backend);
+    assert_true(store.state.tail_unknown);
+    struct ls_storage_batch batch = store_batch(&store, ENTRIES + 10, 1, 9, 16);
+    batch.tail_known = true;
+    assert_ok(store.storage.stage(store.storage.self, store.group, &batch));
+    store_settle(&store);
+    store_close(&store);
+    store_open(&store, &backend);
+    assert_false(store.state.tail_unknown);
     store_close(&store);
 }
 

@@ -44,18 +44,27 @@ enum ls_status ls_storage_medium_open(const struct ls_env *env, struct ls_storag
     return LS_OK;
 }
 
+void ls__medium_group_free(const struct ls_env *env, struct ls__medium_group *group)
+{
+    while (group != NULL) {
+        struct ls__medium_group *backup = group->backup;
+        ls__free(env, group->log.bytes);
+        ls__free(env, group->records);
+        ls__free(env, group->guard_image.bytes);
+        for (size_t i = 0; i <= LS__CELL_COMMIT; i++) {
+            ls__free(env, group->cells[i].bytes);
+        }
+        ls__free(env, group);
+        group = backup;
+    }
+}
+
 static void groups_free(struct ls_storage_medium *medium)
 {
     while (medium->groups != NULL) {
         struct ls__medium_group *group = medium->groups;
         medium->groups = group->next;
-        ls__free(medium->env, group->log.bytes);
-        ls__free(medium->env, group->records);
-        ls__free(medium->env, group->guard_image.bytes);
-        for (size_t i = 0; i <= LS__CELL_COMMIT; i++) {
-            ls__free(medium->env, group->cells[i].bytes);
-        }
-        ls__free(medium->env, group);
+        ls__medium_group_free(medium->env, group);
     }
 }
 

@@ -29,7 +29,8 @@ struct ls__medium_group {
     struct ls__blob cells[LS__CELL_COMMIT + 1];
     uint8_t hard_before[LS__HARD_BYTES]; /* the cell that the last one replaced */
     size_t hard_before_bytes;
-    struct ls__blob guard_image; /* empty: no guard file */
+    struct ls__blob guard_image;     /* empty: no guard file */
+    struct ls__medium_group *backup; /* log and cells as they were then; NULL: none was kept */
 
     struct ls__guard guard; /* of the open store: not durable until in the image */
     bool guard_dirty;
@@ -112,9 +113,14 @@ LS_NODISCARD enum ls_status ls__medium_guard_open(struct ls_storage_medium *medi
 bool ls__blob_append(const struct ls_env *env, struct ls__blob *blob, const void *bytes,
                      size_t count);
 
+/** With its backup. Takes NULL. */
+void ls__medium_group_free(const struct ls_env *env, struct ls__medium_group *group);
+
 /* memory.c, for the faults that concern the open store */
 void ls__memory_release(struct ls__memory *memory, size_t commits);
 size_t ls__memory_held(const struct ls__memory *memory);
+/** Is the group open in the store? */
+bool ls__memory_uses(const struct ls__memory *memory, const struct ls__medium_group *place);
 /** The commit that would be durable next, or NULL. */
 struct ls__commit *ls__memory_oldest(struct ls__memory *memory);
 /** Drops what is staged and waiting; returns how many commits were lost. */

@@ -231,6 +231,60 @@ bool ls_storage_medium_stale(struct ls_storage_medium *medium, const struct ls_g
     return true;
 }
 
+bool ls_storage_medium_keep(struct ls_storage_medium *medium, const struct ls_group_id *id)
+{
+    const struct ls_env *env = medium->env;
+    struct ls__medium_group *group = ls__medium_group(medium, id, false);
+    struct ls__medium_group *copy = group == NULL ? NULL : ls__allocate(env, sizeof *copy);
+    if (copy == NULL) {
+        return false;
+    }
+    *copy = (struct ls__medium_group){.id = *id,
+                                      .records_count = group->records_count,
+                                      .records_head = group->records_head,
+                                      .first = group->first,
+                                      .hard_before_bytes = group->hard_before_bytes};
+    (void)memcpy(copy->hard_before, group->hard_before, sizeof copy->hard_before);
+    void *records = NULL;
+    bool whole = ls__array_grow(env, &records, &copy->records_capacity, group->records_count,
+                                sizeof *copy->records) &&
+                 ls__blob_append(env, &copy->log, group->log.bytes, group->log.count);
+    copy->records = records;
+    for (size_t i = 0; i <= LS__CELL_COMMIT && whole; i++) {
+        const struct ls__blob *cell = &group->cells[i];
+        whole = ls__blob_append(env, &copy->cells[i], cell->bytes, cell->count);
+    }
+    if (!whole) {
+        ls__medium_group_free(env, copy);
+        return false;
+    }
+    if (group->records_count > 0) {
+        (void)memcpy(copy->records, group->records, group->records_count * sizeof *copy->records);
+    }
+    ls__medium_group_free(env, group->backup);
+    group->backup = copy;
+    return true;
+}
+
+bool ls_storage_medium_put_back(struct ls_storage_medium *medium, const struct ls_group_id *id)
+{
+    struct ls__medium_group *group = ls__medium_group(medium, id, false);
+    if (group == NULL || group->backup == NULL) {
+        return false;
+    }
+    LS_ASSERT(medium->store == NULL || !ls__memory_uses(medium->store, group));
+    struct ls__medium_group *backup = group->backup, lost = *group;
+    *group = *backup;
+    group->next = lost.next;
+    group->guard_image = lost.guard_image;
+    *backup = lost; /* its log and cells go */
+    backup->guard_image = (struct ls__blob){.bytes = NULL};
+    backup->backup = NULL;
+    ls__medium_group_free(medium->env, backup);
+    medium->faults++;
+    return true;
+}
+
 ls_index ls_storage_medium_guarded(struct ls_storage_medium *medium, const struct ls_group_id *id)
 {
     const struct ls__medium_group *group = ls__medium_group(medium, id, false);

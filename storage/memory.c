@@ -135,6 +135,15 @@ size_t ls__memory_held(const struct ls__memory *memory)
     return count;
 }
 
+bool ls__memory_uses(const struct ls__memory *memory, const struct ls__medium_group *place)
+{
+    const struct ls_storage_group *group = memory->groups;
+    while (group != NULL && group->place != place) {
+        group = group->next;
+    }
+    return group != NULL;
+}
+
 struct ls__commit *ls__memory_oldest(struct ls__memory *memory)
 {
     return memory->waiting;

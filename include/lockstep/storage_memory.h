@@ -100,6 +100,13 @@ LS_API bool ls_storage_medium_swap(struct ls_storage_medium *medium, const struc
 /** The hard state that was stored before the last one is back: its write was reported durable and
  * is lost. False: there is none. */
 LS_API bool ls_storage_medium_stale(struct ls_storage_medium *medium, const struct ls_group_id *id);
+/** Keeps a copy of what is durable of the group but for its guard, in place of one that was kept
+ * before. False: there is nothing, or no memory. */
+LS_API bool ls_storage_medium_keep(struct ls_storage_medium *medium, const struct ls_group_id *id);
+/** The copy takes the place of what is there, as an old backup of the log's disk does; the guard
+ * stays. No store may have the group open. False: none was kept since the last time. */
+LS_API bool ls_storage_medium_put_back(struct ls_storage_medium *medium,
+                                       const struct ls_group_id *id);
 /** The last index that the stored guard promises; what is lost above it is not noticed. */
 LS_API ls_index ls_storage_medium_guarded(struct ls_storage_medium *medium,
                                           const struct ls_group_id *id);

@@ -321,6 +321,72 @@ TEST(open_group, unknown_tail_outlives_restarts_until_the_entries_are_back)
     finish(&store, medium);
 }
 
+/* F16: the log reaches beyond the guard's cursor, but other entries were acknowledged there. */
+TEST(open_group, old_backup_under_a_newer_guard_is_an_unknown_tail)
+{
+    struct store store;
+    struct ls_storage_medium *medium = start(&store);
+    struct ls_group_id id = group_1();
+    assert_false(ls_storage_medium_keep(medium, &(struct ls_group_id){{9}}));
+    stage_term(&store, 5, 0xaa);
+    store_append(&store, 1, 20, 4);
+    assert_true(ls_storage_medium_keep(medium, &id)); /* in term 5, with a tail of term 4 */
+    struct ls_storage_batch batch = store_batch(&store, 11, 5, 5, 16);
+    batch.truncate = true;
+    batch.truncate_from = 11;
+    assert_ok(store.storage.stage(store.storage.self, store.group, &batch));
+    store_settle(&store);
+    store_close(&store); /* the guard knows 5^15 */
+    assert_true(ls_storage_medium_put_back(medium, &id));
+    assert_false(ls_storage_medium_put_back(medium, &id));
+    assert_int_equal(ls_storage_medium_faults(medium), 1);
+    assert_true(ls_storage_medium_doubtful(medium, &id));
+    store_open(&store, &store.backend);
+    assert_true(store.state.tail_unknown);
+    assert_int_equal(store.state.last.term, 4);
+    assert_int_equal(store.state.last.index, 20);
+    assert_int_equal(store.state.hard_state.term, 5);
+    assert_int_equal(store.state.guard_last.index, 15);
+    assert_string_equal(store.state.tail_text,
+                        "the log of group 01010101 holds another record at index 15 than the "
+                        "durable 5^15: it is an older copy");
+    assert_int_equal(store_expect(&store, 1, 20, 4, 16), 20);
+    batch = store_batch(&store, 11, 5, 5, 16);
+    batch.truncate = true;
+    batch.truncate_from = 11;
+    assert_ok(store.storage.stage(store.storage.self, store.group, &batch));
+    store_settle(&store);
+    assert_ok(reopen(&store));
+    assert_true(store.state.tail_unknown); /* all is there again, but nobody said so */
+    assert_int_equal(store.state.last.index, 15);
+    finish(&store, medium);
+}
+
+/* S2: the first record says what is missing before it. */
+TEST(open_group, lost_anchor_is_corrupt_and_no_empty_log)
+{
+    struct store store;
+    struct ls_storage_medium *medium = start(&store);
+    struct ls_group_id id = group_1();
+    store_append(&store, 1, 9, 1);
+    assert_ok(store.storage.prune(store.storage.self, store.group, 4));
+    store_settle(&store);
+    store_close(&store);
+    assert_true(ls_storage_medium_keep(medium, &id));
+    assert_true(ls_storage_medium_drop(medium, &id, LS_STORAGE_ANCHOR, 0));
+    store_open_bare(&store, &store.backend);
+    assert_int_equal(store_open_group(&store), LS_ERR_CORRUPT);
+    assert_string_equal(store.error.text, "memory store: log of group 01010101: index 5 follows 0");
+    store.group = NULL;
+    store_close(&store);
+    assert_true(ls_storage_medium_put_back(medium, &id));
+    store_open(&store, &store.backend);
+    assert_false(store.state.tail_unknown);
+    assert_int_equal(store.state.anchor.index, 4);
+    assert_int_equal(store_expect(&store, 5, 9, 1, 16), 5);
+    finish(&store, medium);
+}
+
 TEST(open_group, missing_guard_is_an_unknown_tail_unless_the_group_is_new)
 {
     struct store store;

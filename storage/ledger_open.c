@@ -135,6 +135,9 @@ enum ls_status ls__ledger_load_record(struct ls__ledger *ledger, ls_index index,
 {
     struct ls__record record;
     const char *reason = "";
+    if (ledger->last.index == 0 && index > 1 && LS_MUTANT(S2)) {
+        return LS_OK;
+    }
     if (index != ledger->last.index + 1 && LS_MUTANT(F3)) {
         return LS_OK;
     }
@@ -196,7 +199,7 @@ static void judge(const struct ls__ledger *ledger, char *text, size_t capacity)
                        "^%" PRIu64 " was durable: it lost acknowledged entries",
                        ledger->name, last.term, last.index, guard->last.at.term,
                        guard->last.at.index);
-    } else if (ledger->guard_differs) {
+    } else if (ledger->guard_differs && !LS_MUTANT(F16)) {
         (void)snprintf(text, capacity,
                        "the log of group %s holds another record at index %" PRIu64
                        " than the durable %" PRIu64 "^%" PRIu64 ": it is an older copy",

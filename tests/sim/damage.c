@@ -3,9 +3,11 @@
  * Disks that lose or change what they had reported as durable, while their member is down. The
  * store has to notice when it opens (F3 to F7, P11):
  *
- *   a flipped bit, two records in each other's place   it does not open; the operator puts it right
+ *   a flipped bit, two records in each other's place,
+ *   a log that begins after an anchor that is gone     it does not open; the operator puts it right
  *   a slot of the guard is damaged                     the other slot does
- *   the log lost its end, the hard state is older      the member promises nothing until it has
+ *   the log lost its end, the hard state is older,
+ *   both are those of an old backup                    the member promises nothing until it has
  *                                                      caught up, also if it starts again before
  *
  * What is lost for good is lost on one disk at a time, and only where logs are not pruned.
@@ -18,8 +20,10 @@ enum damage {
     DAMAGE_COMMIT,
     DAMAGE_GUARD,
     DAMAGE_PLACES,
+    DAMAGE_ANCHOR,
     DAMAGE_LOG_END,
     DAMAGE_HARD_OLDER,
+    DAMAGE_BACKUP, /* in a story only: somebody has to keep it */
     DAMAGES
 };
 
@@ -29,8 +33,10 @@ static const char *const names[DAMAGES] = {
     [DAMAGE_COMMIT] = "a flipped bit in the commit hint",
     [DAMAGE_GUARD] = "a flipped bit in the guard",
     [DAMAGE_PLACES] = "two records in each other's place",
+    [DAMAGE_ANCHOR] = "a lost anchor",
     [DAMAGE_LOG_END] = "the end of the log is lost",
     [DAMAGE_HARD_OLDER] = "an older hard state",
+    [DAMAGE_BACKUP] = "an old backup",
 };
 
 struct place {
@@ -47,6 +53,7 @@ static bool change(struct sim_member *member, const struct place *place)
                                                         [DAMAGE_COMMIT] = LS_STORAGE_COMMIT,
                                                         [DAMAGE_GUARD] = LS_STORAGE_GUARD};
     const struct ls_group_id *id = &member->shadow.group;
+    struct ls_storage_medium_left left;
     switch ((int)place->damage) {
     case DAMAGE_PLACES:
         return ls_storage_medium_swap(member->medium, id, place->index, place->index + 1);
@@ -54,6 +61,14 @@ static bool change(struct sim_member *member, const struct place *place)
         return ls_storage_medium_drop(member->medium, id, LS_STORAGE_LOG, place->index);
     case DAMAGE_HARD_OLDER:
         return ls_storage_medium_stale(member->medium, id);
+    case DAMAGE_ANCHOR:
+        (void)ls_storage_medium_left(member->medium, id, &left);
+        return left.anchor.index == 0
+                   ? ls_storage_medium_put_back(member->medium, id)
+                   : ls_storage_medium_keep(member->medium, id) &&
+                         ls_storage_medium_drop(member->medium, id, LS_STORAGE_ANCHOR, 0);
+    case DAMAGE_BACKUP:
+        return ls_storage_medium_put_back(member->medium, id);
     default:
         return ls_storage_medium_flip(member->medium, id, parts[place->damage], place->index,
                                       place->bit);
@@ -141,8 +156,8 @@ static void start_lossy(struct sim_member *member, const struct place *place, bo
         promise->term = member->lossy_term;
         promise->voted = false;
     }
-    member->hard_lost = place->damage == DAMAGE_HARD_OLDER;
-    ls_index kept = place->damage == DAMAGE_LOG_END ? place->index - 1 : member->lossy_last;
+    member->hard_lost = place->damage != DAMAGE_LOG_END;
+    ls_index kept = place->damage != DAMAGE_HARD_OLDER ? place->index - 1 : member->lossy_last;
     sim_lost_note(member, kept);
     if (promise->match > kept) {
         promise->match = kept;
@@ -163,7 +178,8 @@ bool sim_strike_damage(struct sim_strike *strike)
     struct world *world = strike->world;
     struct sim_member *member = sim_strike_find(strike, sim_is_up);
     uint32_t at = member->at;
-    struct place place = {.damage = (enum damage)sim_random_in(&strike->random, 0, DAMAGES - 1)};
+    struct place place = {.damage =
+                              (enum damage)sim_random_in(&strike->random, 0, DAMAGE_BACKUP - 1)};
     place.bit = (size_t)sim_random_next(&strike->random) >> 1;
     uint64_t where = sim_random_next(&strike->random);
     bool again = sim_random_percent(&strike->random, 50);
@@ -188,6 +204,9 @@ bool sim_strike_damage(struct sim_strike *strike)
     last -= place.damage == DAMAGE_PLACES && last > 0 ? 1 : 0;
     ls_index entries = last > left.anchor.index ? last - left.anchor.index : 0;
     place.index = entries == 0 ? 0 : left.anchor.index + 1 + where % entries;
+    if (place.damage == DAMAGE_ANCHOR && left.anchor.index == 0) {
+        place.damage = DAMAGE_RECORD; /* there is none to lose */
+    }
     bool whole = place.damage == DAMAGE_HARD || place.damage == DAMAGE_HARD_OLDER;
     bool changed = (entries > 0 || whole) && !left.damaged && change(member, &place);
     for (ls_index i = 1; !changed && place.damage == DAMAGE_PLACES && i < entries; i++) {
@@ -237,6 +256,32 @@ bool sim_damage_lose(struct world *world, uint32_t at, bool log)
     }
     sim_note(world, "%s: %s (%llu)", member->name, names[place.damage],
              (unsigned long long)place.index);
+    member->lossy_term = left.hard_state.term;
+    member->lossy_last = left.last;
+    start_lossy(member, &place, sim_random_percent(&world->random, 50));
+    return true;
+}
+
+bool sim_damage_restore(struct world *world, uint32_t at)
+{
+    struct sim_member *member = &world->members[at];
+    const struct ls_group_id *id = &member->shadow.group;
+    struct place place = {.damage = DAMAGE_BACKUP};
+    struct ls_storage_medium_left left, backup;
+    LS_ASSERT(member->node == NULL);
+    if (!ls_storage_medium_left(member->medium, id, &left) ||
+        ls_storage_medium_guarded(member->medium, id) < left.last || !change(member, &place) ||
+        !ls_storage_medium_left(member->medium, id, &backup)) {
+        return false;
+    }
+    ls_index same = left.last < backup.last ? left.last : backup.last;
+    while (same > 0 && !sim_check_holds(member, same, member->shadow.log[same])) {
+        same--;
+    }
+    LS_ASSERT(same < left.last);
+    place.index = same + 1;
+    sim_note(world, "%s: %s, of which %llu to %llu are of another time", member->name,
+             names[place.damage], (unsigned long long)place.index, (unsigned long long)backup.last);
     member->lossy_term = left.hard_state.term;
     member->lossy_last = left.last;
     start_lossy(member, &place, sim_random_percent(&world->random, 50));

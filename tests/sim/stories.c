@@ -263,7 +263,7 @@ static const struct story {
     void (*plot)(struct world *world, uint32_t leader, uint32_t spare);
     uint32_t weight, voters; /* how many it needs */
     bool (*fits)(const struct world *world);
-} stories[] = {{"a former leader", former_leader, 2, 3, NULL},
+} stories[] = {{"a former leader", former_leader, 3, 3, NULL},
                {"a deaf leader", deaf_leader, 2, 3, NULL},
                {"a term alone", term_alone, 1, 3, NULL},
                {"late acknowledgements", late_acknowledgements, 1, 5, NULL},
@@ -274,7 +274,8 @@ static const struct story {
                {"lost writes", sim_story_lost_writes, 2, 3, NULL},
                {"losses behind the guard", sim_story_behind_the_guard, 4, 3, in_pieces},
                {"every disk", sim_story_every_disk, 1, 3, NULL},
-               {"left behind", sim_story_left_behind, 2, 3, sim_sync_lags},
+               {"an old backup", sim_story_old_backup, 3, 3, sim_damage_logs_end},
+               {"left behind", sim_story_left_behind, 5, 3, sim_sync_lags},
                {"far behind", sim_story_far_behind, 12, 3, sim_sync_snapshots}};
 
 static bool possible(const struct world *world, const struct story *story, uint32_t voters)

@@ -155,5 +155,7 @@ void sim_story_lost_writes(struct world *world, uint32_t leader, uint32_t spare)
 void sim_story_behind_the_guard(struct world *world, uint32_t leader, uint32_t spare);
 /** Each disk loses a vote, after the one before knows its own again (E3, F4). */
 void sim_story_every_disk(struct world *world, uint32_t leader, uint32_t spare);
+/** The log of a former leader is an old backup, longer than what its guard knows of (F16). */
+void sim_story_old_backup(struct world *world, uint32_t leader, uint32_t spare);
 
 #endif

@@ -31,6 +31,25 @@ static bool lose_writes(struct world *world, uint32_t at, bool log)
     return until(world, is_closed) && sim_damage_lose(world, at, log);
 }
 
+static void all_start(struct world *world)
+{
+    sim_heal_paths(world);
+    for (uint32_t i = 0; i < world->count && !world->failed; i++) {
+        sim_member_start(&world->members[i]);
+    }
+}
+
+/* All is there again, but as long as nobody writes only the guard says that it was not. */
+static void start_doubting(struct world *world, uint32_t lossy)
+{
+    if (sim_random_percent(&world->random, 50)) {
+        all_start(world);
+        wait_ms(world, world->election_ms, 6u * world->election_ms);
+        crash(world, lossy);
+        sim_member_start(&world->members[lossy]);
+    }
+}
+
 /*
  * Some members miss writes; of the others, one loses its last writes and the rest are away. With
  * its vote, a member would lead that lacks what is committed; but its guard knows better (F4).
@@ -55,6 +74,7 @@ void sim_story_lost_writes(struct world *world, uint32_t leader, uint32_t spare)
     sim_heal_paths(world);
     wait_ms(world, 3u * world->election_ms,
             6u * world->election_ms + world->network.reconnect_max_ms);
+    start_doubting(world, lost);
 }
 
 /*
@@ -133,4 +153,105 @@ void sim_story_behind_the_guard(struct world *world, uint32_t leader, uint32_t s
     }
     wait_ms(world, 3u * world->election_ms,
             6u * world->election_ms + world->network.reconnect_max_ms);
+}
+
+/* ---- an old backup ---- */
+
+/* Its disk knows of a later term than the one it led. */
+static bool heard_of_term(struct world *world)
+{
+    const struct sim_member *member = &world->members[world->story.who];
+    struct ls_storage_medium_left left;
+    return ls_storage_medium_left(member->medium, &member->shadow.group, &left) &&
+           left.hard_state.term > world->story.term;
+}
+
+/* It has durable what somebody else leads with, and all of that is committed. */
+static bool caught_up(struct world *world)
+{
+    ls_term term = 0;
+    uint32_t leader = leader_but(world, world->story.but, &term);
+    if (leader == world->count || world->members[world->story.who].group == NULL) {
+        return false;
+    }
+    const struct ls_core_status core = core_of(world, leader);
+    const struct ls_core_status own = core_of(world, world->story.who);
+    return term > world->story.term && own.term == term && own.durable == core.last &&
+           own.last == core.last && core.commit == core.last;
+}
+
+/* All are there, and a leader goes on until everybody knows what it promised. */
+static void led_back(struct world *world, uint32_t lossy)
+{
+    all_start(world);
+    for (uint32_t round = 0; !all_whole(world) && !world->failed; round++) {
+        ls_term term = 0;
+        uint32_t now = leader_but(world, 0, &term);
+        if (round == ROUNDS) {
+            sim_fail(world, "%s has lost writes, and doubts what it promised for good",
+                     world->members[lossy].name);
+        }
+        wait_ms(world, 200, 400);
+        writes(world, now == world->count ? lossy : now, 2);
+    }
+}
+
+/*
+ * A former leader with a long tail, of which a backup is made: in its own term, or when it has
+ * heard of the next. Its tail is replaced by a shorter one, which may be committed with it alone
+ * beside the leader. Then its disk is the backup again: longer than its guard demands, maybe of the
+ * right term, but of another past (F16).
+ */
+void sim_story_old_backup(struct world *world, uint32_t leader, uint32_t spare)
+{
+    struct sim_member *member = &world->members[leader];
+    bool early = sim_random_percent(&world->random, 30);
+    bool alone = sim_random_percent(&world->random, 60);
+    ls_term term = 0;
+    if (!all_whole(world)) {
+        return;
+    }
+    world->story.who = leader;
+    isolate(world, leader);
+    writes(world, leader, (uint32_t)sim_random_in(&world->random, 10, 40));
+    wait_ms(world, 10, 20);
+    if (!until(world, other_leads)) {
+        return;
+    }
+    uint32_t next = leader_but(world, world->story.but, &term);
+    for (uint32_t i = 0; i < world->count && !early; i++) {
+        sim_network_block(world, leader, i, i == next);
+        sim_network_block(world, i, leader, i == next);
+    }
+    if (!early && !until(world, heard_of_term)) {
+        return;
+    }
+    bool kept = ls_storage_medium_keep(member->medium, &member->shadow.group);
+    writes(world, next, (uint32_t)sim_random_in(&world->random, 1, 5));
+    sim_heal_paths(world);
+    if (!kept || !until(world, caught_up)) {
+        return;
+    }
+    next = leader_but(world, world->story.but, &term);
+    uint32_t lacks = alone ? some_voters(world, 1u << leader | 1u << next, spare) : 0;
+    cut(world, lacks);
+    writes(world, next, (uint32_t)sim_random_in(&world->random, 1, 3));
+    if (!until(world, caught_up)) {
+        return;
+    }
+    lose(world, lacks);
+    sim_member_close(member, PATIENCE(world));
+    if (!until(world, is_closed) || !sim_damage_restore(world, leader)) {
+        return;
+    }
+    for (uint32_t i = 0; i < world->count && lacks != 0; i++) {
+        if ((lacks >> i & 1u) == 0 && i != leader) {
+            crash(world, i);
+        }
+    }
+    sim_heal_paths(world);
+    wait_ms(world, 3u * world->election_ms,
+            6u * world->election_ms + world->network.reconnect_max_ms);
+    start_doubting(world, leader);
+    led_back(world, leader);
 }

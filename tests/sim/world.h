@@ -431,6 +431,11 @@ bool sim_damage_logs_end(const struct world *world);
  * and has to notice. False: nothing was lost, or nobody could notice it.
  */
 bool sim_damage_lose(struct world *world, uint32_t at, bool log);
+/**
+ * The disk of a member that is down, but for its guard, is again what it was when its medium kept a
+ * copy: before entries that came later. It starts, and has to notice. False: as sim_damage_lose.
+ */
+bool sim_damage_restore(struct world *world, uint32_t at);
 /** Members that lost something and have caught up start again: their disks must know that they did.
  */
 void sim_damage_forgotten(struct world *world);

@@ -250,7 +250,7 @@ void ls__on_append(struct ls_core *core, const struct ls_message *message)
         return;
     }
     ls__become_follower(core, message->term, &message->from);
-    ls__tail_heard(core, message->as.append.prev.index);
+    ls__tail_heard(core, message->as.append.prev.index, message->as.append.commit);
     if (plan->verdict == LS__PLAN_DIVERGED && !LS_MUTANT(P4_DIVERGED)) {
         ls__trace(core, LS_TRACE_ERROR, "{p} contradicts the committed entry {^}", &message->from,
                   LS__ARGS(ls__trail_term(&core->trail, plan->conflict), plan->conflict));

@@ -217,8 +217,8 @@ struct ls_core {
     /* follower */
     ls_index verified; /* highest index known to equal the log of this term's leader (P4, C2) */
     ls_index leader_commit;  /* highest commit its leader told in this term */
-    ls_index leader_counted; /* what it may have had acknowledged by this member when it was first
-                                heard in this term and this life (P11); UINT64_MAX: not heard */
+    ls_index leader_counted; /* what it may have counted on this member for when it was first heard
+                                in this term and this life (P11); UINT64_MAX: not heard */
     ls_index prune_safe;
 
     /* leader */
@@ -295,8 +295,8 @@ enum ls_standing ls__standing_of(const struct ls_core *core, uint32_t at);
 bool ls__promise_counts(const struct ls_core *core, uint32_t at);
 bool ls__makes_promises(const struct ls_core *core);
 void ls__tail_check(struct ls_core *core);
-/** The leader of the term sends; this member acknowledged to it no more than `counted`. */
-void ls__tail_heard(struct ls_core *core, ls_index counted);
+/** The leader of the term sends; it holds this member to no more than `match`. */
+void ls__tail_heard(struct ls_core *core, ls_index match, ls_index commit);
 
 /* election.c */
 void ls__election_timer_reset(struct ls_core *core);

@@ -51,7 +51,7 @@ void ls__on_heartbeat(struct ls_core *core, const struct ls_message *message)
     if (!stale) {
         ls__become_follower(core, message->term, &message->from);
         core->prune_safe = heartbeat->prune_safe;
-        ls__tail_heard(core, heartbeat->sent);
+        ls__tail_heard(core, heartbeat->sent, heartbeat->commit);
         ls__follower_commit(core, heartbeat->commit);
         if (heartbeat->syncing && heartbeat->commit > core->commit) {
             core->ready.gap = true;

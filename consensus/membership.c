@@ -165,10 +165,10 @@ enum ls_standing ls__standing_of(const struct ls_core *core, uint32_t at)
     return ls__founding(core) ? LS_STANDING_FOUNDING : LS_STANDING_COUNTS;
 }
 
-void ls__tail_heard(struct ls_core *core, ls_index counted)
+void ls__tail_heard(struct ls_core *core, ls_index match, ls_index commit)
 {
     if (core->leader_counted == UINT64_MAX) {
-        core->leader_counted = counted;
+        core->leader_counted = match > commit ? match : commit;
     }
 }
 
@@ -178,7 +178,8 @@ void ls__tail_heard(struct ls_core *core, ls_index counted)
  *   - up to the guard's index, and the leader of the present term has committed that;
  *   - an entry of that term: in front of it is all that leaders before this one commit, for this
  *     one was elected without this member's vote, or before the loss;
- *   - up to what this leader counted on when it was first heard, before it knew of the loss.
+ *   - up to what this leader counted on when it was first heard: what it had acknowledged by then,
+ *     if it did not know of the loss, and if it did, what it had committed.
  */
 void ls__tail_check(struct ls_core *core)
 {

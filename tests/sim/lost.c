@@ -35,6 +35,14 @@ void sim_lost_note(struct sim_member *member, ls_index kept)
     }
 }
 
+void sim_lost_lowered(struct sim_member *member, uint32_t leader, struct ls_cursor commit)
+{
+    struct ls_cursor *counted = &member->lost.counted[leader];
+    if (counted->term == commit.term && counted->index > commit.index) {
+        counted->index = commit.index;
+    }
+}
+
 void sim_lost_check(const struct sim_member *member, ls_term term)
 {
     struct world *world = member->world;

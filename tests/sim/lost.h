@@ -18,6 +18,8 @@ struct sim_lost {
 
 /** The disk of a member, which is down, holds nothing behind `kept` any more. */
 void sim_lost_note(struct sim_member *member, ls_index kept);
+/** The leader of commit.term, which had committed so far, knows that it holds less. */
+void sim_lost_lowered(struct sim_member *member, uint32_t leader, struct ls_cursor commit);
 /** It counts again, in `term`. */
 void sim_lost_check(const struct sim_member *member, ls_term term);
 void sim_lost_free(struct sim_member *member);

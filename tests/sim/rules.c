@@ -58,7 +58,7 @@ static void check_progress(struct sim_member *member, const struct ls_core_statu
         sim_fail(world, "%s replicates to nobody of the group", member->name);
         return;
     }
-    const struct sim_member *peer = &world->members[at];
+    struct sim_member *peer = &world->members[at];
     struct sim_belief *belief = &rules->beliefs[peer->at];
     if (progress->next <= progress->match || progress->match > core->last) {
         sim_fail(world, "%s has %llu for %s, but sends from %llu next and ends at %llu itself",
@@ -66,6 +66,9 @@ static void check_progress(struct sim_member *member, const struct ls_core_statu
     }
     bool fell = rules->role == LS_ROLE_LEADER && rules->term == core->term &&
                 progress->match < belief->match && !belief->refused;
+    if (progress->match < belief->match) {
+        sim_lost_lowered(peer, member->at, (struct ls_cursor){core->term, core->commit});
+    }
     if (fell && belief->wipes < peer->rules.wipes + peer->losses) {
         belief->wipes = peer->rules.wipes + peer->losses; /* once for each disk that was lost */
     } else if (fell) {

@@ -632,6 +632,25 @@ TEST(election, P11_an_unknown_tail_asks_for_what_the_first_append_of_a_leader_fo
     group_free(group);
 }
 
+/* the leader has noticed the loss before this restart, and had committed with what was lost */
+TEST(election, P11_an_unknown_tail_asks_for_what_a_leader_has_committed_when_it_is_first_heard)
+{
+    struct group *group = group_prepare(3, 3, false);
+    node_open_with(group, 0, true, 2, 0);
+    struct ls_entry entries[2] = {{2, LS_ENTRY_NOOP, {NULL, 0}}, {2, LS_ENTRY_COMMAND, {"x", 1}}};
+    struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
+    m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 4, .entries = entries, .count = 2};
+    node_receive(group, 0, &m);
+    node_sync(group, 0);
+    assert_int_equal(group->nodes[0].ready.commit, 3);
+    assert_int_equal(standing(group, 0), LS_STANDING_TAIL_UNKNOWN);
+    m.as.append = (struct ls_append){.prev = {2, 3}, .commit = 9, .entries = entries, .count = 1};
+    node_receive(group, 0, &m); /* what it committed since then, it did without this member */
+    node_sync(group, 0);
+    assert_int_equal(standing(group, 0), LS_STANDING_COUNTS);
+    group_free(group);
+}
+
 /* what earlier leaders committed with its help is in front of that entry */
 TEST(election, P11_an_unknown_tail_stays_unknown_without_an_entry_of_the_leaders_own_term)
 {
@@ -639,13 +658,13 @@ TEST(election, P11_an_unknown_tail_stays_unknown_without_an_entry_of_the_leaders
     node_open_with(group, 0, true, 2, 0);
     struct ls_entry entries[2] = {{1, LS_ENTRY_COMMAND, {"x", 1}}, {1, LS_ENTRY_COMMAND, {"y", 1}}};
     struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
-    m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 5, .entries = entries, .count = 2};
+    m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 3, .entries = entries, .count = 2};
     node_receive(group, 0, &m);
     node_sync(group, 0);
     assert_int_equal(group->nodes[0].ready.commit, 3);
     assert_int_equal(standing(group, 0), LS_STANDING_TAIL_UNKNOWN);
     struct ls_entry own = {2, LS_ENTRY_NOOP, {NULL, 0}};
-    m.as.append = (struct ls_append){.prev = {1, 3}, .commit = 5, .entries = &own, .count = 1};
+    m.as.append = (struct ls_append){.prev = {1, 3}, .commit = 3, .entries = &own, .count = 1};
     node_receive(group, 0, &m);
     assert_int_equal(standing(group, 0), LS_STANDING_TAIL_UNKNOWN);
     node_sync(group, 0);

@@ -408,7 +408,9 @@ void ls__snap_compare(struct ls__snap_session *session, uint64_t now)
         }
         tally.asked++;
     }
-    if (tally.asked == 0 && tally.voted > 0) {
+    if (tally.asked == 0 && tally.voted > 0 && now < session->begin_us) {
+        session->context.base.wake_at(session->context.base.self, session->begin_us);
+    } else if (tally.asked == 0 && tally.voted > 0) {
         decide(session, now);
     } else if (tally.asked == 0) {
         session->context.base.wake_at(session->context.base.self, now + WORKING_US);

@@ -195,7 +195,7 @@ static void began(struct ls__snap_session *session, enum ls_status status)
     const struct ls_sync_context *base = &session->context.base;
     if (status == LS_ERR_BUSY || status == LS_ERR_NO_MEMORY) {
         session->state = LS__SNAP_COMPARING; /* decides the same again */
-        base->wake_at(base->self, ls__snap_now(session) + RETRY_US);
+        session->begin_us = ls__snap_now(session) + RETRY_US;
         return;
     }
     if (status == LS_ERR_PROTOCOL) {

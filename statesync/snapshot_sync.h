@@ -279,10 +279,11 @@ struct ls__snap_session {
     uint8_t *configuration;      /* owned */
     struct ls_peer_id source;    /* whose table it is; zero: none */
     struct ls__table table;
-    uint64_t token;  /* BEGINNING, PUBLISHING */
-    uint8_t *chunks; /* enum ls__chunk_state of each */
-    uint32_t next;   /* none below is missing */
-    uint32_t staged; /* count */
+    uint64_t begin_us; /* the staging area was in use: it does not begin before */
+    uint64_t token;    /* BEGINNING, PUBLISHING */
+    uint8_t *chunks;   /* enum ls__chunk_state of each */
+    uint32_t next;     /* none below is missing */
+    uint32_t staged;   /* count */
     uint64_t staged_items, staged_bytes;
 
     struct ls__fetch fetches[LS__SNAP_FETCHES_MAX];

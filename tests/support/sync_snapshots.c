@@ -187,6 +187,10 @@ static enum ls_status driver_begin(void *self, uint64_t token, const struct ls_s
 {
     struct world_node *node = self;
     assert_true(snapshot->anchor.index > node->commit);
+    if (node->busy_begins > 0) {
+        node->busy_begins--;
+        return LS_ERR_BUSY;
+    }
     node->snapshot = *snapshot;
     node->hashes = realloc(node->hashes, (snapshot->chunks + 1u) * sizeof *hashes);
     assert_non_null(node->hashes);

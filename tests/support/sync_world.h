@@ -78,6 +78,7 @@ struct world_node {
     bool miscounts;                            /* ... and it counts wrongly */
     bool no_snapshots;                         /* its machine cannot be frozen */
     enum ls_status refuse_put, refuse_publish; /* not OK: the next is refused with it */
+    uint32_t busy_begins;                      /* so many are refused with LS_ERR_BUSY */
     struct ls_sync_install install;            /* shown while it installs; total 0: nothing */
 };
 

@@ -314,6 +314,22 @@ TEST(snapshot, waits_with_a_chunk_for_a_disk_that_has_enough_to_do)
     world_close(world);
 }
 
+/* Y16: an install of before goes on to its end first, which may take as long as a slow disk */
+TEST(snapshot, waits_for_a_staging_area_that_is_in_use_and_does_not_ask_all_the_time)
+{
+    struct world *world = lagging(3);
+    last_of(world)->busy_begins = 25;
+    uint64_t from_us = world->now_us;
+    world_gap(world, 2, END, 0, 0);
+    while (last_of(world)->busy_begins > 0) {
+        assert_true(world_step(world, UINT64_MAX));
+    }
+    assert_true(world->now_us - from_us >= 24 * 20000u);
+    catches_up(world, END + 1);
+    assert_int_equal(world_progress(world, 2).failures, 0);
+    world_close(world);
+}
+
 TEST(snapshot, fetches_again_what_was_damaged_in_the_staging_area)
 {
     struct world *world = lagging(3);

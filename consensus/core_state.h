@@ -210,7 +210,6 @@ struct ls_core {
     bool syncing;           /* a state sync session runs: the others may campaign first ... */
     bool syncing_waited;    /* ... for one timeout, which has passed */
     bool tail_unknown;
-    ls_index guard_last;
     enum ls_status halted;
     const char *halted_text;
 

@@ -175,25 +175,26 @@ void ls__tail_heard(struct ls_core *core, ls_index match, ls_index commit)
 /*
  * P11: this member may have acknowledged what it has lost, also more than its guard knew of, and
  * leaders may still commit with that. So it counts again when it holds, durable,
- *   - up to the guard's index, and the leader of the present term has committed that;
- *   - an entry of that term: in front of it is all that leaders before this one commit, for this
- *     one was elected without this member's vote, or before the loss;
+ *   - an entry of the present leader's term: in front of it is all that leaders before this one
+ *     commit, for this one was elected without this member's vote, or before the loss;
  *   - up to what this leader counted on when it was first heard: what it had acknowledged by then,
  *     if it did not know of the loss, and if it did, what it had committed.
+ * The store is told with a batch of its own, which also holds the promise that maybe only the guard
+ * kept: else the same loss would be met at each start, and the next batch may be long in coming.
  */
 void ls__tail_check(struct ls_core *core)
 {
-    ls_index needed = core->guard_last == 0 ? 1 : core->guard_last;
     ls_index here = core->verified < core->durable ? core->verified : core->durable;
-    ls_index settled = here < core->leader_commit ? here : core->leader_commit;
-    bool all =
-        here >= core->leader_counted && ls__trail_term(&core->trail, here) == core->hard.term;
-    if (!core->tail_unknown || settled < needed || (!all && !LS_MUTANT(P11_CURSOR))) {
+    bool counted = here >= core->leader_counted ||
+                   (LS_MUTANT(P11_COUNTED) && core->leader_counted != UINT64_MAX);
+    if (!core->tail_unknown || !counted || ls__trail_term(&core->trail, here) != core->hard.term) {
         return;
     }
     core->tail_unknown = false;
-    ls__trace(core, LS_TRACE_INFO, "tail known again: {} is committed and durable; counts again",
-              NULL, LS__ARGS(needed));
+    core->ready.hard_state_changed = !LS_MUTANT(F4_OWED);
+    (void)ls__persist(core);
+    ls__trace(core, LS_TRACE_INFO, "tail known again, {} is durable: counts again", NULL,
+              LS__ARGS(here));
 }
 
 const char *ls_standing_text(enum ls_standing standing)

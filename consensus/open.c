@@ -182,7 +182,6 @@ enum ls_status ls_core_open(const struct ls_core_config *config, struct ls_core 
     core->applied = config->applied;
     core->role = LS_ROLE_FOLLOWER;
     core->tail_unknown = config->tail_unknown && !LS_MUTANT(P11);
-    core->guard_last = config->guard_last;
     core->leader_counted = UINT64_MAX;
     core->notice_deadline_us = UINT64_MAX;
     if (config->founders != NULL) {

@@ -315,7 +315,6 @@ static enum ls_status core_open(struct ls_group *group, const struct ls_group_op
                                     .applied = group->applied,
                                     .founders = &group->founders,
                                     .tail_unknown = state->tail_unknown,
-                                    .guard_last = state->guard_last.index,
                                     .now_us = ls__now(node),
                                     .election_ms = options->election_ms,
                                     .heartbeat_ms = options->heartbeat_ms,

@@ -355,14 +355,10 @@ enum ls_status ls__ledger_stage(struct ls__ledger *ledger, const struct ls_stora
     for (uint32_t i = 0; i < batch->count; i++) {
         append(ledger, batch->first + i, &batch->entries[i], generation, emit);
     }
-    if (batch->hard_state != NULL || (ledger->hard_owed && !LS_MUTANT(F4_OWED))) {
-        uint8_t cell[LS__HARD_BYTES];
-        ls__hard_encode(ledger->chain.group,
-                        batch->hard_state != NULL ? batch->hard_state : &ledger->hard, cell);
-        emit->put(emit->self, LS__CELL_HARD, (struct ls_span){cell, sizeof cell});
-        ledger->hard_owed = false;
-    }
     if (batch->hard_state != NULL) {
+        uint8_t cell[LS__HARD_BYTES];
+        ls__hard_encode(ledger->chain.group, batch->hard_state, cell);
+        emit->put(emit->self, LS__CELL_HARD, (struct ls_span){cell, sizeof cell});
         outcome->hard_changed = true;
         outcome->hard = *batch->hard_state;
     }

@@ -73,7 +73,6 @@ struct ls__ledger {
     size_t runs_count, runs_capacity;
     struct ls__guard guard;
     bool guard_found;
-    bool hard_owed;     /* only the guard knows the last promise: the next write stores it again */
     bool guard_differs; /* the log holds another record at the guard's cursor */
 };
 

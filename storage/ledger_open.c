@@ -234,11 +234,9 @@ enum ls_status ls__ledger_finish(struct ls__ledger *ledger,
     judge(ledger, state->tail_text, sizeof state->tail_text);
     bool unknown = state->tail_text[0] != '\0';
     /* the guard's promise holds even if the log forgot it, and what was found is promised now */
-    ledger->hard_owed = ls__hard_behind(&ledger->hard, &guard->hard) && !LS_MUTANT(F4_VOTE);
-    if (!ledger->hard_owed) {
+    if (!ls__hard_behind(&ledger->hard, &guard->hard) || LS_MUTANT(F4_VOTE)) {
         guard->hard = ledger->hard;
     }
-    ledger->hard = guard->hard;
     if (!ledger->guard_found || !unknown) {
         guard->last = (struct ls__mark){ledger->last, ledger->chain.check};
     }

@@ -56,9 +56,9 @@ struct ls_core_config {
      */
     const struct ls_configuration *founders;
 
-    bool tail_unknown;   /* the store is behind its guard: replicate, do not vote or count (P11) */
-    ls_index guard_last; /* ... until the leader has committed this index, and all is here again
-                            that leaders may have counted on (membership.c) */
+    /* the store is behind its guard: replicate, do not vote or count, until all is here again that
+     * leaders may have counted on (P11) */
+    bool tail_unknown;
 
     uint64_t seed; /* of the timeouts */
     uint64_t now_us;

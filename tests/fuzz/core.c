@@ -83,8 +83,7 @@ static void damage(struct node *node, uint8_t detail)
     if ((detail & 1u) != 0) {
         realm_wipe(node);
     } else if (last > floor) {
-        size_t count = 1 + (detail >> 1) % (size_t)(last - floor);
-        realm_tear(node, count, (detail >> 4) % count);
+        realm_tear(node, 1 + (detail >> 1) % (size_t)(last - floor));
     }
 }
 

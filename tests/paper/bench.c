@@ -90,7 +90,6 @@ struct bench *bench_open(const struct setup *setup)
         .cached_bytes = cached,
         .cached_count = bench->last,
         .founders = setup->founders != NULL ? setup->founders : &at->configuration,
-        .guard_last = bench->last,
         .seed = setup->seed,
         .now_us = bench->now_us,
         .election_ms = BENCH_ELECTION_MS,

@@ -125,7 +125,7 @@ static void do_tear(struct script *script)
     if (count > node->disk.log.count) {
         script_fail(script, "tear: %s has %zu entries on disk", node->name, node->disk.log.count);
     }
-    realm_tear(node, (size_t)count, 0);
+    realm_tear(node, (size_t)count);
 }
 
 struct awaited {

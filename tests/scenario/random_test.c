@@ -115,8 +115,7 @@ static void damage(struct node *node, struct counts *counts)
         realm_wipe(node);
     } else if (last > floor) {
         counts->tears++;
-        size_t count = (size_t)(1 + realm_random(realm, last - floor));
-        realm_tear(node, count, (size_t)realm_random(realm, count));
+        realm_tear(node, (size_t)(1 + realm_random(realm, last - floor)));
     }
 }
 

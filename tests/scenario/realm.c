@@ -299,7 +299,6 @@ static void open_core(struct node *node)
         .applied = node->applied,
         .founders = founders,
         .tail_unknown = node->disk.torn,
-        .guard_last = node->disk.torn ? node->disk.guard_last : log_last(&node->disk.log),
         .seed = realm->seed * 1000003u + node->number * 101u + node->lives,
         .now_us = realm->now_us + node->clock_skew_us,
         .election_ms = realm->election_ms,
@@ -430,11 +429,10 @@ void realm_wipe(struct node *node)
     node->realm->damaged++;
 }
 
-void realm_tear(struct node *node, size_t count, size_t unguarded)
+void realm_tear(struct node *node, size_t count)
 {
-    LS_ASSERT(!node->alive && count <= node->disk.log.count && unguarded < count);
+    LS_ASSERT(!node->alive && count <= node->disk.log.count);
     keep_ghost(node);
-    node->disk.guard_last = log_last(&node->disk.log) - unguarded;
     node->disk.torn = true;
     node->acked = (struct ls_cursor){0, 0};
     node->disk.log.count -= count;

@@ -54,7 +54,6 @@ struct disk {
     struct log log;
     ls_index applied; /* of a durable machine */
     bool torn;        /* lost acknowledged entries: the guard knows better */
-    ls_index guard_last;
 };
 
 /** A message on its way, or held back until `after` is durable. */
@@ -216,9 +215,8 @@ void realm_start(struct node *node);
 void realm_crash(struct node *node, size_t kept);
 /** Empties the data directory of a crashed member: a new incarnation. */
 void realm_wipe(struct node *node);
-/** Takes the last `count` durable entries from a crashed member, although it acknowledged them; its
- * guard had not heard of the last `unguarded` of them, which are fewer. */
-void realm_tear(struct node *node, size_t count, size_t unguarded);
+/** Takes the last `count` durable entries from a crashed member, although it acknowledged them. */
+void realm_tear(struct node *node, size_t count);
 void realm_link(struct node *a, struct node *b, bool up);
 uint64_t realm_random(struct realm *realm, uint64_t bound);
 void realm_founders(const struct realm *realm, struct ls_configuration *out);

@@ -39,17 +39,6 @@ static void all_start(struct world *world)
     }
 }
 
-/* All is there again, but as long as nobody writes only the guard says that it was not. */
-static void start_doubting(struct world *world, uint32_t lossy)
-{
-    if (sim_random_percent(&world->random, 50)) {
-        all_start(world);
-        wait_ms(world, world->election_ms, 6u * world->election_ms);
-        crash(world, lossy);
-        sim_member_start(&world->members[lossy]);
-    }
-}
-
 /*
  * Some members miss writes; of the others, one loses its last writes and the rest are away. With
  * its vote, a member would lead that lacks what is committed; but its guard knows better (F4).
@@ -74,7 +63,6 @@ void sim_story_lost_writes(struct world *world, uint32_t leader, uint32_t spare)
     sim_heal_paths(world);
     wait_ms(world, 3u * world->election_ms,
             6u * world->election_ms + world->network.reconnect_max_ms);
-    start_doubting(world, lost);
 }
 
 /*
@@ -113,6 +101,15 @@ static bool counts_again(struct world *world)
     return member->group == NULL || core_of(world, member->at).standing == LS_STANDING_COUNTS;
 }
 
+/* Its disk holds more than its guard knew of, or all that it has to. */
+static bool beyond_the_guard(struct world *world)
+{
+    const struct sim_member *member = &world->members[world->story.who];
+    return sim_member_disk_last(member) >
+               ls_storage_medium_guarded(member->medium, &member->shadow.group) ||
+           counts_again(world);
+}
+
 /*
  * A disk loses more than its guard knew of; the leader, or the next one, commits with what was
  * acknowledged. What is missing comes back in pieces, and who counts again after the first ones
@@ -145,6 +142,11 @@ void sim_story_behind_the_guard(struct world *world, uint32_t leader, uint32_t s
     world->story.who = lost;
     sim_network_disorder(world,
                          LATE_PERCENT); /* a heartbeat may be heard before the first append */
+    if (sim_random_percent(&world->random, 50) && until(world, beyond_the_guard) &&
+        !counts_again(world)) {
+        crash(world, lost); /* now only the guard's word is left that it doubts */
+        sim_member_start(&world->members[lost]);
+    }
     (void)until(world, counts_again);
     for (uint32_t i = 0; i < world->count && sim_random_percent(&world->random, 50); i++) {
         if ((lacks >> i & 1u) == 0 && i != lost) {
@@ -252,6 +254,5 @@ void sim_story_old_backup(struct world *world, uint32_t leader, uint32_t spare)
     sim_heal_paths(world);
     wait_ms(world, 3u * world->election_ms,
             6u * world->election_ms + world->network.reconnect_max_ms);
-    start_doubting(world, leader);
     led_back(world, leader);
 }

@@ -405,7 +405,7 @@ static inline void node_close(struct group *group, unsigned at)
 
 /* Starts a core from what its disk holds. */
 static inline void node_open_with(struct group *group, unsigned at, bool tail_unknown,
-                                  ls_index guard_last, ls_index commit_floor)
+                                  ls_index commit_floor)
 {
     struct node *node = &group->nodes[at];
     struct image *disk = &node->disk;
@@ -452,7 +452,6 @@ static inline void node_open_with(struct group *group, unsigned at, bool tail_un
                                     .applied = commit_floor,
                                     .founders = &founders,
                                     .tail_unknown = tail_unknown,
-                                    .guard_last = guard_last,
                                     .seed = 77 + at,
                                     .now_us = group->now,
                                     .election_ms = ELECTION / 1000,
@@ -483,7 +482,7 @@ static inline void node_open_with(struct group *group, unsigned at, bool tail_un
 
 static inline void node_open(struct group *group, unsigned at)
 {
-    node_open_with(group, at, false, 0, group->nodes[at].disk.anchor.index);
+    node_open_with(group, at, false, group->nodes[at].disk.anchor.index);
 }
 
 static inline void node_wipe(struct group *group, unsigned at)

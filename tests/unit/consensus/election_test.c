@@ -545,7 +545,7 @@ TEST(election, P11_a_member_with_an_unknown_tail_replicates_and_neither_votes_no
     for (unsigned i = 0; i < 2; i++) {
         node_open(group, i);
     }
-    node_open_with(group, 2, true, 4, 0); /* had acknowledged 4, holds 1 */
+    node_open_with(group, 2, true, 0); /* had acknowledged 4, holds 1 */
     assert_int_equal(standing(group, 2), LS_STANDING_TAIL_UNKNOWN);
     struct ls_message ask = vote(LS_MESSAGE_VOTE, 1, 2, 2, (struct ls_cursor){1, 4});
     node_receive(group, 2, &ask);
@@ -560,7 +560,7 @@ TEST(election, P11_a_member_with_an_unknown_tail_replicates_and_neither_votes_no
 TEST(election, P11_an_unknown_tail_is_known_again_when_it_is_durable_and_not_when_it_arrives)
 {
     struct group *group = group_prepare(3, 3, false);
-    node_open_with(group, 0, true, 3, 0); /* had acknowledged 3, holds 1 */
+    node_open_with(group, 0, true, 0); /* had acknowledged 3, holds 1 */
     struct ls_entry entries[2] = {{1, LS_ENTRY_COMMAND, {"x", 1}}, {2, LS_ENTRY_NOOP, {NULL, 0}}};
     struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
     m.as.append = (struct ls_append){
@@ -574,17 +574,35 @@ TEST(election, P11_an_unknown_tail_is_known_again_when_it_is_durable_and_not_whe
     group_free(group);
 }
 
-TEST(election, P11_an_unknown_tail_stays_unknown_without_a_commit_of_the_leader)
+/* however long the log was once: what an earlier leader did not commit, this one has replaced */
+TEST(election, P11_an_unknown_tail_does_not_wait_for_what_no_leader_counts_on)
 {
     struct group *group = group_prepare(3, 3, false);
-    node_open_with(group, 0, true, 3, 0);
+    node_open_with(group, 0, true, 0);
     struct ls_entry entries[2] = {{1, LS_ENTRY_COMMAND, {"x", 1}}, {2, LS_ENTRY_NOOP, {NULL, 0}}};
     struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
     m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 2, .entries = entries, .count = 2};
     node_receive(group, 0, &m);
+    assert_true(group->nodes[0].ready.tail_unknown);
     node_sync(group, 0);
-    assert_int_equal(group->nodes[0].ready.durable, 3);
-    assert_int_equal(standing(group, 0), LS_STANDING_TAIL_UNKNOWN);
+    assert_int_equal(standing(group, 0), LS_STANDING_COUNTS);
+    group_free(group);
+}
+
+TEST(election, P11_the_store_hears_at_once_that_a_tail_is_known_again)
+{
+    struct group *group = group_prepare(3, 3, false);
+    node_open_with(group, 0, true, 0);
+    struct ls_entry entry = {2, LS_ENTRY_NOOP, {NULL, 0}};
+    struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
+    m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 1, .entries = &entry, .count = 1};
+    node_receive(group, 0, &m);
+    uint64_t seq = group->nodes[0].ready.persist_seq;
+    assert_true(seq > 0);
+    struct ls_event persisted = {.kind = LS_EVENT_PERSISTED, .as.persisted_seq = seq};
+    node_step(group, 0, persisted);
+    assert_false(group->nodes[0].ready.tail_unknown);
+    assert_int_equal(group->nodes[0].ready.persist_seq, seq + 1); /* nothing else may come */
     group_free(group);
 }
 
@@ -593,7 +611,7 @@ TEST(election, P11_an_unknown_tail_stays_unknown_without_a_commit_of_the_leader)
 TEST(election, P11_an_unknown_tail_stays_unknown_until_all_is_here_that_its_leader_had_of_it)
 {
     struct group *group = group_prepare(3, 3, false);
-    node_open_with(group, 0, true, 2, 0); /* had acknowledged 4, its guard knew of 2, it holds 1 */
+    node_open_with(group, 0, true, 0); /* had acknowledged 4, its guard knew of 2, it holds 1 */
     struct ls_message m = test_message(LS_MESSAGE_HEARTBEAT, 1, 0, 2);
     m.as.heartbeat = (struct ls_heartbeat){.commit = 3, .sent = 4, .round = 7};
     node_receive(group, 0, &m);
@@ -616,7 +634,7 @@ TEST(election, P11_an_unknown_tail_stays_unknown_until_all_is_here_that_its_lead
 TEST(election, P11_an_unknown_tail_asks_for_what_the_first_append_of_a_leader_follows)
 {
     struct group *group = group_prepare(3, 3, false);
-    node_open_with(group, 0, true, 2, 0);
+    node_open_with(group, 0, true, 0);
     struct ls_entry entries[2] = {{2, LS_ENTRY_NOOP, {NULL, 0}}, {2, LS_ENTRY_COMMAND, {"x", 1}}};
     struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
     m.as.append = (struct ls_append){.prev = {2, 4}, .commit = 3}; /* refused */
@@ -636,7 +654,7 @@ TEST(election, P11_an_unknown_tail_asks_for_what_the_first_append_of_a_leader_fo
 TEST(election, P11_an_unknown_tail_asks_for_what_a_leader_has_committed_when_it_is_first_heard)
 {
     struct group *group = group_prepare(3, 3, false);
-    node_open_with(group, 0, true, 2, 0);
+    node_open_with(group, 0, true, 0);
     struct ls_entry entries[2] = {{2, LS_ENTRY_NOOP, {NULL, 0}}, {2, LS_ENTRY_COMMAND, {"x", 1}}};
     struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
     m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 4, .entries = entries, .count = 2};
@@ -655,7 +673,7 @@ TEST(election, P11_an_unknown_tail_asks_for_what_a_leader_has_committed_when_it_
 TEST(election, P11_an_unknown_tail_stays_unknown_without_an_entry_of_the_leaders_own_term)
 {
     struct group *group = group_prepare(3, 3, false);
-    node_open_with(group, 0, true, 2, 0);
+    node_open_with(group, 0, true, 0);
     struct ls_entry entries[2] = {{1, LS_ENTRY_COMMAND, {"x", 1}}, {1, LS_ENTRY_COMMAND, {"y", 1}}};
     struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
     m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 3, .entries = entries, .count = 2};
@@ -679,8 +697,13 @@ TEST(election, P11_acknowledgements_of_an_unknown_tail_commit_nothing)
     disk_terms(group, 1, "111");
     node_open(group, 0);
     node_open(group, 1);
-    node_open_with(group, 2, true, 90, 0);
     group_elect(group, 0);
+    node_open_with(group, 2, true, 0);
+    struct ls_message m = test_message(LS_MESSAGE_HEARTBEAT, 0, 2, group->nodes[0].ready.term);
+    m.as.heartbeat = (struct ls_heartbeat){.sent = 90}; /* it had acknowledged so many */
+    node_receive(group, 2, &m);
+    group_link(group, 0, 2, true);
+    group_run(group, 2 * HEARTBEAT);
     ls_index commit = group->nodes[0].ready.commit;
     node_close(group, 1);
     group_propose(group, 0, 3, 10);

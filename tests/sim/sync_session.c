@@ -171,6 +171,9 @@ static enum ls_sync_verdict session_receive(void *self, const struct ls_peer_id 
         source->known = true;
         source->first = told.first;
         source->last = told.last;
+    } else if (told.known) { /* it may have looked at that much of it, and had no memory for more */
+        source->first = told.first > source->first ? told.first : source->first;
+        source->last = told.last < source->last ? told.last : source->last;
     }
     return verdict;
 }

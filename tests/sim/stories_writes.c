@@ -65,6 +65,21 @@ void sim_story_lost_writes(struct world *world, uint32_t leader, uint32_t spare)
             6u * world->election_ms + world->network.reconnect_max_ms);
 }
 
+/* A leader goes on until everybody knows what it promised. */
+static void led_back(struct world *world, uint32_t lossy)
+{
+    for (uint32_t round = 0; !all_whole(world) && !world->failed; round++) {
+        ls_term term = 0;
+        uint32_t now = leader_but(world, 0, &term);
+        if (round == ROUNDS) {
+            sim_fail(world, "%s has lost writes, and doubts what it promised for good",
+                     world->members[lossy].name);
+        }
+        wait_ms(world, 200, 400);
+        writes(world, now == world->count ? lossy : now, 2);
+    }
+}
+
 /*
  * One disk after the other loses its last vote, each when all others know what they promised, also
  * if they start again. So in the end all may start at once (E3, F4).
@@ -77,17 +92,7 @@ void sim_story_every_disk(struct world *world, uint32_t leader, uint32_t spare)
         if (!lose_writes(world, at, false)) {
             return;
         }
-        for (uint32_t round = 0; !all_whole(world); round++) {
-            ls_term term = 0;
-            uint32_t now = leader_but(world, 0, &term);
-            if (round == ROUNDS) {
-                sim_fail(world, "%s lost one write, and doubts what it promised for good",
-                         world->members[at].name);
-                return;
-            }
-            wait_ms(world, 200, 400);
-            writes(world, now == world->count ? at : now, 2);
-        }
+        led_back(world, at);
     }
     for (uint32_t i = 0; i < world->count; i++) {
         crash(world, i);
@@ -182,22 +187,6 @@ static bool caught_up(struct world *world)
            own.last == core.last && core.commit == core.last;
 }
 
-/* All are there, and a leader goes on until everybody knows what it promised. */
-static void led_back(struct world *world, uint32_t lossy)
-{
-    all_start(world);
-    for (uint32_t round = 0; !all_whole(world) && !world->failed; round++) {
-        ls_term term = 0;
-        uint32_t now = leader_but(world, 0, &term);
-        if (round == ROUNDS) {
-            sim_fail(world, "%s has lost writes, and doubts what it promised for good",
-                     world->members[lossy].name);
-        }
-        wait_ms(world, 200, 400);
-        writes(world, now == world->count ? lossy : now, 2);
-    }
-}
-
 /*
  * A former leader with a long tail, of which a backup is made: in its own term, or when it has
  * heard of the next. Its tail is replaced by a shorter one, which may be committed with it alone
@@ -254,5 +243,6 @@ void sim_story_old_backup(struct world *world, uint32_t leader, uint32_t spare)
     sim_heal_paths(world);
     wait_ms(world, 3u * world->election_ms,
             6u * world->election_ms + world->network.reconnect_max_ms);
+    all_start(world);
     led_back(world, leader);
 }

@@ -557,15 +557,35 @@ TEST(election, P11_a_member_with_an_unknown_tail_replicates_and_neither_votes_no
     group_free(group);
 }
 
-TEST(election, P11_an_unknown_tail_is_known_again_when_it_is_durable_and_not_when_it_arrives)
+/* Member 0 of three holds one entry and may have acknowledged more; 1 leads term 2. */
+static struct group *doubting(void)
 {
     struct group *group = group_prepare(3, 3, false);
-    node_open_with(group, 0, true, 0); /* had acknowledged 3, holds 1 */
-    struct ls_entry entries[2] = {{1, LS_ENTRY_COMMAND, {"x", 1}}, {2, LS_ENTRY_NOOP, {NULL, 0}}};
+    node_open_with(group, 0, true, 0);
+    return group;
+}
+
+/* The leader appends an entry for each digit, which is its term. */
+static void leader_appends(struct group *group, struct ls_cursor prev, ls_index commit,
+                           const char *terms)
+{
+    struct ls_entry entries[4];
+    uint32_t count = 0;
+    for (; terms[count] != '\0'; count++) {
+        assert_true(count < sizeof entries / sizeof entries[0]);
+        entries[count] =
+            (struct ls_entry){(ls_term)(terms[count] - '0'), LS_ENTRY_COMMAND, {"x", 1}};
+    }
     struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
     m.as.append = (struct ls_append){
-        .prev = {1, 1}, .commit = 3, .entries = entries, .count = 2, .syncing = false};
+        .prev = prev, .commit = commit, .entries = entries, .count = count, .syncing = false};
     node_receive(group, 0, &m);
+}
+
+TEST(election, P11_an_unknown_tail_is_known_again_when_it_is_durable_and_not_when_it_arrives)
+{
+    struct group *group = doubting();
+    leader_appends(group, (struct ls_cursor){1, 1}, 3, "12");
     assert_int_equal(group->nodes[0].ready.commit, 3);
     assert_int_equal(standing(group, 0), LS_STANDING_TAIL_UNKNOWN);
     assert_false(node_sent(group, 0, LS_MESSAGE_APPEND_REPLY)->message.as.append_reply.counts);
@@ -577,12 +597,8 @@ TEST(election, P11_an_unknown_tail_is_known_again_when_it_is_durable_and_not_whe
 /* however long the log was once: what an earlier leader did not commit, this one has replaced */
 TEST(election, P11_an_unknown_tail_does_not_wait_for_what_no_leader_counts_on)
 {
-    struct group *group = group_prepare(3, 3, false);
-    node_open_with(group, 0, true, 0);
-    struct ls_entry entries[2] = {{1, LS_ENTRY_COMMAND, {"x", 1}}, {2, LS_ENTRY_NOOP, {NULL, 0}}};
-    struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
-    m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 2, .entries = entries, .count = 2};
-    node_receive(group, 0, &m);
+    struct group *group = doubting();
+    leader_appends(group, (struct ls_cursor){1, 1}, 2, "12");
     assert_true(group->nodes[0].ready.tail_unknown);
     node_sync(group, 0);
     assert_int_equal(standing(group, 0), LS_STANDING_COUNTS);
@@ -591,12 +607,8 @@ TEST(election, P11_an_unknown_tail_does_not_wait_for_what_no_leader_counts_on)
 
 TEST(election, P11_the_store_hears_at_once_that_a_tail_is_known_again)
 {
-    struct group *group = group_prepare(3, 3, false);
-    node_open_with(group, 0, true, 0);
-    struct ls_entry entry = {2, LS_ENTRY_NOOP, {NULL, 0}};
-    struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
-    m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 1, .entries = &entry, .count = 1};
-    node_receive(group, 0, &m);
+    struct group *group = doubting();
+    leader_appends(group, (struct ls_cursor){1, 1}, 1, "2");
     uint64_t seq = group->nodes[0].ready.persist_seq;
     assert_true(seq > 0);
     struct ls_event persisted = {.kind = LS_EVENT_PERSISTED, .as.persisted_seq = seq};
@@ -610,21 +622,16 @@ TEST(election, P11_the_store_hears_at_once_that_a_tail_is_known_again)
  */
 TEST(election, P11_an_unknown_tail_stays_unknown_until_all_is_here_that_its_leader_had_of_it)
 {
-    struct group *group = group_prepare(3, 3, false);
-    node_open_with(group, 0, true, 0); /* had acknowledged 4, its guard knew of 2, it holds 1 */
+    struct group *group = doubting();
     struct ls_message m = test_message(LS_MESSAGE_HEARTBEAT, 1, 0, 2);
     m.as.heartbeat = (struct ls_heartbeat){.commit = 3, .sent = 4, .round = 7};
     node_receive(group, 0, &m);
-    struct ls_entry entries[2] = {{2, LS_ENTRY_NOOP, {NULL, 0}}, {2, LS_ENTRY_COMMAND, {"x", 1}}};
-    m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
-    m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 3, .entries = entries, .count = 2};
-    node_receive(group, 0, &m);
+    leader_appends(group, (struct ls_cursor){1, 1}, 3, "22");
     node_sync(group, 0);
     assert_int_equal(group->nodes[0].ready.durable, 3);
     assert_int_equal(standing(group, 0), LS_STANDING_TAIL_UNKNOWN);
     assert_true(group->nodes[0].ready.tail_unknown);
-    m.as.append = (struct ls_append){.prev = {2, 3}, .commit = 3, .entries = entries, .count = 1};
-    node_receive(group, 0, &m);
+    leader_appends(group, (struct ls_cursor){2, 3}, 3, "2");
     node_sync(group, 0);
     assert_int_equal(standing(group, 0), LS_STANDING_COUNTS);
     assert_false(group->nodes[0].ready.tail_unknown);
@@ -633,18 +640,12 @@ TEST(election, P11_an_unknown_tail_stays_unknown_until_all_is_here_that_its_lead
 
 TEST(election, P11_an_unknown_tail_asks_for_what_the_first_append_of_a_leader_follows)
 {
-    struct group *group = group_prepare(3, 3, false);
-    node_open_with(group, 0, true, 0);
-    struct ls_entry entries[2] = {{2, LS_ENTRY_NOOP, {NULL, 0}}, {2, LS_ENTRY_COMMAND, {"x", 1}}};
-    struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
-    m.as.append = (struct ls_append){.prev = {2, 4}, .commit = 3}; /* refused */
-    node_receive(group, 0, &m);
-    m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 3, .entries = entries, .count = 2};
-    node_receive(group, 0, &m);
+    struct group *group = doubting();
+    leader_appends(group, (struct ls_cursor){2, 4}, 3, ""); /* refused */
+    leader_appends(group, (struct ls_cursor){1, 1}, 3, "22");
     node_sync(group, 0);
     assert_int_equal(standing(group, 0), LS_STANDING_TAIL_UNKNOWN);
-    m.as.append = (struct ls_append){.prev = {2, 3}, .commit = 3, .entries = entries, .count = 1};
-    node_receive(group, 0, &m);
+    leader_appends(group, (struct ls_cursor){2, 3}, 3, "2");
     node_sync(group, 0);
     assert_int_equal(standing(group, 0), LS_STANDING_COUNTS);
     group_free(group);
@@ -653,17 +654,13 @@ TEST(election, P11_an_unknown_tail_asks_for_what_the_first_append_of_a_leader_fo
 /* the leader has noticed the loss before this restart, and had committed with what was lost */
 TEST(election, P11_an_unknown_tail_asks_for_what_a_leader_has_committed_when_it_is_first_heard)
 {
-    struct group *group = group_prepare(3, 3, false);
-    node_open_with(group, 0, true, 0);
-    struct ls_entry entries[2] = {{2, LS_ENTRY_NOOP, {NULL, 0}}, {2, LS_ENTRY_COMMAND, {"x", 1}}};
-    struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
-    m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 4, .entries = entries, .count = 2};
-    node_receive(group, 0, &m);
+    struct group *group = doubting();
+    leader_appends(group, (struct ls_cursor){1, 1}, 4, "22");
     node_sync(group, 0);
     assert_int_equal(group->nodes[0].ready.commit, 3);
     assert_int_equal(standing(group, 0), LS_STANDING_TAIL_UNKNOWN);
-    m.as.append = (struct ls_append){.prev = {2, 3}, .commit = 9, .entries = entries, .count = 1};
-    node_receive(group, 0, &m); /* what it committed since then, it did without this member */
+    /* what it committed since then, it did without this member */
+    leader_appends(group, (struct ls_cursor){2, 3}, 9, "2");
     node_sync(group, 0);
     assert_int_equal(standing(group, 0), LS_STANDING_COUNTS);
     group_free(group);
@@ -672,18 +669,12 @@ TEST(election, P11_an_unknown_tail_asks_for_what_a_leader_has_committed_when_it_
 /* what earlier leaders committed with its help is in front of that entry */
 TEST(election, P11_an_unknown_tail_stays_unknown_without_an_entry_of_the_leaders_own_term)
 {
-    struct group *group = group_prepare(3, 3, false);
-    node_open_with(group, 0, true, 0);
-    struct ls_entry entries[2] = {{1, LS_ENTRY_COMMAND, {"x", 1}}, {1, LS_ENTRY_COMMAND, {"y", 1}}};
-    struct ls_message m = test_message(LS_MESSAGE_APPEND, 1, 0, 2);
-    m.as.append = (struct ls_append){.prev = {1, 1}, .commit = 3, .entries = entries, .count = 2};
-    node_receive(group, 0, &m);
+    struct group *group = doubting();
+    leader_appends(group, (struct ls_cursor){1, 1}, 3, "11");
     node_sync(group, 0);
     assert_int_equal(group->nodes[0].ready.commit, 3);
     assert_int_equal(standing(group, 0), LS_STANDING_TAIL_UNKNOWN);
-    struct ls_entry own = {2, LS_ENTRY_NOOP, {NULL, 0}};
-    m.as.append = (struct ls_append){.prev = {1, 3}, .commit = 3, .entries = &own, .count = 1};
-    node_receive(group, 0, &m);
+    leader_appends(group, (struct ls_cursor){1, 3}, 3, "2");
     assert_int_equal(standing(group, 0), LS_STANDING_TAIL_UNKNOWN);
     node_sync(group, 0);
     assert_int_equal(standing(group, 0), LS_STANDING_COUNTS);

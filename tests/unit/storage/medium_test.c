@@ -321,6 +321,16 @@ TEST(open_group, unknown_tail_outlives_restarts_until_the_entries_are_back)
     finish(&store, medium);
 }
 
+/* From 11 on five entries of term 5 take the place of what was there. */
+static void replace_tail(struct store *store)
+{
+    struct ls_storage_batch batch = store_batch(store, 11, 5, 5, 16);
+    batch.truncate = true;
+    batch.truncate_from = 11;
+    assert_ok(store->storage.stage(store->storage.self, store->group, &batch));
+    store_settle(store);
+}
+
 /* F16: the log reaches beyond the guard's cursor, but other entries were acknowledged there. */
 TEST(open_group, old_backup_under_a_newer_guard_is_an_unknown_tail)
 {
@@ -331,11 +341,7 @@ TEST(open_group, old_backup_under_a_newer_guard_is_an_unknown_tail)
     stage_term(&store, 5, 0xaa);
     store_append(&store, 1, 20, 4);
     assert_true(ls_storage_medium_keep(medium, &id)); /* in term 5, with a tail of term 4 */
-    struct ls_storage_batch batch = store_batch(&store, 11, 5, 5, 16);
-    batch.truncate = true;
-    batch.truncate_from = 11;
-    assert_ok(store.storage.stage(store.storage.self, store.group, &batch));
-    store_settle(&store);
+    replace_tail(&store);
     store_close(&store); /* the guard knows 5^15 */
     assert_true(ls_storage_medium_put_back(medium, &id));
     assert_false(ls_storage_medium_put_back(medium, &id));
@@ -351,11 +357,7 @@ TEST(open_group, old_backup_under_a_newer_guard_is_an_unknown_tail)
                         "the log of group 01010101 holds another record at index 15 than the "
                         "durable 5^15: it is an older copy");
     assert_int_equal(store_expect(&store, 1, 20, 4, 16), 20);
-    batch = store_batch(&store, 11, 5, 5, 16);
-    batch.truncate = true;
-    batch.truncate_from = 11;
-    assert_ok(store.storage.stage(store.storage.self, store.group, &batch));
-    store_settle(&store);
+    replace_tail(&store);
     assert_ok(reopen(&store));
     assert_true(store.state.tail_unknown); /* all is there again, but nobody said so */
     assert_int_equal(store.state.last.index, 15);

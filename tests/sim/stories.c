@@ -246,8 +246,7 @@ static void lost_disk(struct world *world, uint32_t leader, uint32_t spare)
     sim_member_wipe(&world->members[lost]);
     sim_member_start(&world->members[lost]);
     sim_heal_paths(world);
-    wait_ms(world, 3u * world->election_ms,
-            6u * world->election_ms + world->network.reconnect_max_ms);
+    wait_elections(world);
 }
 
 /* What a disk lost is there, and comes back in pieces. */

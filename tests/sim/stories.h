@@ -65,6 +65,13 @@ static inline void wait_ms(struct world *world, uint64_t low, uint64_t high)
     (void)sim_world_until(world, world->now_us + 1000u * ms, NULL);
 }
 
+/* Bonds come up, and whoever can win an election has won one. */
+static inline void wait_elections(struct world *world)
+{
+    wait_ms(world, 3u * world->election_ms,
+            6u * world->election_ms + world->network.reconnect_max_ms);
+}
+
 static inline void writes(struct world *world, uint32_t at, uint32_t count)
 {
     for (uint32_t i = 0; i < count && world->members[at].group != NULL && !world->failed; i++) {

@@ -61,8 +61,7 @@ void sim_story_lost_writes(struct world *world, uint32_t leader, uint32_t spare)
         }
     }
     sim_heal_paths(world);
-    wait_ms(world, 3u * world->election_ms,
-            6u * world->election_ms + world->network.reconnect_max_ms);
+    wait_elections(world);
 }
 
 /* A leader goes on until everybody knows what it promised. */
@@ -145,8 +144,8 @@ void sim_story_behind_the_guard(struct world *world, uint32_t leader, uint32_t s
         return;
     }
     world->story.who = lost;
-    sim_network_disorder(world,
-                         LATE_PERCENT); /* a heartbeat may be heard before the first append */
+    /* a heartbeat may be heard before the first append */
+    sim_network_disorder(world, LATE_PERCENT);
     if (sim_random_percent(&world->random, 50) && until(world, beyond_the_guard) &&
         !counts_again(world)) {
         crash(world, lost); /* now only the guard's word is left that it doubts */
@@ -158,8 +157,7 @@ void sim_story_behind_the_guard(struct world *world, uint32_t leader, uint32_t s
             crash(world, i);
         }
     }
-    wait_ms(world, 3u * world->election_ms,
-            6u * world->election_ms + world->network.reconnect_max_ms);
+    wait_elections(world);
 }
 
 /* ---- an old backup ---- */
@@ -241,8 +239,7 @@ void sim_story_old_backup(struct world *world, uint32_t leader, uint32_t spare)
         }
     }
     sim_heal_paths(world);
-    wait_ms(world, 3u * world->election_ms,
-            6u * world->election_ms + world->network.reconnect_max_ms);
+    wait_elections(world);
     all_start(world);
     led_back(world, leader);
 }

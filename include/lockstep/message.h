@@ -61,7 +61,9 @@ struct ls_append_reply {
 struct ls_heartbeat {
     ls_index
         commit; /* the leader's; a follower takes min(this, what this leader's appends verified) */
-    ls_index sent;  /* last index sent to this follower before this: less in its log means loss */
+    ls_index sent;  /* last index sent to this follower before this: less in its log means loss.
+                       Like the index of an append's prev never below what the leader holds to be
+                       acknowledged by it: who lost its log relies on that (P11) */
     uint64_t round; /* confirmation round, increasing within a term (P7) */
     ls_index prune_safe; /* docs/architecture.md, "The prune-safe index" */
     bool syncing;        /* as in append: what the follower lacks, it fetches by state sync */
